@@ -1,0 +1,269 @@
+//! The events of the journals, and the one function that says which may follow which.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::names::StepId;
+
+/// One line of a journal. The sequence is the journal's own: gap-free, from 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    pub sequence: u64,
+    pub time: Timestamp,
+    /// The run of the plan that the event belongs to.
+    pub run: String,
+    pub step: StepId,
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened to a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum EventKind {
+    /// Coordinator: the step is about to be sent to its agent.
+    Dispatched,
+    /// The agent begins, or begins again after it died; `content` is the digest of the step's part of the spec.
+    Started {
+        content: String,
+        attempt: u32,
+    },
+    /// Written before the change is made, with what stood there before.
+    Intended {
+        index: u32,
+        change: serde_json::Value,
+        summary: String,
+        before: Option<serde_json::Value>,
+    },
+    /// The change was made (a program ended with 0).
+    Made {
+        index: u32,
+        outcome: Outcome,
+    },
+    /// The change was tried and failed (a program ended with another code, or was ended by its time limit).
+    NotMade {
+        index: u32,
+        outcome: Outcome,
+    },
+    /// Nothing to change, but the state is not there yet.
+    Waiting {
+        for_what: String,
+    },
+    Done {
+        changes: u32,
+    },
+    Blocked {
+        complaint: Complaint,
+    },
+    Failed {
+        complaint: Complaint,
+    },
+}
+
+/// How one change ended.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// A program's exit code; none for a change that is not a program, or one that was killed.
+    pub exit_code: Option<i32>,
+    /// What the program said, redacted, head and tail kept.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub output: String,
+    /// Bytes that were left out of the middle of `output`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub output_cut: u64,
+    pub duration_ms: u64,
+    /// Why it failed, when it was not the program that said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+/// What went wrong, how one sees it, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Complaint {
+    pub cause: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub evidence: String,
+    pub remedy: String,
+}
+
+impl Complaint {
+    pub fn new(cause: impl Into<String>, evidence: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { cause: cause.into(), evidence: evidence.into(), remedy: remedy.into() }
+    }
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.cause)?;
+        if !self.evidence.is_empty() {
+            write!(f, "\n  seen: {}", self.evidence.trim_end().replace('\n', "\n        "))?;
+        }
+        write!(f, "\n  to do: {}", self.remedy)
+    }
+}
+
+impl From<Complaint> for crate::agent::Complaint {
+    fn from(complaint: Complaint) -> Self {
+        Self { cause: complaint.cause, evidence: complaint.evidence, remedy: complaint.remedy }
+    }
+}
+
+impl From<crate::agent::Complaint> for Complaint {
+    fn from(complaint: crate::agent::Complaint) -> Self {
+        Self { cause: complaint.cause, evidence: complaint.evidence, remedy: complaint.remedy }
+    }
+}
+
+/// Where a step stands: the fold of its events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepState {
+    #[default]
+    Pending,
+    /// Sent to the agent, or checked there.
+    Running,
+    /// The change with this index is under way.
+    Changing(u32),
+    Waiting,
+    Done,
+    Blocked,
+    Failed,
+}
+
+impl StepState {
+    /// The word that screens and scripts see.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Changing(_) => "changing",
+            Self::Waiting => "waiting",
+            Self::Done => "done",
+            Self::Blocked => "blocked",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Whether nothing more happens to the step in this run.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Done | Self::Blocked | Self::Failed)
+    }
+}
+
+/// An event that may not follow what the journal already holds.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("the journal is not legal: {event} may not follow {state}", state = .state.word())]
+pub struct IllegalEvent {
+    pub state: StepState,
+    pub event: String,
+}
+
+/// The one transition function. A crash may come between any two events, so `Started` may follow every
+/// state that is not final; the change whose result was never written is intended again or found made.
+pub fn transition(state: StepState, event: &EventKind) -> Result<StepState, IllegalEvent> {
+    use EventKind as E;
+    use StepState as S;
+    match (state, event) {
+        (S::Pending | S::Running | S::Changing(_) | S::Waiting, E::Dispatched) => Ok(S::Running),
+        (S::Pending | S::Running | S::Changing(_) | S::Waiting, E::Started { .. }) => Ok(S::Running),
+        (S::Running | S::Waiting, E::Intended { index, .. }) => Ok(S::Changing(*index)),
+        (S::Changing(open), E::Made { index, .. } | E::NotMade { index, .. }) if open == *index => {
+            Ok(S::Running)
+        }
+        // The result of a program that outlived its agent is written by the agent that came back.
+        (S::Running, E::Made { .. } | E::NotMade { .. }) => Ok(S::Running),
+        (S::Running | S::Waiting, E::Waiting { .. }) => Ok(S::Waiting),
+        (S::Running | S::Waiting, E::Done { .. }) => Ok(S::Done),
+        (S::Running | S::Waiting, E::Blocked { .. }) => Ok(S::Blocked),
+        (S::Pending | S::Running | S::Waiting | S::Changing(_), E::Failed { .. }) => Ok(S::Failed),
+        (state, event) => Err(IllegalEvent { state, event: event.word().to_owned() }),
+    }
+}
+
+impl EventKind {
+    /// The word under which the event stands in the journal.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Dispatched => "dispatched",
+            Self::Started { .. } => "started",
+            Self::Intended { .. } => "intended",
+            Self::Made { .. } => "made",
+            Self::NotMade { .. } => "not-made",
+            Self::Waiting { .. } => "waiting",
+            Self::Done { .. } => "done",
+            Self::Blocked { .. } => "blocked",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn intended(index: u32) -> EventKind {
+        EventKind::Intended { index, change: serde_json::Value::Null, summary: String::new(), before: None }
+    }
+    fn made(index: u32) -> EventKind {
+        EventKind::Made { index, outcome: Outcome::default() }
+    }
+    fn started() -> EventKind {
+        EventKind::Started { content: "c".into(), attempt: 1 }
+    }
+    fn fold(events: &[EventKind]) -> Result<StepState, IllegalEvent> {
+        events.iter().try_fold(StepState::Pending, transition)
+    }
+
+    #[test]
+    fn a_step_goes_from_pending_over_its_changes_to_done() {
+        let events = [
+            EventKind::Dispatched,
+            started(),
+            intended(0),
+            made(0),
+            intended(1),
+            made(1),
+            EventKind::Done { changes: 2 },
+        ];
+        assert_eq!(fold(&events), Ok(StepState::Done));
+    }
+
+    #[test]
+    fn nothing_follows_a_final_state() {
+        for event in [started(), EventKind::Dispatched, intended(0), EventKind::Done { changes: 0 }] {
+            assert!(transition(StepState::Done, &event).is_err(), "{}", event.word());
+        }
+    }
+
+    #[test]
+    fn a_change_is_never_made_without_its_intent() {
+        assert!(transition(StepState::Pending, &made(0)).is_err());
+        assert!(transition(StepState::Changing(0), &made(1)).is_err());
+        assert!(transition(StepState::Changing(0), &intended(1)).is_err());
+    }
+
+    #[test]
+    fn a_step_may_start_again_after_a_crash_in_the_middle_of_a_change() {
+        assert_eq!(fold(&[started(), intended(0), started(), made(0)]), Ok(StepState::Running));
+    }
+
+    #[test]
+    fn an_event_survives_its_journal_form() {
+        let event = Event {
+            sequence: 7,
+            time: "2026-11-22T10:00:00Z".parse().unwrap(),
+            run: "r1".into(),
+            step: "node-1/swap".parse().unwrap(),
+            kind: EventKind::Blocked { complaint: Complaint::new("a", "", "b") },
+        };
+        let text = serde_json::to_string(&event).unwrap();
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
+        assert!(text.contains("\"event\":\"blocked\""), "{text}");
+    }
+}

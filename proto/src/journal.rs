@@ -1,0 +1,292 @@
+//! The durable list of events, the same on both sides: SQLite, every event fsynced before it counts.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use tokio::sync::watch;
+
+use crate::event::{Event, EventKind, IllegalEvent, StepState, transition};
+use crate::names::StepId;
+
+/// Raised by every change of the tables; a newer one is refused, not guessed at.
+const SCHEMA: i64 = 1;
+
+/// What can go wrong with a journal.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    #[error("the journal {path} cannot be opened or written: is the disk full, or the folder not writable?")]
+    Storage { path: PathBuf, source: rusqlite::Error },
+    #[error(
+        "the journal {path} was written by a newer Muster (schema {found}, this one knows {SCHEMA}): install that version again"
+    )]
+    Newer { path: PathBuf, found: i64 },
+    #[error(
+        "the journal {path} holds a line that cannot be read (sequence {sequence}): move the file away and keep it for a report"
+    )]
+    Unreadable { path: PathBuf, sequence: u64, source: serde_json::Error },
+    #[error(transparent)]
+    Illegal(#[from] IllegalEvent),
+}
+
+/// A journal; cheap to clone, all clones are one.
+#[derive(Clone)]
+pub struct Journal {
+    path: PathBuf,
+    connection: Arc<Mutex<Connection>>,
+    /// The last sequence written; whoever follows the journal waits on it.
+    last: watch::Sender<u64>,
+}
+
+impl Journal {
+    /// Opens or makes the journal. WAL with synchronous=FULL: an event that `append` returned is on the disk.
+    pub fn open(path: &Path) -> Result<Self, JournalError> {
+        let storage = |source| JournalError::Storage { path: path.to_owned(), source };
+        let connection = Connection::open(path).map_err(storage)?;
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(storage)?;
+        connection.pragma_update(None, "synchronous", "FULL").map_err(storage)?;
+        let found: i64 =
+            connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(storage)?;
+        if found > SCHEMA {
+            return Err(JournalError::Newer { path: path.to_owned(), found });
+        }
+        connection
+            .execute_batch(
+                "CREATE TABLE IF NOT EXISTS event (
+                     sequence INTEGER PRIMARY KEY,
+                     run TEXT NOT NULL, step TEXT NOT NULL, origin TEXT NOT NULL, origin_sequence INTEGER NOT NULL,
+                     body TEXT NOT NULL, UNIQUE (origin, origin_sequence)) STRICT;
+                 CREATE INDEX IF NOT EXISTS event_step ON event (run, step, sequence);",
+            )
+            .map_err(storage)?;
+        connection.pragma_update(None, "user_version", SCHEMA).map_err(storage)?;
+        Self::with(path, connection)
+    }
+
+    /// Opens a journal, or a copy of one, for reading only; nothing else need be running.
+    pub fn read_only(path: &Path) -> Result<Self, JournalError> {
+        let storage = |source| JournalError::Storage { path: path.to_owned(), source };
+        Self::with(
+            path,
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(storage)?,
+        )
+    }
+
+    fn with(path: &Path, connection: Connection) -> Result<Self, JournalError> {
+        let last: u64 = connection
+            .query_row("SELECT coalesce(max(sequence), 0) FROM event", [], |row| row.get::<_, i64>(0))
+            .map_err(|source| JournalError::Storage { path: path.to_owned(), source })?
+            as u64;
+        Ok(Self {
+            path: path.to_owned(),
+            connection: Arc::new(Mutex::new(connection)),
+            last: watch::Sender::new(last),
+        })
+    }
+
+    /// Writes one event of this side's own; it is durable when this returns. An event that may not follow is refused.
+    pub fn append(&self, run: &str, step: &StepId, kind: EventKind) -> Result<Event, JournalError> {
+        let connection = self.connection.lock().expect("no holder of the lock panics");
+        transition(self.fold(&connection, run, step)?, &kind)?;
+        let sequence = *self.last.borrow() + 1;
+        let event = Event { sequence, time: Timestamp::now(), run: run.to_owned(), step: step.clone(), kind };
+        self.insert(&connection, &event, "self", sequence)?;
+        drop(connection);
+        self.last.send_replace(sequence);
+        Ok(event)
+    }
+
+    /// Takes over an event of a node's journal; false when it is held already. The event gets a sequence of this journal.
+    pub fn adopt(&self, origin: &str, theirs: &Event) -> Result<bool, JournalError> {
+        let connection = self.connection.lock().expect("no holder of the lock panics");
+        let known = connection
+            .query_row(
+                "SELECT 1 FROM event WHERE origin = ?1 AND origin_sequence = ?2",
+                params![origin, theirs.sequence as i64],
+                |_| Ok(()),
+            )
+            .optional()
+            .map_err(|source| self.storage(source))?;
+        if known.is_some() {
+            return Ok(false);
+        }
+        transition(self.fold(&connection, &theirs.run, &theirs.step)?, &theirs.kind)?;
+        let sequence = *self.last.borrow() + 1;
+        let event = Event { sequence, ..theirs.clone() };
+        self.insert(&connection, &event, origin, theirs.sequence)?;
+        drop(connection);
+        self.last.send_replace(sequence);
+        Ok(true)
+    }
+
+    /// Events with a sequence above `after`, oldest first.
+    pub fn after(&self, after: u64) -> Result<Vec<Event>, JournalError> {
+        let connection = self.connection.lock().expect("no holder of the lock panics");
+        self.query(
+            &connection,
+            "SELECT sequence, body FROM event WHERE sequence > ?1 ORDER BY sequence",
+            params![after as i64],
+        )
+    }
+
+    /// Events of one step in one run, oldest first.
+    pub fn of_step(&self, run: &str, step: &StepId) -> Result<Vec<Event>, JournalError> {
+        let connection = self.connection.lock().expect("no holder of the lock panics");
+        self.query(
+            &connection,
+            "SELECT sequence, body FROM event WHERE run = ?1 AND step = ?2 ORDER BY sequence",
+            params![run, step.as_str()],
+        )
+    }
+
+    /// Events of a run, oldest first.
+    pub fn of_run(&self, run: &str) -> Result<Vec<Event>, JournalError> {
+        let connection = self.connection.lock().expect("no holder of the lock panics");
+        self.query(
+            &connection,
+            "SELECT sequence, body FROM event WHERE run = ?1 ORDER BY sequence",
+            params![run],
+        )
+    }
+
+    /// The highest sequence of a node's journal that was adopted here.
+    pub fn adopted_from(&self, origin: &str) -> Result<u64, JournalError> {
+        let connection = self.connection.lock().expect("no holder of the lock panics");
+        connection
+            .query_row(
+                "SELECT coalesce(max(origin_sequence), 0) FROM event WHERE origin = ?1",
+                [origin],
+                |row| row.get::<_, i64>(0),
+            )
+            .map(|sequence| sequence as u64)
+            .map_err(|source| self.storage(source))
+    }
+
+    /// Where the step stands in the run.
+    pub fn state(&self, run: &str, step: &StepId) -> Result<StepState, JournalError> {
+        let connection = self.connection.lock().expect("no holder of the lock panics");
+        self.fold(&connection, run, step)
+    }
+
+    /// Waits on this to follow the journal; the value is the last sequence.
+    pub fn follow(&self) -> watch::Receiver<u64> {
+        self.last.subscribe()
+    }
+
+    pub fn last_sequence(&self) -> u64 {
+        *self.last.borrow()
+    }
+
+    fn fold(&self, connection: &Connection, run: &str, step: &StepId) -> Result<StepState, JournalError> {
+        let events = self.query(
+            connection,
+            "SELECT sequence, body FROM event WHERE run = ?1 AND step = ?2 ORDER BY sequence",
+            params![run, step.as_str()],
+        )?;
+        Ok(events.iter().try_fold(StepState::Pending, |state, event| transition(state, &event.kind))?)
+    }
+
+    fn insert(
+        &self,
+        connection: &Connection,
+        event: &Event,
+        origin: &str,
+        origin_sequence: u64,
+    ) -> Result<(), JournalError> {
+        let body = serde_json::to_string(event).expect("an event has no key that is not text");
+        connection
+            .prepare_cached("INSERT INTO event (sequence, run, step, origin, origin_sequence, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
+            .and_then(|mut insert| {
+                insert.execute(params![event.sequence as i64, event.run, event.step.as_str(), origin, origin_sequence as i64, body])
+            })
+            .map(|_| ())
+            .map_err(|source| self.storage(source))
+    }
+
+    fn query(
+        &self,
+        connection: &Connection,
+        query: &str,
+        parameters: &[&dyn rusqlite::ToSql],
+    ) -> Result<Vec<Event>, JournalError> {
+        let mut statement = connection.prepare_cached(query).map_err(|source| self.storage(source))?;
+        let rows = statement
+            .query_map(parameters, |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, String>(1)?)))
+            .map_err(|source| self.storage(source))?;
+        rows.map(|row| {
+            let (sequence, body) = row.map_err(|source| self.storage(source))?;
+            serde_json::from_str(&body).map_err(|source| JournalError::Unreadable {
+                path: self.path.clone(),
+                sequence,
+                source,
+            })
+        })
+        .collect()
+    }
+
+    fn storage(&self, source: rusqlite::Error) -> JournalError {
+        JournalError::Storage { path: self.path.clone(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Outcome;
+
+    fn step() -> StepId {
+        "node-1/swap".parse().unwrap()
+    }
+    fn started() -> EventKind {
+        EventKind::Started { content: "c".into(), attempt: 1 }
+    }
+
+    #[test]
+    fn events_are_numbered_without_gaps_and_survive_a_new_opening() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let journal = Journal::open(&path).unwrap();
+        journal.append("r1", &step(), started()).unwrap();
+        journal.append("r1", &step(), EventKind::Done { changes: 0 }).unwrap();
+        drop(journal);
+        let again = Journal::open(&path).unwrap();
+        let third = again.append("r2", &step(), started()).unwrap();
+        assert_eq!(third.sequence, 3);
+        assert_eq!(again.state("r1", &step()).unwrap(), StepState::Done);
+        assert_eq!(Journal::read_only(&path).unwrap().after(0).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn an_event_that_may_not_follow_is_refused_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let error = journal
+            .append("r1", &step(), EventKind::Made { index: 0, outcome: Outcome::default() })
+            .unwrap_err();
+        assert!(matches!(error, JournalError::Illegal(_)), "{error}");
+        assert_eq!(journal.last_sequence(), 0);
+    }
+
+    #[test]
+    fn an_event_of_a_node_is_adopted_once_however_often_it_is_sent() {
+        let folder = tempfile::tempdir().unwrap();
+        let theirs = Journal::open(&folder.path().join("theirs.db")).unwrap();
+        let ours = Journal::open(&folder.path().join("ours.db")).unwrap();
+        ours.append("r1", &step(), EventKind::Dispatched).unwrap();
+        let event = theirs.append("r1", &step(), started()).unwrap();
+        assert!(ours.adopt("node-1", &event).unwrap());
+        assert!(!ours.adopt("node-1", &event).unwrap());
+        assert_eq!(ours.adopted_from("node-1").unwrap(), 1);
+        assert_eq!(ours.last_sequence(), 2);
+    }
+
+    #[test]
+    fn a_journal_of_a_newer_version_is_refused_with_a_sentence() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", SCHEMA + 1).unwrap();
+        let error = Journal::open(&path).err().unwrap().to_string();
+        assert!(error.contains("newer Muster"), "{error}");
+    }
+}

@@ -1,0 +1,26 @@
+//! What both sides of Muster agree on: the messages, the names, the events and their one transition
+//! function, the journal, redaction and the version handshake.
+
+pub mod event;
+pub mod journal;
+pub mod names;
+pub mod redaction;
+pub mod version;
+
+/// The generated messages and services; `make generate` renews them from `proto/*.proto`.
+#[allow(clippy::all, unreachable_pub)]
+pub mod generated {
+    pub mod agent {
+        include!("generated/muster.agent.v1.rs");
+    }
+    pub mod coordinator {
+        include!("generated/muster.coordinator.v1.rs");
+    }
+    pub mod enrolment {
+        include!("generated/muster.enrolment.v1.rs");
+    }
+    /// The encoded descriptor set: reflection serves it, and the capability test reads it.
+    pub const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");
+}
+
+pub use generated::{agent, coordinator, enrolment};

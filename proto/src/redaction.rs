@@ -1,0 +1,86 @@
+//! Taking secrets out of text before it is stored or shown.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+/// What stands in a text where a secret was.
+pub const REDACTED: &str = "<redacted>";
+
+/// Bootstrap tokens anywhere; 64 hexadecimal digits only after the words that kubeadm puts before a certificate key,
+/// because a CA hash has the same form and is no secret; PEM private keys; kubeconfig key data and bearer tokens.
+static SECRETS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
+    [
+        (r"\b[a-z0-9]{6}\.[a-z0-9]{16}\b", "<redacted>"),
+        (r"(certificate[- ]key[:=]?\s*)[0-9a-f]{64}\b", "${1}<redacted>"),
+        (r"(?s)-----BEGIN ([A-Z ]*)PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", "<redacted>"),
+        (r"((?:client-key-data|token|token-secret):\s*)[A-Za-z0-9+/=._-]{16,}", "${1}<redacted>"),
+        (r"(?i)(authorization:\s*bearer\s+)\S+", "${1}<redacted>"),
+        (r"muster-token\.1\.[A-Za-z0-9_.-]+", "<redacted>"),
+    ]
+    .map(|(pattern, replacement)| {
+        (Regex::new(pattern).expect("the pattern is constant and valid"), replacement)
+    })
+    .into()
+});
+
+/// The text without its secrets.
+pub fn redact(text: &str) -> String {
+    let mut clean = std::borrow::Cow::Borrowed(text);
+    for (pattern, replacement) in SECRETS.iter() {
+        if pattern.is_match(&clean) {
+            clean = pattern.replace_all(&clean, *replacement).into_owned().into();
+        }
+    }
+    clean.into_owned()
+}
+
+/// The text without control characters (a program's output must not steer a terminal); line ends and tabs stay.
+pub fn printable(text: &str) -> String {
+    static ESCAPES: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\x1b\[[0-9;?]*[A-Za-z]").expect("the pattern is constant and valid"));
+    ESCAPES
+        .replace_all(text, "")
+        .chars()
+        .filter(|c| {
+            *c == '\n'
+                || *c == '\t'
+                || !(c.is_control()
+                    || ('\u{202a}'..='\u{202e}').contains(c)
+                    || ('\u{2066}'..='\u{2069}').contains(c))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_join_command_keeps_its_hash_and_loses_its_token() {
+        let hash = "58bebb5a08acf2f61c443ebc45f3f860d481bc528790d1c88cf336935a679e7e";
+        let text = format!(
+            "kubeadm join 10.88.0.11:6443 --token s41abx.qkb1j0cxvu3rp1j0 \\\n    --discovery-token-ca-cert-hash sha256:{hash} "
+        );
+        let clean = redact(&text);
+        assert!(!clean.contains("qkb1j0cxvu3rp1j0") && clean.contains(hash), "{clean}");
+    }
+
+    #[test]
+    fn certificate_keys_private_keys_and_kubeconfig_keys_are_taken_out() {
+        let key = "a".repeat(64);
+        for text in [
+            format!("--control-plane --certificate-key {key}"),
+            format!("[upload-certs] Using certificate key:\n{key}"),
+            format!("-----BEGIN RSA PRIVATE KEY-----\n{key}\n-----END RSA PRIVATE KEY-----"),
+            format!("    client-key-data: {key}=="),
+        ] {
+            assert!(!redact(&text).contains(&key), "{text}");
+        }
+    }
+
+    #[test]
+    fn escape_sequences_and_direction_marks_do_not_reach_a_terminal() {
+        assert_eq!(printable("\u{1b}[0;32m6.1\u{1b}[0m\r\u{202e}x\ty\n\u{7}"), "6.1x\ty\n");
+    }
+}

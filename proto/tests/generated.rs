@@ -1,0 +1,35 @@
+//! The generated code is checked in, so that a build needs neither protoc nor a build script.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const FILES: [&str; 3] = ["agent.proto", "coordinator.proto", "enrolment.proto"];
+
+fn generate_into(folder: &Path) {
+    let descriptors = protox::compile(FILES.map(|file| format!("proto/{file}")), ["proto"])
+        .expect("the .proto files compile");
+    let bytes = prost::Message::encode_to_vec(&descriptors);
+    fs::write(folder.join("descriptors.bin"), bytes).unwrap();
+    tonic_prost_build::configure()
+        .out_dir(folder)
+        .btree_map(".")
+        .compile_fds(descriptors)
+        .expect("the descriptors generate");
+}
+
+#[test]
+fn the_generated_code_is_what_the_proto_files_say() {
+    let checked_in = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/generated");
+    if std::env::var_os("MUSTER_REGENERATE").is_some() {
+        generate_into(&checked_in);
+        return;
+    }
+    let fresh = tempfile::tempdir().unwrap();
+    generate_into(fresh.path());
+    for entry in fs::read_dir(fresh.path()).unwrap() {
+        let name = entry.unwrap().file_name();
+        let same = fs::read(fresh.path().join(&name)).unwrap()
+            == fs::read(checked_in.join(&name)).unwrap_or_default();
+        assert!(same, "{name:?} is stale: run `make generate` and commit the result");
+    }
+}
