@@ -1,10 +1,14 @@
 //! What both sides of Muster agree on: the messages, the names, the events and their one transition
 //! function, the journal, redaction and the version handshake.
 
+pub mod cause;
 pub mod event;
 pub mod journal;
 pub mod names;
+pub mod private_file;
 pub mod redaction;
+pub mod token;
+pub mod transport;
 pub mod version;
 
 /// The generated messages and services; `make generate` renews them from `proto/*.proto`.

@@ -1,0 +1,84 @@
+//! Files of our own state that must be whole or absent, and readable by their owner alone.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// A file that could not be written, read, or made private.
+#[derive(Debug, thiserror::Error)]
+#[error("{path} cannot be {action}: is the disk full, or the folder of another owner?")]
+pub struct FileError {
+    path: PathBuf,
+    action: &'static str,
+    source: io::Error,
+}
+
+/// Writes the file whole or not at all: temporary file with its mode first, fsync, rename, fsync of the folder.
+/// A symlink that stands at the path is replaced, never followed.
+pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    let failed = |source| FileError { path: path.to_owned(), action: "written", source };
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(failed(io::ErrorKind::InvalidInput.into()));
+    };
+    let temporary = folder.join(format!(".{}.{}.new", name.to_string_lossy(), std::process::id()));
+    // A leftover of a killed process with the same id.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        // The umask may have taken bits away that the caller asked for.
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        File::open(folder)?.sync_all()
+    })();
+    written.map_err(|source| {
+        let _ = fs::remove_file(&temporary);
+        failed(source)
+    })
+}
+
+/// The file's content; none when there is no such file.
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(FileError { path: path.to_owned(), action: "read", source }),
+    }
+}
+
+/// Makes the folder, with its parents, when it is missing; only its owner may enter a folder made here.
+pub fn make_folder(path: &Path) -> Result<(), FileError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| FileError {
+        path: path.to_owned(),
+        action: "made",
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_private_and_replaces_a_planted_link_without_touching_its_target() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, path) = (folder.path().join("target"), folder.path().join("key"));
+        fs::write(&target, "untouched").unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        write(&path, b"secret", 0o600).unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"untouched");
+        assert_eq!(read(&path).unwrap().unwrap(), b"secret");
+        assert_eq!(fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file stays");
+    }
+
+    #[test]
+    fn an_absent_file_is_no_error() {
+        assert!(read(Path::new("/nonexistent/muster")).unwrap().is_none());
+    }
+}
