@@ -1,1 +1,6 @@
+//! The agent of one node: looks at the host, changes it step by step as the coordinator asks, and keeps a journal.
 
+pub mod host;
+pub mod marked_block;
+pub mod steps;
+pub mod ticket;

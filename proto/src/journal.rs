@@ -150,13 +150,25 @@ impl Journal {
         )
     }
 
-    /// The highest sequence of a node's journal that was adopted here.
-    pub fn adopted_from(&self, origin: &str) -> Result<u64, JournalError> {
+    /// The events of the newest run in which this step has any, oldest first: what an earlier life left open.
+    pub fn last_of_step(&self, step: &StepId) -> Result<Vec<Event>, JournalError> {
+        let connection = self.connection.lock().expect("no holder of the lock panics");
+        self.query(
+            &connection,
+            "SELECT sequence, body FROM event WHERE step = ?1 AND run =
+                 (SELECT run FROM event WHERE step = ?1 ORDER BY sequence DESC LIMIT 1) ORDER BY sequence",
+            params![step.as_str()],
+        )
+    }
+
+    /// The highest sequence of a node's journal that was adopted here for one step of one run. Not of the whole
+    /// journal: two steps of a node are streamed side by side, and one may be behind the other.
+    pub fn adopted_from(&self, origin: &str, run: &str, step: &StepId) -> Result<u64, JournalError> {
         let connection = self.connection.lock().expect("no holder of the lock panics");
         connection
             .query_row(
-                "SELECT coalesce(max(origin_sequence), 0) FROM event WHERE origin = ?1",
-                [origin],
+                "SELECT coalesce(max(origin_sequence), 0) FROM event WHERE origin = ?1 AND run = ?2 AND step = ?3",
+                params![origin, run, step.as_str()],
                 |row| row.get::<_, i64>(0),
             )
             .map(|sequence| sequence as u64)
@@ -277,7 +289,7 @@ mod tests {
         let event = theirs.append("r1", &step(), started()).unwrap();
         assert!(ours.adopt("node-1", &event).unwrap());
         assert!(!ours.adopt("node-1", &event).unwrap());
-        assert_eq!(ours.adopted_from("node-1").unwrap(), 1);
+        assert_eq!(ours.adopted_from("node-1", "r1", &step()).unwrap(), 1);
         assert_eq!(ours.last_sequence(), 2);
     }
 

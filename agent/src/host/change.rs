@@ -1,0 +1,215 @@
+//! Everything the agent may do to a host: a closed list. Steps return changes as data; the engine makes them.
+
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use muster_proto::event::Outcome;
+use muster_proto::names::{NodeName, StepId, UserName};
+use secrecy::SecretString;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::HostError;
+use super::query::{ObjectKind, Observe};
+
+/// One primitive act. All but `Run` may be done twice with the same result, so that a crash in the middle only means
+/// doing it again; `Run` is exactly once, because its unit's name is its identity.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "change", rename_all = "kebab-case")]
+pub enum Change {
+    /// Replaces a plain file, or makes it: temporary file beside it, mode, fsync, rename, fsync of the folder. Folders on
+    /// the way are made (0755).
+    WriteFile {
+        path: PathBuf,
+        content: String,
+        mode: u32,
+    },
+    RemoveFile {
+        path: PathBuf,
+    },
+    /// The kernel's name now and /etc/hostname.
+    SetHostname {
+        name: NodeName,
+    },
+    SwapOff {
+        device: PathBuf,
+    },
+    SetSysctl {
+        key: String,
+        value: String,
+    },
+    Unit {
+        unit: String,
+        action: UnitAction,
+    },
+    /// systemd reads its unit files again.
+    ReloadUnits,
+    /// A file below a user's home, written as that user, no link followed.
+    WriteUserFile {
+        user: UserName,
+        path: PathBuf,
+        content: String,
+        mode: u32,
+        secret: bool,
+    },
+    /// A merge patch that takes the taints with these keys from a node.
+    RemoveTaints {
+        node: NodeName,
+        keys: Vec<String>,
+    },
+    DeleteObject {
+        kind: ObjectKind,
+        namespace: String,
+        name: String,
+    },
+    Run(Program),
+}
+
+/// What is done to a systemd unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnitAction {
+    Start,
+    Stop,
+    Restart,
+    Enable,
+    Disable,
+    Mask,
+}
+
+/// A program run as a systemd transient unit: it survives the agent, cannot run twice, and its end can be read later.
+#[derive(Debug, Clone, Serialize)]
+pub struct Program {
+    pub program: ProgramName,
+    pub arguments: Vec<String>,
+    /// What the program reads on its standard input; may hold a secret, so it is never written anywhere.
+    #[serde(skip)]
+    pub input: Option<SecretString>,
+    /// The unit is ended after this.
+    pub limit: Duration,
+    /// The standard output holds a join ticket that the engine keeps in memory.
+    pub yields_ticket: bool,
+}
+
+/// The programs that Muster runs to change something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProgramName {
+    Kubeadm,
+    Kubectl,
+    Modprobe,
+    Ufw,
+}
+
+impl ProgramName {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kubeadm => "kubeadm",
+            Self::Kubectl => "kubectl",
+            Self::Modprobe => "modprobe",
+            Self::Ufw => "ufw",
+        }
+    }
+}
+
+impl Program {
+    pub fn new<A: Into<String>>(
+        program: ProgramName,
+        arguments: impl IntoIterator<Item = A>,
+        limit: Duration,
+    ) -> Self {
+        let arguments = arguments.into_iter().map(Into::into).collect();
+        Self { program, arguments, input: None, limit, yields_ticket: false }
+    }
+
+    pub fn with_input(mut self, input: impl Into<String>) -> Self {
+        self.input = Some(SecretString::from(input.into()));
+        self
+    }
+
+    pub fn yielding_ticket(mut self) -> Self {
+        self.yields_ticket = true;
+        self
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.program.name())?;
+        self.arguments.iter().try_for_each(|argument| write!(f, " {argument}"))
+    }
+}
+
+/// The change as a person reads it.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WriteFile { path, mode, .. } => write!(f, "write {} (mode {mode:04o})", path.display()),
+            Self::RemoveFile { path } => write!(f, "remove {}", path.display()),
+            Self::SetHostname { name } => write!(f, "set the host name to {name}"),
+            Self::SwapOff { device } => write!(f, "turn off swap on {}", device.display()),
+            Self::SetSysctl { key, value } => write!(f, "set {key} = {value}"),
+            Self::Unit { unit, action } => {
+                let verb = match action {
+                    UnitAction::Start => "start",
+                    UnitAction::Stop => "stop",
+                    UnitAction::Restart => "restart",
+                    UnitAction::Enable => "enable",
+                    UnitAction::Disable => "disable",
+                    UnitAction::Mask => "mask",
+                };
+                write!(f, "{verb} {unit}")
+            }
+            Self::ReloadUnits => f.write_str("let systemd read its unit files again"),
+            Self::WriteUserFile { user, path, mode, .. } => {
+                write!(f, "write ~{user}/{} (mode {mode:04o})", path.display())
+            }
+            Self::RemoveTaints { node, keys } => {
+                write!(f, "remove the taints {} from node {node}", keys.join(", "))
+            }
+            Self::DeleteObject { kind, namespace, name } => write!(f, "delete {kind:?} {namespace}/{name}"),
+            Self::Run(program) => write!(f, "run {program}"),
+        }
+    }
+}
+
+/// The identity of one change of one step: names the transient unit, so that the same change never runs twice at once.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ChangeId {
+    pub step: StepId,
+    pub index: u32,
+}
+
+impl ChangeId {
+    /// `muster-STEP-INDEX.service`; the node is not in it, since a host has one node name at a time.
+    pub fn unit(&self) -> String {
+        format!("muster-{}-{}.service", self.step.step().replace('.', "-"), self.index)
+    }
+}
+
+/// How a change ended, and what the program wrote on its standard output (unredacted: only for capture).
+#[derive(Debug, Default)]
+pub struct Applied {
+    pub made: bool,
+    pub outcome: Outcome,
+    pub standard_output: SecretString,
+}
+
+/// The host as the engine sees it: all that a step may ask, and the doing.
+pub trait Host: Observe {
+    /// What stands there now and would be lost: the old file, the unit's state, the old host name.
+    fn before(&self, change: &Change) -> impl Future<Output = Result<Option<Value>, HostError>> + Send;
+    /// Makes the change and waits for its end. A program that ends with another code than 0 is no error: `made` is false.
+    fn apply(
+        &self,
+        change: &Change,
+        id: &ChangeId,
+    ) -> impl Future<Output = Result<Applied, HostError>> + Send;
+    /// Finds the program that an earlier life of the agent started under this id, waits for its end and takes its
+    /// result; none when there is no such unit.
+    fn attach(&self, id: &ChangeId) -> impl Future<Output = Result<Option<Applied>, HostError>> + Send;
+    /// Once the result is in the journal: removes the unit and its output files, so that the id can be used again.
+    fn forget(&self, id: &ChangeId) -> impl Future<Output = Result<(), HostError>> + Send;
+}

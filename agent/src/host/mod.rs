@@ -1,0 +1,39 @@
+//! The one door to the host. Looking (`query`) and doing (`change`) are two closed lists in two files:
+//! reading them is the security review. Only `system` touches the real host; clippy forbids it elsewhere.
+
+pub mod change;
+pub mod query;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What can go wrong on the way to the host. `Display` names the cause; what the host itself said is the source.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    #[error("{path}: {action} failed")]
+    File { action: &'static str, path: PathBuf, source: std::io::Error },
+    /// A link, device or folder where a plain file was expected: never followed, never replaced.
+    #[error(
+        "{path} is {what}, not a plain file: Muster does not follow or replace it; put a plain file there or remove it"
+    )]
+    NotPlain { path: PathBuf, what: &'static str },
+    #[error("{program} could not be started")]
+    NotStarted { program: String, source: std::io::Error },
+    #[error("{program} ended with {status}: {message}")]
+    ProgramFailed { program: String, status: String, message: String },
+    #[error("{what} did not answer within {} s", limit.as_secs())]
+    TimedOut { what: String, limit: Duration },
+    #[error("systemd refused {what}: {message}")]
+    Systemd { what: String, message: String },
+    #[error("the API server at {server}: {message}")]
+    Kubernetes { server: String, message: String, transient: bool },
+    #[error("{what} answered something unexpected: {message}")]
+    Unexpected { what: String, message: String },
+}
+
+impl HostError {
+    /// Whether looking again a moment later may succeed: an API server that is restarting, a slow answer.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::TimedOut { .. } | Self::Kubernetes { transient: true, .. })
+    }
+}

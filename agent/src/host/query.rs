@@ -1,0 +1,154 @@
+//! Everything the agent may ask of a host. Nothing here changes anything; every answer has a deadline.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use muster_proto::names::{ImageReference, KubernetesVersion, NodeName, UserName};
+use serde_json::Value;
+
+use super::HostError;
+
+type Answer<T> = Result<T, HostError>;
+
+/// The view that a step's `check` gets.
+pub trait Observe: Send + Sync {
+    /// The content of a plain file, none when there is no such file. At most 16 MiB; links are refused.
+    fn read_file(&self, path: &Path) -> impl Future<Output = Answer<Option<String>>> + Send;
+    /// The names in a folder, sorted; empty when there is no such folder.
+    fn list_folder(&self, path: &Path) -> impl Future<Output = Answer<Vec<String>>> + Send;
+    /// The kernel's host name.
+    fn hostname(&self) -> impl Future<Output = Answer<String>> + Send;
+    /// What /proc/swaps lists.
+    fn swaps(&self) -> impl Future<Output = Answer<Vec<PathBuf>>> + Send;
+    /// The live value below /proc/sys of a key such as `net.ipv4.ip_forward`; none when the kernel has no such key.
+    fn sysctl(&self, key: &str) -> impl Future<Output = Answer<Option<String>>> + Send;
+    /// Whether the kernel has the module's function now, loaded or built in.
+    fn kernel_has(&self, module: &str) -> impl Future<Output = Answer<bool>> + Send;
+    /// What systemd knows of a unit; also answers for units that do not exist.
+    fn unit(&self, name: &str) -> impl Future<Output = Answer<Unit>> + Send;
+    /// The names of all .swap units that systemd knows, active or not.
+    fn swap_units(&self) -> impl Future<Output = Answer<Vec<String>>> + Send;
+    /// The passwd entry of a user.
+    fn user(&self, name: &UserName) -> impl Future<Output = Answer<Option<User>>> + Send;
+    /// A file below a user's home, read as that user; `path` is relative. None when there is no such file.
+    fn user_file(&self, name: &UserName, path: &Path) -> impl Future<Output = Answer<Option<String>>> + Send;
+    /// The version that a program says of itself; none when it is not installed.
+    fn kubernetes_version(
+        &self,
+        program: KubernetesProgram,
+    ) -> impl Future<Output = Answer<Option<KubernetesVersion>>> + Send;
+    /// Which of these programs are not on the search path of root.
+    fn missing_programs(
+        &self,
+        names: &'static [&'static str],
+    ) -> impl Future<Output = Answer<Vec<&'static str>>> + Send;
+    /// What Docker says of itself; none when its socket does not answer.
+    fn docker(&self) -> impl Future<Output = Answer<Option<Docker>>> + Send;
+    /// The images (`name:tag`) that the runtime holds, in kubeadm's spelling.
+    fn images(&self) -> impl Future<Output = Answer<Vec<String>>> + Send;
+    /// The images that this host's kubeadm wants for a version (`kubeadm config images list`).
+    fn kubeadm_images(
+        &self,
+        version: KubernetesVersion,
+        repository: Option<&str>,
+    ) -> impl Future<Output = Answer<Vec<ImageReference>>> + Send;
+    /// One Kubernetes object through admin.conf; none when it does not exist. Only on a control-plane node.
+    fn object(
+        &self,
+        kind: ObjectKind,
+        namespace: &str,
+        name: &str,
+    ) -> impl Future<Output = Answer<Option<Value>>> + Send;
+    /// Kubernetes objects by label selector (empty: all).
+    fn objects(
+        &self,
+        kind: ObjectKind,
+        namespace: &str,
+        selector: &str,
+    ) -> impl Future<Output = Answer<Vec<Value>>> + Send;
+    /// Whether the kubelet's own health endpoint (127.0.0.1:10248/healthz) says ok.
+    fn kubelet_healthy(&self) -> impl Future<Output = Answer<bool>> + Send;
+    /// GET / over plain HTTP: the status code, or none when nothing answers within 3 s.
+    fn http_status(&self, address: SocketAddr) -> impl Future<Output = Answer<Option<u16>>> + Send;
+    /// The addresses of this host's interfaces.
+    fn addresses(&self) -> impl Future<Output = Answer<Vec<IpAddr>>> + Send;
+}
+
+/// A systemd unit as it stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unit {
+    /// LoadState is `loaded` or `masked`: a file for it exists.
+    pub exists: bool,
+    /// ActiveState is `active`, `activating` or `reloading`.
+    pub active: bool,
+    /// UnitFileState: enabled, disabled, masked, static, generated, ...; empty when there is none.
+    pub file_state: String,
+    /// ActiveState and SubState for evidence, for instance `failed (failed)`.
+    pub state: String,
+}
+
+/// A passwd entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    pub name: UserName,
+    pub uid: u32,
+    pub gid: u32,
+    pub home: PathBuf,
+}
+
+/// What `docker info` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Docker {
+    pub version: String,
+    /// systemd or cgroupfs
+    pub cgroup_driver: String,
+}
+
+/// The Kubernetes programs that a node needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KubernetesProgram {
+    Kubeadm,
+    Kubelet,
+    Kubectl,
+}
+
+impl KubernetesProgram {
+    pub const ALL: [Self; 3] = [Self::Kubeadm, Self::Kubelet, Self::Kubectl];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kubeadm => "kubeadm",
+            Self::Kubelet => "kubelet",
+            Self::Kubectl => "kubectl",
+        }
+    }
+}
+
+/// The kinds of Kubernetes objects that Muster reads or deletes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObjectKind {
+    Node,
+    Pod,
+    ConfigMap,
+    Secret,
+    Deployment,
+    DaemonSet,
+}
+
+/// Whether a Node object's Ready condition is True.
+pub fn is_ready(node: &Value) -> bool {
+    let conditions = node.pointer("/status/conditions").and_then(Value::as_array);
+    conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"))
+}
+
+/// The name in an object's metadata.
+pub fn name_of(object: &Value) -> &str {
+    object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Which of the names have no Node object.
+pub fn lacking<'a>(nodes: &[Value], names: &'a [NodeName]) -> Vec<&'a NodeName> {
+    names.iter().filter(|name| !nodes.iter().any(|node| name_of(node) == name.as_str())).collect()
+}

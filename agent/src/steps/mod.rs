@@ -1,0 +1,116 @@
+//! The steps, one file each: what holds afterwards, and the one function that looks and decides.
+
+pub mod hostname;
+pub mod hosts;
+
+use std::time::Duration;
+
+use muster_proto::agent;
+use muster_proto::event::Complaint;
+use muster_proto::names::Malformed;
+
+use crate::host::HostError;
+use crate::host::change::Change;
+use crate::host::query::Observe;
+use crate::ticket::Ticket;
+
+/// What looking at the host says about a step.
+#[derive(Debug)]
+pub enum Finding {
+    /// It holds already; what the step yields to later steps.
+    Done(Yield),
+    /// These changes would make it hold.
+    Todo(Vec<Change>),
+    /// Nothing to change, but it may come to hold by itself within `settle()`; a sentence: what is waited for.
+    Wait(String),
+    /// It cannot be made to hold without a person.
+    Blocked(Complaint),
+}
+
+impl Finding {
+    /// It holds and yields nothing.
+    pub const DONE: Self = Self::Done(Yield::Nothing);
+
+    /// `DONE` when there is nothing to change, the changes otherwise. For steps that never wait.
+    pub fn from_changes(changes: Vec<Change>) -> Self {
+        if changes.is_empty() { Self::DONE } else { Self::Todo(changes) }
+    }
+
+    pub fn blocked(cause: impl Into<String>, evidence: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::Blocked(Complaint::new(cause, evidence, remedy))
+    }
+}
+
+/// What a step hands on to later steps, on this node or another; never journalled.
+#[derive(Debug, Default)]
+pub enum Yield {
+    #[default]
+    Nothing,
+    Ticket(Ticket),
+    Pods(Vec<agent::PodAddress>),
+}
+
+/// What an attempt is given besides the step's own content; never journalled, no part of its identity.
+#[derive(Debug, Default)]
+pub struct Input {
+    /// kubeadm-join: the ticket that the coordinator sent. join-ticket: the one captured from kubeadm's output here.
+    pub ticket: Option<Ticket>,
+    pub pods: Vec<agent::PodAddress>,
+}
+
+/// A message that is not a step this agent knows, or one with a field that it refuses.
+#[derive(Debug, thiserror::Error)]
+pub enum BadStep {
+    #[error("the message holds no step that this version of the agent knows")]
+    Unknown,
+    #[error("{field}: {source}")]
+    Field { field: &'static str, source: Malformed },
+    #[error("{field}: {problem}")]
+    Value { field: &'static str, problem: String },
+}
+
+impl BadStep {
+    /// For `map_err`: the field that was malformed.
+    pub fn field(field: &'static str) -> impl Fn(Malformed) -> Self {
+        move |source| Self::Field { field, source }
+    }
+}
+
+macro_rules! steps {
+    ($($variant:ident => $module:ident),* $(,)?) => {
+        /// A step, every field parsed. The compiler insists that a new one is checked.
+        #[derive(Debug, Clone)]
+        pub enum Step { $($variant($module::$variant)),* }
+
+        impl Step {
+            /// Parses the message at the edge; nothing of it is believed.
+            pub fn parse(message: &agent::Step) -> Result<Self, BadStep> {
+                match message.kind.as_ref().ok_or(BadStep::Unknown)? {
+                    $(agent::step::Kind::$variant(fields) => $module::$variant::parse(fields).map(Self::$variant),)*
+                    #[allow(unreachable_patterns)]
+                    _ => Err(BadStep::Unknown),
+                }
+            }
+
+            /// Looks at the host and decides. Changes nothing: `host` cannot.
+            pub async fn check<H: Observe>(&self, host: &H, input: &Input) -> Result<Finding, HostError> {
+                match self { $(Self::$variant(step) => step.check(host, input).await),* }
+            }
+
+            /// How long the step may wait for its state after its changes, or for what `Wait` names.
+            pub fn settle(&self) -> Duration {
+                match self { $(Self::$variant(_) => $module::SETTLE),* }
+            }
+
+            /// The step's name as it stands in ids, files and on the screen.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $module::NAME),* }
+            }
+        }
+    };
+}
+
+steps! {
+    Hostname => hostname,
+    Hosts => hosts,
+}
