@@ -1,5 +1,8 @@
 //! The agent of one node: looks at the host, changes it step by step as the coordinator asks, and keeps a journal.
 
+pub mod diagnosis;
+pub mod difference;
+pub mod engine;
 pub mod host;
 pub mod marked_block;
 pub mod steps;
