@@ -137,6 +137,20 @@ pub enum ObjectKind {
     DaemonSet,
 }
 
+impl ObjectKind {
+    /// The kind as it stands in manifests.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Node => "Node",
+            Self::Pod => "Pod",
+            Self::ConfigMap => "ConfigMap",
+            Self::Secret => "Secret",
+            Self::Deployment => "Deployment",
+            Self::DaemonSet => "DaemonSet",
+        }
+    }
+}
+
 /// Whether a Node object's Ready condition is True.
 pub fn is_ready(node: &Value) -> bool {
     let conditions = node.pointer("/status/conditions").and_then(Value::as_array);

@@ -1,0 +1,46 @@
+//! What stands on a host before a change and would be lost: journalled with the intent, so that a reset can put it back.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::HostError;
+use super::change::Change;
+use super::query::{ObjectKind, Observe};
+
+/// The before-image of a change; none when nothing stands there yet. Never holds a secret: of a user's secret file and of
+/// a Secret only that they existed. `mode` is the mode of the file that the change names, when there is one.
+pub(super) async fn image(
+    host: &impl Observe,
+    change: &Change,
+    mode: Option<u32>,
+) -> Result<Option<Value>, HostError> {
+    let file = |content: String| json!({ "content": content, "mode": mode });
+    Ok(match change {
+        Change::WriteFile { path, .. } | Change::RemoveFile { path } => host.read_file(path).await?.map(file),
+        Change::SetHostname { .. } => Some(json!({
+            "kernel": host.hostname().await?,
+            "file": host.read_file(Path::new("/etc/hostname")).await?,
+        })),
+        Change::SwapOff { device } => Some(json!({ "active": host.swaps().await?.contains(device) })),
+        Change::SetSysctl { key, .. } => host.sysctl(key).await?.map(|value| json!({ "value": value })),
+        Change::Unit { unit, .. } => {
+            let unit = host.unit(unit).await?;
+            Some(json!({ "exists": unit.exists, "active": unit.active, "file_state": unit.file_state }))
+        }
+        Change::WriteUserFile { user, path, secret, .. } => {
+            host.user_file(user, path).await?.map(|content| {
+                if *secret { json!({ "secret": true, "bytes": content.len() }) } else { file(content) }
+            })
+        }
+        Change::RemoveTaints { node, .. } => {
+            let node = host.object(ObjectKind::Node, "", node.as_str()).await?;
+            node.map(|node| json!({ "taints": node.pointer("/spec/taints") }))
+        }
+        Change::DeleteObject { kind: ObjectKind::Secret, namespace, name } => {
+            host.object(ObjectKind::Secret, namespace, name).await?.map(|_| json!({ "secret": true }))
+        }
+        Change::DeleteObject { kind, namespace, name } => host.object(*kind, namespace, name).await?,
+        Change::ReloadUnits | Change::Run(_) => None,
+    })
+}

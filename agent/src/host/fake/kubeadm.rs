@@ -1,0 +1,289 @@
+//! The fake kubeadm, in the words of 1.20.2.
+
+use std::path::Path;
+
+use jiff::SignedDuration;
+use muster_proto::names::KubernetesVersion;
+use serde_json::{Value, json};
+
+use super::programs::{Call, documents, failed, well};
+use super::stock::{CA_CERTIFICATE, CA_HASH, stock_images, unit};
+use super::{Ended, FakeHost, State};
+
+const MANIFESTS: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"];
+const HELP: &str = "To see the stack trace of this error execute with --v=5 or higher\n";
+
+impl FakeHost {
+    pub(super) fn kubeadm(&self, call: &Call<'_>, version: KubernetesVersion) -> Ended {
+        match (call.word(0), call.word(1)) {
+            ("init", _) => self.kubeadm_init(call, version),
+            ("join", _) => self.kubeadm_join(call, version),
+            ("token", "create") => self.kubeadm_token_create(call),
+            ("reset", _) => self.kubeadm_reset(),
+            (first, second) => {
+                failed(1, format!("unknown command \"{first} {second}\" for \"kubeadm\"\n{HELP}"))
+            }
+        }
+    }
+
+    /// The documents of the file after `--config`, or what is wrong with it.
+    fn configuration(&self, call: &Call<'_>) -> Result<Vec<Value>, Ended> {
+        let Some(path) = call.flag(&["--config"]) else {
+            return Err(failed(3, format!("the fake kubeadm wants --config\n{HELP}")));
+        };
+        let text = match path {
+            "/dev/stdin" => call.input.to_owned(),
+            _ => self.file(path).ok_or_else(|| {
+                failed(1, format!("unable to read config from \"{path}\": open {path}: no such file or directory\n{HELP}"))
+            })?,
+        };
+        documents(&text)
+            .filter(|all| !all.is_empty())
+            .ok_or_else(|| failed(1, format!("error unmarshaling configuration\n{HELP}")))
+    }
+
+    fn kubeadm_init(&self, call: &Call<'_>, version: KubernetesVersion) -> Ended {
+        let documents = match self.configuration(call) {
+            Ok(documents) => documents,
+            Err(ended) => return ended,
+        };
+        let of_kind =
+            |kind: &str| documents.iter().find(|one| one["kind"] == kind).cloned().unwrap_or_default();
+        let (init, cluster) = (of_kind("InitConfiguration"), of_kind("ClusterConfiguration"));
+        let mut state = self.state();
+        let mut errors = state.preflight();
+        if state.kubelet_healthy {
+            errors.extend([6443, 10259, 10257].map(|port| format!("Port-{port}]: Port {port} is in use")));
+        }
+        for name in MANIFESTS {
+            let path = format!("/etc/kubernetes/manifests/{name}.yaml");
+            if state.files.contains_key(Path::new(&path)) {
+                errors.push(format!(
+                    "FileAvailable--etc-kubernetes-manifests-{name}.yaml]: {path} already exists"
+                ));
+            }
+        }
+        if state.kubelet_healthy {
+            errors.extend([10250, 2379, 2380].map(|port| format!("Port-{port}]: Port {port} is in use")));
+        }
+        if state.files.keys().any(|path| path.starts_with("/var/lib/etcd")) {
+            errors.push("DirAvailable--var-lib-etcd]: /var/lib/etcd is not empty".to_owned());
+        }
+        let repository = cluster["imageRepository"].as_str().unwrap_or("k8s.gcr.io");
+        for image in stock_images(version, repository) {
+            if !state.images.contains(&image) && !image.contains("coredns") {
+                errors.push(format!(
+                    "ImagePull]: failed to pull image {image}: output: Error response from daemon"
+                ));
+            }
+        }
+        if !errors.is_empty() {
+            return preflight_failed(&format!("[init] Using Kubernetes version: {version}\n"), &errors);
+        }
+        let name = init["nodeRegistration"]["name"].as_str().unwrap_or(&state.hostname).to_owned();
+        let own = state.address();
+        let address = init["localAPIEndpoint"]["advertiseAddress"].as_str().unwrap_or(&own).to_owned();
+        let port = init["localAPIEndpoint"]["bindPort"].as_u64().unwrap_or(6443);
+        let endpoint = format!("{address}:{port}");
+        for file in ["admin.conf", "kubelet.conf", "controller-manager.conf", "scheduler.conf"] {
+            state.put(format!("/etc/kubernetes/{file}"), kubeconfig(&endpoint));
+        }
+        for manifest in MANIFESTS {
+            let content = format!("apiVersion: v1\nkind: Pod\nmetadata:\n  name: {manifest}\n");
+            state.put(format!("/etc/kubernetes/manifests/{manifest}.yaml"), content);
+        }
+        state.put("/var/lib/etcd/member/snap/db", "");
+        state.start_kubelet();
+        drop(state);
+        let token = self.cluster.with(|held| {
+            held.endpoint = Some(endpoint.clone());
+            held.add_node(&name, &address, &version.to_string(), true);
+            let text = serde_saphyr::to_string(&cluster).unwrap_or_default();
+            held.put(config_map("kube-system", "kubeadm-config", "ClusterConfiguration", &text));
+            held.put(config_map("kube-public", "cluster-info", "kubeconfig", &kubeconfig(&endpoint)));
+            held.put(json!({
+                "apiVersion": "apps/v1", "kind": "DaemonSet",
+                "metadata": { "name": "kube-proxy", "namespace": "kube-system" },
+                "spec": { "template": {
+                    "metadata": { "labels": { "k8s-app": "kube-proxy" } }, "spec": { "hostNetwork": true },
+                } },
+            }));
+            let given = init["bootstrapTokens"][0]["token"].as_str();
+            held.make_token(given, lifetime(init["bootstrapTokens"][0]["ttl"].as_str()))
+        });
+        well(format!(
+            "[init] Using Kubernetes version: {version}\n[preflight] Running pre-flight checks\n[bootstrap-token] Using token: {token}\n[addons] Applied essential addon: kube-proxy\n\nYour Kubernetes control-plane has initialized successfully!\n\nThen you can join any number of worker nodes by running the following on each as root:\n\nkubeadm join {endpoint} --token {token} \\\n    --discovery-token-ca-cert-hash {CA_HASH} \n"
+        ))
+    }
+
+    fn kubeadm_join(&self, call: &Call<'_>, version: KubernetesVersion) -> Ended {
+        let documents = match self.configuration(call) {
+            Ok(documents) => documents,
+            Err(ended) => return ended,
+        };
+        let Some(join) = documents.iter().find(|one| one["kind"] == "JoinConfiguration") else {
+            return failed(1, format!("no JoinConfiguration found in config\n{HELP}"));
+        };
+        let mut state = self.state();
+        let mut errors = state.preflight();
+        for (check, path) in [
+            ("FileAvailable--etc-kubernetes-kubelet.conf", "/etc/kubernetes/kubelet.conf"),
+            ("FileAvailable--etc-kubernetes-pki-ca.crt", "/etc/kubernetes/pki/ca.crt"),
+        ] {
+            if state.files.contains_key(Path::new(path)) {
+                errors.push(format!("{check}]: {path} already exists"));
+            }
+        }
+        if state.kubelet_healthy {
+            errors.push("Port-10250]: Port 10250 is in use".to_owned());
+        }
+        if !errors.is_empty() {
+            return preflight_failed("", &errors);
+        }
+        let discovery = &join["discovery"]["bootstrapToken"];
+        let (endpoint, token) = (
+            discovery["apiServerEndpoint"].as_str().unwrap_or_default(),
+            discovery["token"].as_str().unwrap_or_default(),
+        );
+        let held = self.cluster.snapshot();
+        let trusted = "error execution phase preflight: couldn't validate the identity of the API Server: ";
+        if held.unreachable || held.endpoint.as_deref() != Some(endpoint) {
+            return failed(
+                1,
+                format!(
+                    "{trusted}Get \"https://{endpoint}/api/v1/namespaces/kube-public/configmaps/cluster-info?timeout=10s\": dial tcp {endpoint}: connect: connection refused\n{HELP}"
+                ),
+            );
+        }
+        if !held.knows_token(token) {
+            let id = token.split('.').next().unwrap_or_default();
+            return failed(
+                1,
+                format!(
+                    "{trusted}could not find a JWS signature in the cluster-info ConfigMap for token ID \"{id}\"\n{HELP}"
+                ),
+            );
+        }
+        let pinned =
+            discovery["caCertHashes"].as_array().is_some_and(|all| all.iter().any(|one| one == CA_HASH));
+        if !pinned && discovery["unsafeSkipCAVerification"] != true {
+            return failed(
+                1,
+                format!(
+                    "{trusted}cluster CA found in cluster-info ConfigMap is invalid: none of the public keys \"{CA_HASH}\" are pinned\n{HELP}"
+                ),
+            );
+        }
+        let registration = &join["nodeRegistration"];
+        let name = registration["name"].as_str().unwrap_or(&state.hostname).to_owned();
+        let own = state.address();
+        let address = registration["kubeletExtraArgs"]["node-ip"].as_str().unwrap_or(&own).to_owned();
+        state.put("/etc/kubernetes/kubelet.conf", kubeconfig(endpoint));
+        state.start_kubelet();
+        drop(state);
+        self.cluster.with(|held| held.add_node(&name, &address, &version.to_string(), false));
+        well(
+            "[preflight] Running pre-flight checks\n[kubelet-start] Starting the kubelet\n\nThis node has joined the cluster:\n* Certificate signing request was sent to apiserver and a response was received.\n* The Kubelet was informed of the new secure connection details.\n",
+        )
+    }
+
+    fn kubeadm_token_create(&self, call: &Call<'_>) -> Ended {
+        let given = Some(call.word(2)).filter(|word| !word.is_empty());
+        let made = self.api(|cluster| {
+            let token = cluster.make_token(given, lifetime(call.flag(&["--ttl"])));
+            (token, cluster.endpoint.clone().unwrap_or_default())
+        });
+        match made {
+            Ok((token, endpoint)) if call.has("--print-join-command") => well(format!(
+                "kubeadm join {endpoint} --token {token}     --discovery-token-ca-cert-hash {CA_HASH} \n"
+            )),
+            Ok((token, _)) => well(format!("{token}\n")),
+            Err(error) => failed(1, format!("{error}\n{HELP}")),
+        }
+    }
+
+    /// Like the real one: exit 0 also on a clean node; the Node object stays.
+    fn kubeadm_reset(&self) -> Ended {
+        let mut state = self.state();
+        let was_master = state.files.contains_key(Path::new("/etc/kubernetes/admin.conf"));
+        state.files.retain(|path, _| {
+            !["/etc/kubernetes", "/var/lib/kubelet", "/var/lib/etcd"]
+                .iter()
+                .any(|below| path.starts_with(below))
+        });
+        state.kubelet_healthy = false;
+        state.units.insert("kubelet.service".to_owned(), unit(false, "enabled"));
+        drop(state);
+        if was_master {
+            self.cluster.with(|held| *held = super::ClusterState::default());
+        }
+        well(
+            "[reset] Stopping the kubelet service\n[reset] Deleting contents of stateful directories: [/var/lib/etcd /var/lib/kubelet /var/lib/dockershim /var/run/kubernetes /var/lib/cni]\n",
+        )
+    }
+}
+
+impl State {
+    /// What kubeadm refuses on every node.
+    fn preflight(&self) -> Vec<String> {
+        let mut errors = Vec::new();
+        if self.docker.is_none() {
+            errors.push(
+                "Service-Docker]: docker service is not active, please run 'systemctl start docker.service'"
+                    .to_owned(),
+            );
+        }
+        if self.sysctls.get("net.ipv4.ip_forward").map(String::as_str) != Some("1") {
+            errors.push(
+                "FileContent--proc-sys-net-ipv4-ip_forward]: /proc/sys/net/ipv4/ip_forward contents are not set to 1"
+                    .to_owned(),
+            );
+        }
+        if !self.swaps.is_empty() {
+            errors.push("Swap]: running with swap on is not supported. Please disable swap".to_owned());
+        }
+        errors
+    }
+
+    fn start_kubelet(&mut self) {
+        self.put("/etc/kubernetes/pki/ca.crt", CA_CERTIFICATE);
+        self.put(
+            "/var/lib/kubelet/config.yaml",
+            "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n",
+        );
+        self.put("/var/lib/kubelet/kubeadm-flags.env", "KUBELET_KUBEADM_ARGS=\"--network-plugin=cni\"\n");
+        self.units.insert("kubelet.service".to_owned(), unit(true, "enabled"));
+        self.kubelet_healthy = true;
+    }
+}
+
+fn preflight_failed(lead: &str, errors: &[String]) -> Ended {
+    let lines: String = errors.iter().map(|error| format!("\t[ERROR {error}\n")).collect();
+    Ended {
+        exit_code: 1,
+        standard_output: format!("{lead}[preflight] Running pre-flight checks\n"),
+        standard_error: format!(
+            "error execution phase preflight: [preflight] Some fatal errors occurred:\n{lines}[preflight] If you know what you are doing, you can make a check non-fatal with `--ignore-preflight-errors=...`\n{HELP}"
+        ),
+    }
+}
+
+fn config_map(namespace: &str, name: &str, key: &str, text: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": { "name": name, "namespace": namespace }, "data": { key: text },
+    })
+}
+
+fn kubeconfig(endpoint: &str) -> String {
+    use base64::Engine;
+    let authority = base64::prelude::BASE64_STANDARD.encode(CA_CERTIFICATE);
+    format!(
+        "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: {authority}\n    server: https://{endpoint}\n  name: kubernetes\ncontexts:\n- context:\n    cluster: kubernetes\n    user: kubernetes-admin\n  name: kubernetes-admin@kubernetes\ncurrent-context: kubernetes-admin@kubernetes\nkind: Config\npreferences: {{}}\nusers:\n- name: kubernetes-admin\n  user:\n    client-certificate-data: {authority}\n    client-key-data: RkFLRSBLRVkgT0YgQSBGQUtFIEhPU1Q=\n"
+    )
+}
+
+/// A Go duration of hours, minutes or seconds, 24 h by default.
+fn lifetime(text: Option<&str>) -> SignedDuration {
+    text.and_then(|text| text.parse().ok()).unwrap_or(SignedDuration::from_hours(24))
+}

@@ -1,0 +1,151 @@
+//! Looking at the fake host.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use muster_proto::names::{ImageReference, KubernetesVersion, UserName};
+use serde_json::Value;
+
+use super::FakeHost;
+use super::cluster::ClusterState;
+use super::stock::stock_images;
+use crate::host::HostError;
+use crate::host::query::{Docker, KubernetesProgram, ObjectKind, Observe, Unit, User};
+
+type Answer<T> = Result<T, HostError>;
+
+impl FakeHost {
+    /// The cluster through this host's admin.conf.
+    pub(super) fn api<T>(&self, act: impl FnOnce(&mut ClusterState) -> T) -> Answer<T> {
+        let refused = |server: &str, message: &str, transient| HostError::Kubernetes {
+            server: server.to_owned(),
+            message: message.to_owned(),
+            transient,
+        };
+        if !self.state().files.contains_key(Path::new("/etc/kubernetes/admin.conf")) {
+            return Err(refused("(unknown)", "this host has no /etc/kubernetes/admin.conf", false));
+        }
+        self.cluster.with(|cluster| match &cluster.endpoint {
+            Some(endpoint) if cluster.unreachable => Err(refused(endpoint, "connection refused", true)),
+            _ => Ok(act(cluster)),
+        })
+    }
+}
+
+impl Observe for FakeHost {
+    async fn read_file(&self, path: &Path) -> Answer<Option<String>> {
+        Ok(self.file(path))
+    }
+
+    async fn list_folder(&self, path: &Path) -> Answer<Vec<String>> {
+        let state = self.state();
+        let mut names: Vec<String> = state
+            .files
+            .keys()
+            .filter_map(|file| file.strip_prefix(path).ok()?.components().next())
+            .map(|first| first.as_os_str().to_string_lossy().into_owned())
+            .collect();
+        names.dedup();
+        Ok(names)
+    }
+
+    async fn hostname(&self) -> Answer<String> {
+        Ok(self.state().hostname.clone())
+    }
+
+    async fn swaps(&self) -> Answer<Vec<PathBuf>> {
+        Ok(self.state().swaps.iter().cloned().collect())
+    }
+
+    async fn sysctl(&self, key: &str) -> Answer<Option<String>> {
+        Ok(self.state().sysctls.get(key).cloned())
+    }
+
+    async fn kernel_has(&self, module: &str) -> Answer<bool> {
+        Ok(self.state().modules.contains(module))
+    }
+
+    async fn unit(&self, name: &str) -> Answer<Unit> {
+        Ok(self
+            .state()
+            .units
+            .get(name)
+            .cloned()
+            .unwrap_or_else(|| Unit { state: "inactive (dead)".to_owned(), ..Unit::default() }))
+    }
+
+    async fn swap_units(&self) -> Answer<Vec<String>> {
+        Ok(self.state().units.keys().filter(|name| name.ends_with(".swap")).cloned().collect())
+    }
+
+    async fn user(&self, name: &UserName) -> Answer<Option<User>> {
+        Ok(self.state().users.get(name).cloned())
+    }
+
+    async fn user_file(&self, name: &UserName, path: &Path) -> Answer<Option<String>> {
+        let state = self.state();
+        Ok(state.user_files.get(&(name.clone(), path.to_owned())).map(|file| file.content.clone()))
+    }
+
+    async fn kubernetes_version(&self, program: KubernetesProgram) -> Answer<Option<KubernetesVersion>> {
+        Ok(self.state().versions.get(&program).copied())
+    }
+
+    async fn missing_programs(&self, names: &'static [&'static str]) -> Answer<Vec<&'static str>> {
+        let state = self.state();
+        Ok(names.iter().copied().filter(|name| state.missing_programs.contains(*name)).collect())
+    }
+
+    async fn docker(&self) -> Answer<Option<Docker>> {
+        Ok(self.state().docker.clone())
+    }
+
+    async fn images(&self) -> Answer<Vec<String>> {
+        Ok(self.state().images.iter().cloned().collect())
+    }
+
+    async fn kubeadm_images(
+        &self,
+        version: KubernetesVersion,
+        repository: Option<&str>,
+    ) -> Answer<Vec<ImageReference>> {
+        let images = stock_images(version, repository.unwrap_or("k8s.gcr.io")).into_iter();
+        images.map(ImageReference::try_from).collect::<Result<_, _>>().map_err(|error| {
+            HostError::Unexpected {
+                what: "kubeadm config images list".to_owned(),
+                message: error.to_string(),
+            }
+        })
+    }
+
+    async fn object(&self, kind: ObjectKind, namespace: &str, name: &str) -> Answer<Option<Value>> {
+        self.api(|cluster| cluster.get(kind.kind(), namespace, name).cloned())
+    }
+
+    async fn objects(&self, kind: ObjectKind, namespace: &str, selector: &str) -> Answer<Vec<Value>> {
+        let wanted: Vec<(&str, &str)> = selector.split(',').filter_map(|part| part.split_once('=')).collect();
+        let chosen = |object: &Value| {
+            (namespace.is_empty() || object["metadata"]["namespace"] == namespace)
+                && wanted.iter().all(|(key, value)| object["metadata"]["labels"][*key] == *value)
+        };
+        self.api(|cluster| cluster.of_kind(kind.kind()).filter(|object| chosen(object)).cloned().collect())
+    }
+
+    async fn kubelet_healthy(&self) -> Answer<bool> {
+        Ok(self.state().kubelet_healthy)
+    }
+
+    async fn http_status(&self, address: SocketAddr) -> Answer<Option<u16>> {
+        if self.state().silent.contains(&address) {
+            return Ok(None);
+        }
+        let there = self.cluster.with(|cluster| {
+            cluster.of_kind("Pod").any(|pod| pod["status"]["podIP"] == address.ip().to_string())
+        });
+        Ok(there.then_some(200))
+    }
+
+    async fn addresses(&self) -> Answer<Vec<IpAddr>> {
+        Ok(self.state().addresses.clone())
+    }
+}

@@ -1,0 +1,198 @@
+//! The fake programs: what each of them does to the host and its cluster.
+
+use std::path::Path;
+
+use muster_proto::names::KubernetesVersion;
+use secrecy::ExposeSecret;
+use serde_json::Value;
+
+use super::cluster::key_of;
+use super::{Ended, FakeHost};
+use crate::host::change::{Program, ProgramName};
+use crate::host::query::KubernetesProgram;
+
+/// The arguments of one call, and its standard input.
+pub(super) struct Call<'a> {
+    words: Vec<&'a str>,
+    pub(super) input: &'a str,
+}
+
+impl<'a> Call<'a> {
+    /// The n-th word that is no flag.
+    pub(super) fn word(&self, nth: usize) -> &'a str {
+        let mut skip = false;
+        let plain = self.words.iter().filter(|word| {
+            let value = std::mem::replace(&mut skip, takes_value(word));
+            !value && !word.starts_with('-')
+        });
+        plain.copied().nth(nth).unwrap_or_default()
+    }
+
+    /// The value of a flag, written with a space or with `=`.
+    pub(super) fn flag(&self, names: &[&str]) -> Option<&'a str> {
+        self.words.iter().enumerate().find_map(|(at, word)| match word.split_once('=') {
+            Some((name, value)) if names.contains(&name) => Some(value),
+            None if names.contains(word) => self.words.get(at + 1).copied(),
+            _ => None,
+        })
+    }
+
+    pub(super) fn has(&self, flag: &str) -> bool {
+        self.words.contains(&flag)
+    }
+}
+
+fn takes_value(word: &str) -> bool {
+    let flags = [
+        "-n",
+        "-f",
+        "-o",
+        "-l",
+        "--config",
+        "--kubeconfig",
+        "--namespace",
+        "--ttl",
+        "--filename",
+        "--timeout",
+    ];
+    flags.contains(&word)
+}
+
+/// A program that ended well and wrote this.
+pub(super) fn well(standard_output: impl Into<String>) -> Ended {
+    Ended { exit_code: 0, standard_output: standard_output.into(), standard_error: String::new() }
+}
+
+/// A program that failed and wrote this on its standard error.
+pub(super) fn failed(exit_code: i32, standard_error: impl Into<String>) -> Ended {
+    Ended { exit_code, standard_output: String::new(), standard_error: standard_error.into() }
+}
+
+/// Every document of a YAML text; none when it is no YAML.
+pub(super) fn documents(text: &str) -> Option<Vec<Value>> {
+    let all: Vec<Value> = serde_saphyr::from_multiple(text).ok()?;
+    Some(all.into_iter().filter(|document| !document.is_null()).collect())
+}
+
+impl FakeHost {
+    pub(super) fn run(&self, program: &Program) -> Ended {
+        let call = Call {
+            words: program.arguments.iter().map(String::as_str).collect(),
+            input: program.input.as_ref().map_or("", |input| input.expose_secret()),
+        };
+        let installed = |program| self.state().versions.get(&program).copied();
+        match program.program {
+            ProgramName::Kubeadm => match installed(KubernetesProgram::Kubeadm) {
+                Some(version) => self.kubeadm(&call, version),
+                None => not_installed("kubeadm"),
+            },
+            ProgramName::Kubectl => match installed(KubernetesProgram::Kubectl) {
+                Some(version) => self.kubectl(&call, version),
+                None => not_installed("kubectl"),
+            },
+            ProgramName::Modprobe => self.modprobe(&call),
+            ProgramName::Ufw => self.ufw(&call),
+        }
+    }
+
+    fn kubectl(&self, call: &Call<'_>, version: KubernetesVersion) -> Ended {
+        if call.word(0) == "version" {
+            return well(format!("Client Version: {version}\n"));
+        }
+        let kubeconfig = call.flag(&["--kubeconfig"]).is_some();
+        if !kubeconfig {
+            return failed(
+                1,
+                "The connection to the server localhost:8080 was refused - did you specify the right host or port?\n",
+            );
+        }
+        let given = match call.flag(&["-f", "--filename"]) {
+            Some("-" | "/dev/stdin") => call.input.to_owned(),
+            Some(file) => self.file(file).unwrap_or_default(),
+            None => String::new(),
+        };
+        let Some(objects) = documents(&given) else {
+            return failed(1, "error: error parsing STDIN: error converting YAML to JSON\n");
+        };
+        let objects: Vec<Value> = objects
+            .into_iter()
+            .flat_map(|object| match &object["items"] {
+                Value::Array(items) => items.clone(),
+                _ => vec![object],
+            })
+            .collect();
+        if let Some(wrong) = objects.iter().find(|object| !object["kind"].is_string()) {
+            return failed(
+                1,
+                format!("error: unable to decode \"STDIN\": Object 'Kind' is missing in '{wrong}'\n"),
+            );
+        }
+        let result = match call.word(0) {
+            "apply" if objects.is_empty() => return failed(1, "error: no objects passed to apply\n"),
+            "apply" => self.api(|cluster| {
+                let word = |new| if new { "created" } else { "configured" };
+                let line = |object: Value| {
+                    let key = key_of(&object);
+                    format!("{}/{} {}\n", key.0.to_lowercase(), key.2, word(cluster.put(object)))
+                };
+                objects.into_iter().map(line).collect::<String>()
+            }),
+            "delete" => self.api(|cluster| {
+                let named =
+                    (call.word(1), call.flag(&["-n", "--namespace"]).unwrap_or("default"), call.word(2));
+                let mut keys: Vec<_> = objects.iter().map(key_of).collect();
+                if keys.is_empty() {
+                    let known = cluster.objects.keys();
+                    let wanted = known.filter(|key| {
+                        key.0.eq_ignore_ascii_case(named.0) && key.1 == named.1 && key.2 == named.2
+                    });
+                    keys = wanted.cloned().collect();
+                }
+                let line = |key: super::cluster::ObjectKey| {
+                    cluster.delete(&key.0, &key.1, &key.2);
+                    format!("{} \"{}\" deleted\n", key.0.to_lowercase(), key.2)
+                };
+                keys.into_iter().map(line).collect()
+            }),
+            other => return failed(1, format!("error: unknown command \"{other}\" for \"kubectl\"\n")),
+        };
+        result.map_or_else(|error| failed(1, format!("{error}\n")), well)
+    }
+
+    fn modprobe(&self, call: &Call<'_>) -> Ended {
+        let mut state = self.state();
+        for name in call.words.iter().filter(|word| !word.starts_with('-')) {
+            if !state.loadable.contains(*name) && !state.modules.contains(*name) {
+                return failed(
+                    1,
+                    format!(
+                        "modprobe: FATAL: Module {name} not found in directory /lib/modules/6.1.0-28-amd64\n"
+                    ),
+                );
+            }
+            state.modules.insert((*name).to_owned());
+            if *name == "br_netfilter" {
+                for key in ["net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"] {
+                    state.sysctls.insert(key.to_owned(), "1".to_owned());
+                }
+            }
+        }
+        well("")
+    }
+
+    fn ufw(&self, call: &Call<'_>) -> Ended {
+        let mut state = self.state();
+        if call.word(0) != "disable" {
+            return failed(1, "ERROR: Invalid syntax\n");
+        }
+        let Some(file) = state.files.get_mut(Path::new("/etc/ufw/ufw.conf")) else {
+            return not_installed("ufw");
+        };
+        file.content = file.content.replace("ENABLED=yes", "ENABLED=no");
+        well("Firewall stopped and disabled on system startup\n")
+    }
+}
+
+fn not_installed(program: &str) -> Ended {
+    failed(203, format!("{program}: No such file or directory\n"))
+}
