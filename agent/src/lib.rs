@@ -2,8 +2,10 @@
 
 pub mod diagnosis;
 pub mod difference;
+pub mod docker_settings;
 pub mod engine;
 pub mod host;
+pub mod kubeconfig_merge;
 pub mod marked_block;
 pub mod steps;
 pub mod ticket;

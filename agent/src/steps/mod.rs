@@ -1,7 +1,14 @@
 //! The steps, one file each: what holds afterwards, and the one function that looks and decides.
 
+pub mod firewall;
 pub mod hostname;
 pub mod hosts;
+pub mod images;
+pub mod kernel;
+pub mod kubeconfig;
+pub mod packages;
+pub mod runtime;
+pub mod swap;
 
 use std::time::Duration;
 
@@ -113,4 +120,11 @@ macro_rules! steps {
 steps! {
     Hostname => hostname,
     Hosts => hosts,
+    Swap => swap,
+    Firewall => firewall,
+    Kernel => kernel,
+    Packages => packages,
+    Runtime => runtime,
+    Images => images,
+    Kubeconfig => kubeconfig,
 }

@@ -1,0 +1,144 @@
+//! Afterwards: the runtime holds every image that this node will need, so that neither kubeadm nor the kubelet waits
+//! for a registry. Nothing is pulled: what is missing is told, all at once. Images survive a restart of Docker.
+
+use std::time::Duration;
+
+use muster_proto::agent;
+use muster_proto::names::{ImageReference, KubernetesVersion};
+
+use super::{BadStep, Finding, Input};
+use crate::host::HostError;
+use crate::host::query::Observe;
+
+pub const NAME: &str = "images";
+/// Docker may just be starting.
+pub const SETTLE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone)]
+pub struct Images {
+    version: KubernetesVersion,
+    repository: Option<ImageReference>,
+    extra: Vec<ImageReference>,
+    skip_phases: Vec<String>,
+    control_plane: bool,
+}
+
+impl Images {
+    pub fn parse(message: &agent::Images) -> Result<Self, BadStep> {
+        let image = |field| move |text: &String| text.parse().map_err(BadStep::field(field));
+        let repository = Some(&message.image_repository).filter(|text| !text.is_empty());
+        let phase = |text: &&String| !text.chars().all(|c| c.is_ascii_lowercase() || "-/".contains(c));
+        if let Some(wrong) = message.skip_phases.iter().find(phase) {
+            let shown: String = wrong.chars().take(80).collect();
+            let problem = format!("{shown:?} is not a phase of kubeadm such as addon/coredns");
+            return Err(BadStep::Value { field: "images.skip_phases", problem });
+        }
+        Ok(Self {
+            version: message
+                .kubernetes_version
+                .parse()
+                .map_err(BadStep::field("images.kubernetes_version"))?,
+            repository: repository.map(image("images.image_repository")).transpose()?,
+            extra: message.extra.iter().map(image("images.extra")).collect::<Result<_, _>>()?,
+            skip_phases: message.skip_phases.clone(),
+            control_plane: message.control_plane,
+        })
+    }
+
+    pub async fn check<H: Observe>(&self, host: &H, _: &Input) -> Result<Finding, HostError> {
+        if host.docker().await?.is_none() {
+            return Ok(Finding::Wait("for Docker to answer, which knows the images".into()));
+        }
+        let repository = self.repository.as_ref().map(ImageReference::as_str);
+        let wanted = host.kubeadm_images(self.version, repository).await?;
+        let present: Vec<String> = host.images().await?.iter().map(|image| plain(image)).collect();
+        let mut missing: Vec<&str> = wanted
+            .iter()
+            .filter(|image| self.needs(image.as_str()))
+            .chain(&self.extra)
+            .map(ImageReference::as_str)
+            .filter(|image| !present.contains(&plain(image)))
+            .collect();
+        missing.sort_unstable();
+        missing.dedup();
+        if missing.is_empty() {
+            return Ok(Finding::DONE);
+        }
+        Ok(Finding::blocked(
+            format!("{} container images are not on this node", missing.len()),
+            missing.join("\n"),
+            format!(
+                "docker pull {} (or load them: docker load -i FILE; or name a registry that holds them as imageRepository)",
+                missing.join(" && docker pull ")
+            ),
+        ))
+    }
+
+    /// Whether this node needs an image of kubeadm's list.
+    fn needs(&self, image: &str) -> bool {
+        let path = image.split_once('@').map_or(image, |(path, _)| path);
+        let last = path.rsplit('/').next().unwrap_or_default();
+        let name = last.split(':').next().unwrap_or_default();
+        let skipped = |phases: &[&str]| self.skip_phases.iter().any(|phase| phases.contains(&phase.as_str()));
+        match name {
+            "pause" => true,
+            "kube-proxy" => !skipped(&["addon", "addon/kube-proxy"]),
+            "coredns" => self.control_plane && !skipped(&["addon", "addon/coredns"]),
+            "etcd" => self.control_plane && !skipped(&["etcd", "etcd/local"]),
+            _ => self.control_plane,
+        }
+    }
+}
+
+/// The shortest spelling of an image: Docker Hub's names have several, and no tag means latest.
+fn plain(image: &str) -> String {
+    let name = image.strip_prefix("docker.io/").unwrap_or(image);
+    let name = name.strip_prefix("library/").unwrap_or(name);
+    let tagged = name.contains('@') || name.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    if tagged { name.to_owned() } else { format!("{name}:latest") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KUBEADM: [&str; 7] = [
+        "k8s.gcr.io/kube-apiserver:v1.20.2",
+        "k8s.gcr.io/kube-controller-manager:v1.20.2",
+        "k8s.gcr.io/kube-scheduler:v1.20.2",
+        "k8s.gcr.io/kube-proxy:v1.20.2",
+        "k8s.gcr.io/pause:3.2",
+        "k8s.gcr.io/etcd:3.4.13-0",
+        "registry.k8s.io:5000/coredns/coredns:v1.8.0",
+    ];
+
+    fn needed(control_plane: bool, skip: &[&str]) -> Vec<&'static str> {
+        let skip_phases = skip.iter().map(|phase| (*phase).to_owned()).collect();
+        let kubernetes_version = "v1.20.2".to_owned();
+        let message = agent::Images { kubernetes_version, control_plane, skip_phases, ..Default::default() };
+        let images = Images::parse(&message).unwrap();
+        KUBEADM.into_iter().filter(|image| images.needs(image)).collect()
+    }
+
+    #[test]
+    fn a_control_plane_needs_all_but_the_skipped_and_a_worker_the_proxy_and_pause() {
+        assert_eq!(needed(true, &[]), KUBEADM);
+        assert_eq!(needed(true, &["addon/coredns", "mark-control-plane"]), KUBEADM[..6]);
+        assert_eq!(needed(true, &["addon", "etcd"]), [&KUBEADM[..3], &KUBEADM[4..5]].concat());
+        assert_eq!(needed(false, &[]), KUBEADM[3..5]);
+        assert_eq!(needed(false, &["addon/kube-proxy"]), KUBEADM[4..5]);
+    }
+
+    #[test]
+    fn the_spellings_of_docker_hub_are_the_same_image() {
+        for (long, short) in [
+            ("docker.io/library/nginx:1.22", "nginx:1.22"),
+            ("docker.io/flannel/flannel:v1", "flannel/flannel:v1"),
+            ("nginx", "nginx:latest"),
+            ("host:5000/nginx", "host:5000/nginx:latest"),
+            ("nginx@sha256:aa", "nginx@sha256:aa"),
+        ] {
+            assert_eq!(plain(long), short);
+        }
+    }
+}
