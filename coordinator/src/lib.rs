@@ -1,1 +1,14 @@
+//! The coordinator: decides what is done, where and in which order, keeps the record, and answers questions.
 
+pub mod admin;
+pub mod authority;
+pub mod cli;
+pub mod daemon;
+pub mod enrolment;
+pub mod fleet;
+pub mod listener;
+pub mod runs;
+pub mod settings;
+pub mod sockets;
+pub mod store;
+pub mod tls;

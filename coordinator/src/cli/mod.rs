@@ -1,0 +1,142 @@
+//! The commands of `coordinator`. Each is a client of the daemon's admin socket; `serve` is the daemon itself.
+
+pub mod init;
+pub mod node;
+pub mod token;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use muster_proto::cause::chain;
+use muster_proto::coordinator::admin_client::AdminClient;
+use muster_proto::redaction::printable;
+use muster_proto::transport::{MESSAGE_LIMIT, channel_over};
+use tokio::net::UnixStream;
+use tonic::transport::Channel;
+
+use crate::settings::{Paths, Settings};
+
+/// Turns Linux machines into a Kubernetes cluster with kubeadm; this is the side that decides.
+#[derive(Debug, Parser)]
+#[command(name = "coordinator", version, propagate_version = true)]
+struct Arguments {
+    /// Where /etc, /var/lib and /run are; for tests.
+    #[arg(long, hide = true, global = true, default_value = "/")]
+    root: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Set this machine up as the master: choose its address, start the daemon, enrol its own agent
+    Init(init::Arguments),
+    /// One-time tokens that enrol a node's agent
+    #[command(subcommand)]
+    Token(token::Command),
+    /// The enrolled nodes
+    #[command(subcommand)]
+    Nodes(node::Command),
+    /// The daemon; systemd starts it
+    #[command(hide = true)]
+    Serve,
+}
+
+/// A command that failed; what a person reads.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// A request that the daemon could not get, or refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("the coordinator does not run here ({path} does not answer): `sudo coordinator init` sets it up; if that was done, see `systemctl status muster-coordinator`")]
+    NotRunning { path: PathBuf, source: io::Error },
+    #[error("you may not open {path}: use sudo, or join the group muster (`sudo usermod -aG muster NAME`, then log in again); that group is root on every node")]
+    NotAllowed { path: PathBuf },
+    #[error("the coordinator does not talk on {path}")]
+    Transport { path: PathBuf, source: tonic::transport::Error },
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl From<tonic::Status> for ClientError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Refused(printable(status.message()))
+    }
+}
+
+/// Reads the arguments, does what they say, and turns the outcome into an exit code.
+pub async fn run() -> ExitCode {
+    let Arguments { root, command } = Arguments::parse();
+    let outcome = match command {
+        Command::Init(arguments) => init::run(&root, arguments).await,
+        Command::Token(command) => token::run(&Paths::under(&root), command).await,
+        Command::Nodes(command) => node::run(&Paths::under(&root), command).await,
+        Command::Serve => serve(&root).await,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            anstream::eprintln!("error: {}", chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(root: &Path) -> Result<(), Failure> {
+    let levels = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    // journald adds the time; a colour would be noise there.
+    tracing_subscriber::fmt().with_env_filter(levels).with_writer(io::stderr).with_ansi(false).without_time().init();
+    crate::daemon::serve_until_stopped(Settings::load(root)?).await?;
+    Ok(())
+}
+
+/// A channel to the daemon over one of its unix sockets.
+pub async fn connect(socket: &Path) -> Result<Channel, ClientError> {
+    let path = || socket.to_owned();
+    let stream = UnixStream::connect(socket).await.map_err(|source| match source.kind() {
+        io::ErrorKind::PermissionDenied => ClientError::NotAllowed { path: path() },
+        _ => ClientError::NotRunning { path: path(), source },
+    })?;
+    channel_over(stream).await.map_err(|source| ClientError::Transport { path: path(), source })
+}
+
+/// A client of every verb.
+pub async fn admin(paths: &Paths) -> Result<AdminClient<Channel>, ClientError> {
+    let channel = connect(&paths.admin_socket()).await?;
+    Ok(AdminClient::new(channel)
+        .max_decoding_message_size(MESSAGE_LIMIT)
+        .max_encoding_message_size(MESSAGE_LIMIT))
+}
+
+/// Prints rows with their columns under each other.
+pub(crate) fn print_table(header: &[&str], rows: &[Vec<String>]) {
+    let width = |column: usize| {
+        rows.iter().map(|row| row[column].chars().count()).chain([header[column].len()]).max().unwrap_or(0)
+    };
+    let line = |cells: Vec<&str>| {
+        let padded: Vec<String> =
+            cells.iter().enumerate().map(|(column, cell)| format!("{cell:<width$}", width = width(column))).collect();
+        anstream::println!("{}", padded.join("  ").trim_end());
+    };
+    line(header.to_vec());
+    rows.iter().for_each(|row| line(row.iter().map(String::as_str).collect()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_does_not_run_is_said_so_with_the_remedy() {
+        let error = connect(Path::new("/nonexistent/admin.sock")).await.unwrap_err().to_string();
+        assert!(error.contains("coordinator init"), "{error}");
+    }
+}

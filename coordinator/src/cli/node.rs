@@ -1,0 +1,39 @@
+//! `coordinator nodes`: who is enrolled, and taking somebody off that list.
+
+use clap::Subcommand;
+use muster_proto::coordinator::{ListNodesRequest, NodeRow, RevokeNodeRequest};
+use muster_proto::names::NodeName;
+
+use super::{ClientError, Failure, admin, print_table};
+use crate::settings::Paths;
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the enrolled nodes
+    List,
+    /// Take a node off the list and close its connection at once
+    Revoke {
+        /// The node's name
+        node: NodeName,
+    },
+}
+
+/// Does what the command says.
+pub async fn run(paths: &Paths, command: Command) -> Result<(), Failure> {
+    let mut client = admin(paths).await?;
+    match command {
+        Command::List => {
+            let reply = client.list_nodes(ListNodesRequest {}).await.map_err(ClientError::from)?.into_inner();
+            let row = |node: NodeRow| {
+                let connected = if node.connected { "yes" } else { "no" };
+                vec![node.name, connected.to_owned(), node.address, node.agent_version, node.enrolled]
+            };
+            let rows: Vec<_> = reply.nodes.into_iter().map(row).collect();
+            print_table(&["NAME", "CONNECTED", "ADDRESS", "AGENT", "ENROLLED"], &rows);
+        }
+        Command::Revoke { node } => {
+            client.revoke_node(RevokeNodeRequest { name: node.into() }).await.map_err(ClientError::from)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,245 @@
+//! The agents that are connected now. An agent opened the connection; here the coordinator is its client.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use muster_proto::agent::node_agent_client::NodeAgentClient;
+use muster_proto::agent::{HelloRequest, HostFacts};
+use muster_proto::names::NodeName;
+use muster_proto::redaction::printable;
+use muster_proto::transport::{Cord, MESSAGE_LIMIT, Watched, channel_over};
+use muster_proto::version::{Mismatch, PROTOCOL, VERSION};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tonic::transport::Channel;
+
+/// An agent that cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FleetError {
+    #[error(
+        "the agent of {node} is not connected (waited {waited:?}): on {node} look at `systemctl status muster-agent`; \
+         if it runs, a firewall on this machine most likely drops the port that agents dial"
+    )]
+    NotConnected { node: NodeName, waited: Duration },
+    #[error("the agent of {node} was refused: {reason}")]
+    Refused { node: NodeName, reason: String },
+}
+
+/// Why a connection of an enrolled agent is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptError {
+    #[error("the connection cannot carry HTTP/2")]
+    Transport(#[from] tonic::transport::Error),
+    #[error("the agent gave no answer to Hello within {0:?}")]
+    Silent(Duration),
+    #[error("the agent refused: {0}")]
+    Declined(String),
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
+    #[error("the agent says that it is {0:?}, which is not the name that it enrolled under: enrol it again")]
+    OtherName(String),
+    #[error("the agent says that its address is {0:?}, which is no IP address")]
+    NoAddress(String),
+    #[error("the node was revoked while it connected")]
+    Revoked,
+}
+
+/// An agent that said Hello; calls to it fail once its connection has ended.
+#[derive(Clone, Debug)]
+pub struct ConnectedAgent {
+    pub node: NodeName,
+    pub facts: HostFacts,
+    pub agent_version: String,
+    pub client: NodeAgentClient<Channel>,
+}
+
+/// The connected agents; cheap to clone, all clones are one.
+#[derive(Clone, Default)]
+pub struct Fleet {
+    inner: Arc<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    members: Mutex<Members>,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Members {
+    agents: BTreeMap<NodeName, Member>,
+    /// Why a node that is not connected was turned away last.
+    refusals: BTreeMap<NodeName, String>,
+}
+
+struct Member {
+    agent: ConnectedAgent,
+    cord: Arc<Cord>,
+}
+
+impl Fleet {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Waits until the node's agent is connected and has said Hello.
+    pub async fn agent(&self, node: &NodeName, within: Duration) -> Result<ConnectedAgent, FleetError> {
+        let mut changes = self.changes();
+        let found = tokio::time::timeout(within, async {
+            loop {
+                changes.mark_unchanged();
+                let found = self.members().agents.get(node).map(|member| member.agent.clone());
+                if let Some(agent) = found {
+                    return agent;
+                }
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        });
+        found.await.map_err(|_| match self.members().refusals.get(node) {
+            Some(reason) => FleetError::Refused { node: node.clone(), reason: reason.clone() },
+            None => FleetError::NotConnected { node: node.clone(), waited: within },
+        })
+    }
+
+    /// The agents that are connected now, by name.
+    pub fn connected(&self) -> Vec<ConnectedAgent> {
+        self.members().agents.values().map(|member| member.agent.clone()).collect()
+    }
+
+    /// Closes the node's connection at once, if it has one. Calls in flight fail.
+    pub fn disconnect(&self, node: &NodeName) {
+        if let Some(member) = self.members().agents.remove(node) {
+            member.cord.cut();
+        }
+        self.bump();
+    }
+
+    /// Changes whenever somebody connects or leaves.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+
+    /// Takes over a connection whose other end proved that it is this node, says Hello, and holds it until it ends.
+    /// `still_enrolled` is asked once the agent is listed, so that a revocation at that moment is not missed.
+    /// `admitted` is dropped when the agent has answered: it no longer counts as a stranger.
+    pub async fn adopt<S>(
+        &self,
+        node: &NodeName,
+        stream: S,
+        first_answer: Duration,
+        still_enrolled: impl Fn() -> bool,
+        admitted: impl Send,
+    ) -> Result<Option<String>, AdoptError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (watched, cord) = Watched::new(stream);
+        let cord = Arc::new(cord);
+        let greeted = tokio::time::timeout(first_answer, greet(node, watched)).await;
+        let agent = match greeted.unwrap_or(Err(AdoptError::Silent(first_answer))) {
+            Ok(agent) => agent,
+            Err(error) => {
+                cord.cut();
+                self.members().refusals.insert(node.clone(), error.to_string());
+                self.bump();
+                return Err(error);
+            }
+        };
+        drop(admitted);
+        self.list(agent, cord.clone());
+        if !still_enrolled() {
+            self.disconnect(node);
+            return Err(AdoptError::Revoked);
+        }
+        let reason = cord.ended().await;
+        self.unlist(node, &cord);
+        Ok(reason)
+    }
+
+    /// A new connection of a node replaces its old one: that one's peer is most likely gone.
+    fn list(&self, agent: ConnectedAgent, cord: Arc<Cord>) {
+        let mut members = self.members();
+        members.refusals.remove(&agent.node);
+        if let Some(old) = members.agents.insert(agent.node.clone(), Member { agent, cord }) {
+            old.cord.cut();
+        }
+        drop(members);
+        self.bump();
+    }
+
+    fn unlist(&self, node: &NodeName, cord: &Arc<Cord>) {
+        let mut members = self.members();
+        if members.agents.get(node).is_some_and(|member| Arc::ptr_eq(&member.cord, cord)) {
+            members.agents.remove(node);
+        }
+        drop(members);
+        self.bump();
+    }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.inner.members.lock().expect("no holder of the lock panics")
+    }
+
+    fn bump(&self) {
+        self.inner.changes.send_modify(|count| *count += 1);
+    }
+}
+
+async fn greet<S>(node: &NodeName, stream: Watched<S>) -> Result<ConnectedAgent, AdoptError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let channel = channel_over(stream).await?;
+    let mut client = NodeAgentClient::new(channel)
+        .max_decoding_message_size(MESSAGE_LIMIT)
+        .max_encoding_message_size(MESSAGE_LIMIT);
+    let hello = HelloRequest { coordinator_version: VERSION.to_owned(), protocol: PROTOCOL };
+    let reply = client
+        .hello(hello)
+        .await
+        .map_err(|status| AdoptError::Declined(printable(status.message())))?
+        .into_inner();
+    if reply.protocol != PROTOCOL {
+        return Err(AdoptError::Mismatch(Mismatch {
+            node: node.to_string(),
+            coordinator: PROTOCOL,
+            coordinator_version: VERSION.to_owned(),
+            agent: reply.protocol,
+            agent_version: printable(&reply.agent_version),
+        }));
+    }
+    let facts = reply.facts.unwrap_or_default();
+    if facts.node != node.as_str() {
+        return Err(AdoptError::OtherName(facts.node));
+    }
+    if facts.address.parse::<IpAddr>().is_err() {
+        return Err(AdoptError::NoAddress(facts.address));
+    }
+    Ok(ConnectedAgent { node: node.clone(), facts, agent_version: printable(&reply.agent_version), client })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_never_answers_hello_is_dropped_and_the_reason_is_told_to_who_waits() {
+        let (near, _far) = tokio::io::duplex(4096);
+        let (fleet, node) = (Fleet::new(), "node-1".parse::<NodeName>().unwrap());
+        let error = fleet.adopt(&node, near, Duration::from_millis(50), || true, ()).await.unwrap_err();
+        assert!(matches!(error, AdoptError::Silent(_)), "{error}");
+        let error = fleet.agent(&node, Duration::from_millis(10)).await.unwrap_err();
+        assert!(matches!(error, FleetError::Refused { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn waiting_for_an_agent_that_never_came_names_the_firewall() {
+        let node = "node-1".parse().unwrap();
+        let error = Fleet::new().agent(&node, Duration::from_millis(10)).await.unwrap_err().to_string();
+        assert!(error.contains("node-1") && error.contains("firewall"), "{error}");
+    }
+}

@@ -1,0 +1,301 @@
+//! The table of contents of the whole program: which step runs on which node, after which others. Pure.
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::digest;
+use muster_proto::agent::{self, HostFacts, step::Kind};
+use muster_proto::event::Complaint;
+use muster_proto::names::{Malformed, NodeName, StepId};
+use prost::Message;
+
+use crate::spec::ClusterSpec;
+
+/// One step on one node.
+#[derive(Debug, Clone)]
+pub struct PlannedStep {
+    pub id: StepId,
+    pub node: NodeName,
+    pub step: agent::Step,
+    /// Runs once all of these are done.
+    pub after: Vec<StepId>,
+    /// The step whose output this one is given: a join ticket, or the pods' addresses.
+    pub input_from: Option<StepId>,
+    /// Not repeated once a run of this very plan has done it: its effect does not stay.
+    pub once: bool,
+}
+
+/// What is to be done for a spec, given what the hosts are.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub cluster: NodeName,
+    pub steps: Vec<PlannedStep>,
+}
+
+impl Plan {
+    /// Two plans with the same digest ask for the same.
+    pub fn digest(&self) -> String {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(self.cluster.as_str().as_bytes());
+        for step in &self.steps {
+            context.update(step.id.as_str().as_bytes());
+            context.update(&step.step.encode_to_vec());
+        }
+        context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// The order of everything. What need not wait for each other does not.
+pub fn plan(spec: &ClusterSpec, facts: &BTreeMap<NodeName, HostFacts>) -> Result<Plan, Vec<Complaint>> {
+    let addresses = addresses(spec, facts)?;
+    let mut planner = Planner { spec, addresses, steps: Vec::new() };
+    planner.everything().map_err(|error| vec![Complaint::new(error.to_string(), "", "give the node another name")])?;
+    Ok(Plan { cluster: spec.name.clone(), steps: planner.steps })
+}
+
+/// Every node's address: its agent's own end of the connection. Two nodes with one address cannot form a cluster.
+fn addresses<'a>(
+    spec: &'a ClusterSpec,
+    facts: &BTreeMap<NodeName, HostFacts>,
+) -> Result<BTreeMap<&'a NodeName, String>, Vec<Complaint>> {
+    let mut complaints = Vec::new();
+    let mut owners: BTreeMap<String, &NodeName> = BTreeMap::new();
+    let mut addresses = BTreeMap::new();
+    for node in spec.nodes() {
+        let Some(address) = facts.get(node).map(|facts| facts.address.clone()) else {
+            complaints.push(Complaint::new(
+                format!("the agent of {node} is not connected"),
+                "",
+                format!("enrol it: `sudo coordinator token create --node {node}`, then `sudo agent enroll` on that machine"),
+            ));
+            continue;
+        };
+        if let Some(other) = owners.insert(address.clone(), node) {
+            complaints.push(Complaint::new(
+                format!("{node} and {other} have the same address {address}"),
+                "it is the address of the network card over which each agent reaches the coordinator",
+                "let the agents dial an address that every machine reaches by a card of its own (coordinator init --address)",
+            ));
+        }
+        addresses.insert(node, address);
+    }
+    if complaints.is_empty() { Ok(addresses) } else { Err(complaints) }
+}
+
+struct Planner<'a> {
+    spec: &'a ClusterSpec,
+    addresses: BTreeMap<&'a NodeName, String>,
+    steps: Vec<PlannedStep>,
+}
+
+impl Planner<'_> {
+    fn everything(&mut self) -> Result<(), Malformed> {
+        let spec = self.spec;
+        let master = &spec.control_plane;
+
+        let master_prepared = self.prepare(master, true)?;
+        let mut workers_prepared = Vec::new();
+        for worker in &spec.workers {
+            workers_prepared.push((worker, self.prepare(worker, false)?));
+        }
+
+        let init = self.add(master, "kubeadm-init", self.kubeadm_init(), &master_prepared)?;
+        let mut ready_after = Vec::new();
+        for user in &spec.kubectl_users {
+            let name = format!("kubeconfig.{}", user.as_str().trim_matches('_').replace('_', "-"));
+            let kubeconfig = agent::Kubeconfig { user: user.to_string(), completion: true };
+            self.add(master, &name, Kind::Kubeconfig(kubeconfig), std::slice::from_ref(&init))?;
+        }
+        let network =
+            agent::PodNetwork { manifest: spec.network_manifest.clone(), pod_subnet: spec.pod_subnet.to_string() };
+        ready_after.push(self.add(master, "pod-network", Kind::PodNetwork(network), std::slice::from_ref(&init))?);
+        if spec.control_plane_runs_pods {
+            let untaint = Kind::Untaint(agent::Untaint { node: master.to_string() });
+            ready_after.push(self.add(master, "untaint", untaint, std::slice::from_ref(&init))?);
+        }
+        if !spec.workers.is_empty() {
+            let nodes = spec.workers.iter().map(ToString::to_string).collect();
+            let ticket = Kind::JoinTicket(agent::JoinTicket { nodes });
+            let ticket = self.add(master, "join-ticket", ticket, std::slice::from_ref(&init))?;
+            for (worker, mut after) in workers_prepared {
+                after.push(ticket.clone());
+                let join = self.add(worker, "kubeadm-join", self.kubeadm_join(worker), &after)?;
+                self.takes_from(&join, &ticket);
+                ready_after.push(join);
+            }
+        }
+        let nodes = spec.nodes().map(ToString::to_string).collect();
+        let ready = self.add(master, "nodes-ready", Kind::NodesReady(agent::NodesReady { nodes }), &ready_after)?;
+        let revoke = Kind::RevokeTickets(agent::RevokeTickets {});
+        self.add(master, "revoke-tickets", revoke, std::slice::from_ref(&ready))?;
+        self.smoke_test(&ready)
+    }
+
+    /// What `kubeadm init` and `join` need of a host; the ids of its last steps.
+    fn prepare(&mut self, node: &NodeName, control_plane: bool) -> Result<Vec<StepId>, Malformed> {
+        let spec = self.spec;
+        let driver = spec.cgroup_driver.map(|driver| driver.word().to_owned()).unwrap_or_default();
+        let entries = self.addresses.iter().map(|(name, address)| agent::HostsEntry {
+            address: address.clone(),
+            name: name.to_string(),
+        });
+        let hosts = agent::Hosts { entries: entries.collect() };
+        let images = agent::Images {
+            kubernetes_version: spec.kubernetes_version.to_string(),
+            image_repository: spec.image_repository.clone().unwrap_or_default(),
+            extra: spec.smoke_test.iter().map(|test| test.image.to_string()).collect(),
+            skip_phases: spec.skip_phases.clone(),
+            control_plane,
+        };
+        let packages = agent::Packages { kubernetes_version: spec.kubernetes_version.to_string() };
+        let hostname = self.add(node, "hostname", Kind::Hostname(agent::Hostname { name: node.to_string() }), &[])?;
+        let hosts = self.add(node, "hosts", Kind::Hosts(hosts), &[])?;
+        let swap = self.add(node, "swap", Kind::Swap(agent::Swap {}), &[])?;
+        let firewall = agent::Firewall { disable_ufw: spec.disable_firewall };
+        let firewall = self.add(node, "firewall", Kind::Firewall(firewall), &[])?;
+        let kernel = self.add(node, "kernel", Kind::Kernel(kernel()), &[])?;
+        let packages = self.add(node, "packages", Kind::Packages(packages), &[])?;
+        let runtime = Kind::Runtime(agent::Runtime { cgroup_driver: driver });
+        // The kernel's settings first: Docker sets ip_forward itself when it starts, and would hide a missing one.
+        let runtime = self.add(node, "runtime", runtime, &[packages, kernel, firewall])?;
+        let images = self.add(node, "images", Kind::Images(images), &[runtime])?;
+        Ok(vec![hostname, hosts, swap, images])
+    }
+
+    /// Pods on every node, each answered from every node.
+    fn smoke_test(&mut self, ready: &StepId) -> Result<(), Malformed> {
+        let spec = self.spec;
+        let Some(test) = &spec.smoke_test else { return Ok(()) };
+        let master = &spec.control_plane;
+        let nodes = spec.nodes().filter(|node| *node != master || spec.control_plane_runs_pods);
+        let deploy = agent::SmokeTest { image: test.image.to_string(), nodes: nodes.map(ToString::to_string).collect() };
+        let deployed = self.add(master, "smoke-test", Kind::SmokeTest(deploy), std::slice::from_ref(ready))?;
+        let mut answered = Vec::new();
+        for node in spec.nodes() {
+            let id = self.add(node, "smoke-answer", Kind::SmokeAnswer(agent::SmokeAnswer {}), std::slice::from_ref(&deployed))?;
+            self.takes_from(&id, &deployed);
+            answered.push(id);
+        }
+        if !test.keep {
+            let first = self.steps.len() - answered.len() - 1;
+            self.add(master, "smoke-cleanup", Kind::SmokeCleanup(agent::SmokeCleanup {}), &answered)?;
+            self.steps[first..].iter_mut().for_each(|step| step.once = true);
+        }
+        Ok(())
+    }
+
+    fn kubeadm_init(&self) -> Kind {
+        let spec = self.spec;
+        Kind::KubeadmInit(agent::KubeadmInit {
+            node: spec.control_plane.to_string(),
+            kubernetes_version: spec.kubernetes_version.to_string(),
+            advertise_address: self.addresses[&spec.control_plane].clone(),
+            bind_port: spec.bind_port.into(),
+            pod_subnet: spec.pod_subnet.to_string(),
+            service_subnet: spec.service_subnet.to_string(),
+            image_repository: spec.image_repository.clone().unwrap_or_default(),
+            skip_phases: spec.skip_phases.clone(),
+            cgroup_driver: spec.cgroup_driver.map(|driver| driver.word().to_owned()).unwrap_or_default(),
+        })
+    }
+
+    fn kubeadm_join(&self, worker: &NodeName) -> Kind {
+        let address = &self.addresses[&self.spec.control_plane];
+        let host = if address.contains(':') { format!("[{address}]") } else { address.clone() };
+        Kind::KubeadmJoin(agent::KubeadmJoin {
+            node: worker.to_string(),
+            kubernetes_version: self.spec.kubernetes_version.to_string(),
+            address: self.addresses[worker].clone(),
+            endpoint: format!("{host}:{}", self.spec.bind_port),
+        })
+    }
+
+    fn add(&mut self, node: &NodeName, name: &str, kind: Kind, after: &[StepId]) -> Result<StepId, Malformed> {
+        let id = StepId::new(node, name)?;
+        let step = agent::Step { kind: Some(kind) };
+        let after = after.to_vec();
+        self.steps.push(PlannedStep { id: id.clone(), node: node.clone(), step, after, input_from: None, once: false });
+        Ok(id)
+    }
+
+    fn takes_from(&mut self, id: &StepId, from: &StepId) {
+        if let Some(step) = self.steps.iter_mut().find(|step| step.id == *id) {
+            step.input_from = Some(from.clone());
+        }
+    }
+}
+
+/// What every version of Kubernetes needs of the kernel: overlay for the images, bridged traffic seen by iptables,
+/// forwarding (kubernetes.io, container runtimes).
+fn kernel() -> agent::Kernel {
+    let sysctls =
+        ["net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables", "net.ipv4.ip_forward"];
+    agent::Kernel {
+        modules: ["overlay", "br_netfilter"].map(str::to_owned).to_vec(),
+        sysctls: sysctls.map(|key| agent::Sysctl { key: key.to_owned(), value: "1".to_owned() }).to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_proto::coordinator::ClusterFiles;
+
+    fn planned(workers: usize, runs_pods: bool, keep: bool) -> Plan {
+        let nodes: String = (1..=workers).map(|n| format!("    - {{name: w{n}, role: worker}}\n")).collect();
+        let text = format!(
+            "apiVersion: muster/v1\nkind: Cluster\nmetadata: {{name: lab}}\nspec:\n  kubernetesVersion: v1.20.2\n  nodes:\n    - {{name: m1, role: control-plane}}\n{nodes}  controlPlane: {{runsPods: {runs_pods}}}\n  networking: {{podSubnet: 10.244.0.0/16, manifest: n}}\n  kubectlUsers: [student]\n  smokeTest: {{keep: {keep}}}\n"
+        );
+        let files = ClusterFiles { spec: text, spec_path: String::new(), files: [("n".into(), "kind: X".into())].into() };
+        let spec = ClusterSpec::parse(&files).unwrap();
+        let facts = spec.nodes().enumerate().map(|(n, node)| {
+            (node.clone(), HostFacts { address: format!("10.88.0.{}", 11 + n), ..HostFacts::default() })
+        });
+        plan(&spec, &facts.collect()).unwrap()
+    }
+    fn step<'a>(plan: &'a Plan, id: &str) -> &'a PlannedStep {
+        plan.steps.iter().find(|step| step.id.as_str() == id).unwrap_or_else(|| panic!("{id} is planned"))
+    }
+
+    #[test]
+    fn every_step_comes_after_steps_that_stand_before_it() {
+        let plan = planned(3, true, false);
+        for (index, step) in plan.steps.iter().enumerate() {
+            for before in step.after.iter().chain(&step.input_from) {
+                assert!(plan.steps[..index].iter().any(|other| other.id == *before), "{} after {before}", step.id);
+            }
+        }
+    }
+
+    #[test]
+    fn workers_are_prepared_and_join_beside_each_other_while_the_network_goes_on() {
+        let plan = planned(2, true, true);
+        let init = step(&plan, "m1/kubeadm-init");
+        assert!(init.after.iter().all(|id| id.node() == "m1"));
+        for worker in ["w1", "w2"] {
+            let join = step(&plan, &format!("{worker}/kubeadm-join"));
+            assert!(join.after.iter().all(|id| id.node() == worker || id.step() == "join-ticket"), "{:?}", join.after);
+        }
+        assert!(!step(&plan, "m1/pod-network").after.iter().any(|id| id.step() == "kubeadm-join"));
+    }
+
+    #[test]
+    fn a_master_alone_gets_no_ticket_and_runs_the_pods() {
+        let plan = planned(0, true, true);
+        assert!(!plan.steps.iter().any(|step| step.id.step() == "join-ticket" || step.id.step() == "kubeadm-join"));
+        let Some(Kind::SmokeTest(test)) = &step(&plan, "m1/smoke-test").step.kind else { panic!() };
+        assert_eq!(test.nodes, ["m1"]);
+    }
+
+    #[test]
+    fn a_smoke_test_that_is_removed_is_not_repeated() {
+        let once = |plan: &Plan| plan.steps.iter().filter(|step| step.once).map(|step| step.id.to_string()).collect::<Vec<_>>();
+        assert_eq!(once(&planned(1, false, false)), ["m1/smoke-test", "m1/smoke-answer", "w1/smoke-answer", "m1/smoke-cleanup"]);
+        assert!(once(&planned(1, false, true)).is_empty());
+    }
+
+    #[test]
+    fn the_digest_is_the_contents_and_nothing_elses() {
+        assert_eq!(planned(2, true, true).digest(), planned(2, true, true).digest());
+        assert_ne!(planned(2, true, true).digest(), planned(2, false, true).digest());
+    }
+}

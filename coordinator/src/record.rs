@@ -1,0 +1,155 @@
+//! The runs: which plan was executed when, and how it ended. What happened in a run is in the journal.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use muster_proto::names::{NodeName, StepId};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
+
+/// How a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunPhase {
+    Running,
+    Done,
+    Failed,
+    /// The coordinator died while it ran; the same bootstrap command goes on.
+    Interrupted,
+}
+
+impl RunPhase {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        [Self::Running, Self::Done, Self::Failed, Self::Interrupted].into_iter().find(|phase| phase.word() == word)
+    }
+}
+
+/// One execution of a plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    pub id: String,
+    pub cluster: NodeName,
+    pub plan_digest: String,
+    /// The plan's steps in their order.
+    pub steps: Vec<StepId>,
+    pub started: Timestamp,
+    pub finished: Option<Timestamp>,
+    pub phase: RunPhase,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    #[error("the record of runs cannot be opened or written: is the disk full?")]
+    Storage(#[from] rusqlite::Error),
+    #[error("the record of runs holds a line that cannot be read")]
+    Unreadable,
+}
+
+/// The table of runs. Cheap to clone.
+#[derive(Clone)]
+pub struct Record {
+    connection: Arc<Mutex<Connection>>,
+}
+
+impl Record {
+    /// Opens or makes the record. A run that was under way when the last coordinator died is marked interrupted.
+    pub fn open(path: &Path) -> Result<Self, RecordError> {
+        let connection = Connection::open(path)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.execute_batch(
+            "CREATE TABLE IF NOT EXISTS run (
+                 number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, cluster TEXT NOT NULL, plan_digest TEXT NOT NULL,
+                 steps TEXT NOT NULL, started TEXT NOT NULL, finished TEXT, phase TEXT NOT NULL) STRICT;
+             UPDATE run SET phase = 'interrupted' WHERE phase = 'running';",
+        )?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+    }
+
+    pub fn begin(&self, run: &Run) -> Result<(), RecordError> {
+        let steps = serde_json::to_string(&run.steps).map_err(|_| RecordError::Unreadable)?;
+        self.lock().execute(
+            "INSERT INTO run (id, cluster, plan_digest, steps, started, phase) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![run.id, run.cluster.as_str(), run.plan_digest, steps, run.started.to_string(), run.phase.word()],
+        )?;
+        Ok(())
+    }
+
+    pub fn finish(&self, id: &str, phase: RunPhase) -> Result<(), RecordError> {
+        let now = Timestamp::now().to_string();
+        self.lock().execute("UPDATE run SET phase = ?2, finished = ?3 WHERE id = ?1", params![id, phase.word(), now])?;
+        Ok(())
+    }
+
+    /// The newest run, if there ever was one.
+    pub fn last(&self) -> Result<Option<Run>, RecordError> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT id, cluster, plan_digest, steps, started, finished, phase FROM run ORDER BY number DESC LIMIT 1",
+        )?;
+        statement.query_row([], |row| Ok(read(row))).optional()?.transpose()
+    }
+
+    /// Whether a run of this very plan came to its end.
+    pub fn was_done(&self, plan_digest: &str) -> Result<bool, RecordError> {
+        let query = "SELECT EXISTS (SELECT 1 FROM run WHERE plan_digest = ?1 AND phase = 'done')";
+        Ok(self.lock().query_row(query, [plan_digest], |row| row.get(0))?)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Connection> {
+        self.connection.lock().expect("no holder of the lock panics")
+    }
+}
+
+fn read(row: &Row<'_>) -> Result<Run, RecordError> {
+    let text = |index| row.get::<_, String>(index).map_err(RecordError::from);
+    let time = |text: String| text.parse::<Timestamp>().map_err(|_| RecordError::Unreadable);
+    Ok(Run {
+        id: text(0)?,
+        cluster: text(1)?.parse().map_err(|_| RecordError::Unreadable)?,
+        plan_digest: text(2)?,
+        steps: serde_json::from_str(&text(3)?).map_err(|_| RecordError::Unreadable)?,
+        started: time(text(4)?)?,
+        finished: row.get::<_, Option<String>>(5)?.map(time).transpose()?,
+        phase: RunPhase::from_word(&text(6)?).ok_or(RecordError::Unreadable)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_the_coordinator_did_not_finish_is_interrupted_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runs.db");
+        let record = Record::open(&path).unwrap();
+        let run = Run {
+            id: "r1".into(),
+            cluster: "lab".parse().unwrap(),
+            plan_digest: "d".into(),
+            steps: vec!["m1/swap".parse().unwrap()],
+            started: Timestamp::now(),
+            finished: None,
+            phase: RunPhase::Running,
+        };
+        record.begin(&run).unwrap();
+        assert_eq!(record.last().unwrap().unwrap(), run);
+        drop(record);
+        let again = Record::open(&path).unwrap();
+        assert_eq!(again.last().unwrap().unwrap().phase, RunPhase::Interrupted);
+        assert!(!again.was_done("d").unwrap());
+        again.finish("r1", RunPhase::Done).unwrap();
+        assert!(again.was_done("d").unwrap());
+    }
+}

@@ -1,0 +1,125 @@
+//! The unix sockets for people and scripts: who may open one is the file's mode, what it serves is given here.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use muster_proto::generated::DESCRIPTORS;
+use muster_proto::transport;
+use nix::unistd::{Group, chown};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::service::RoutesBuilder;
+
+/// A socket that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    #[error("another coordinator serves {path} already: stop it first (systemctl stop muster-coordinator)")]
+    InUse { path: PathBuf },
+    #[error("{path} stands where the socket must be and is no socket: remove it")]
+    Occupied { path: PathBuf },
+    #[error("the socket {path} cannot be opened: is its folder missing, or of another owner?")]
+    Opening { path: PathBuf, source: io::Error },
+    #[error("the service descriptions for reflection cannot be read")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// Who may connect to a socket.
+pub enum Access<'a> {
+    /// Its owner, root and this group.
+    Group(&'a str),
+    Everybody,
+}
+
+/// Opens a socket. A dead one of an earlier process is replaced; a live one is not.
+pub async fn open(path: &Path, access: Access<'_>) -> Result<UnixListener, SocketError> {
+    let failed = |source| SocketError::Opening { path: path.to_owned(), source };
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(SocketError::Occupied { path: path.to_owned() });
+        }
+        Ok(_) if UnixStream::connect(path).await.is_ok() => {
+            return Err(SocketError::InUse { path: path.to_owned() });
+        }
+        Ok(_) => std::fs::remove_file(path).map_err(failed)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    // Bound with the usual umask nobody but the owner can connect; the mode opens it to the others afterwards.
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    let set_mode = |mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed);
+    match access {
+        Access::Everybody => set_mode(0o666)?,
+        Access::Group(name) => match Group::from_name(name).map_err(|error| failed(error.into()))? {
+            Some(group) => {
+                chown(path, None, Some(group.gid)).map_err(|error| failed(error.into()))?;
+                set_mode(0o660)?;
+            }
+            None => {
+                tracing::warn!("there is no group {name}: {} serves root and its owner alone", path.display());
+                set_mode(0o600)?;
+            }
+        },
+    }
+    Ok(listener)
+}
+
+/// Serves the routes on the socket until the future is dropped; standard health and reflection come with them.
+/// `services` are the full names of the services among the routes.
+pub async fn serve(
+    listener: UnixListener,
+    mut routes: RoutesBuilder,
+    services: &[&'static str],
+) -> Result<(), SocketError> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    for service in services {
+        health.set_service_status(*service, tonic_health::ServingStatus::Serving).await;
+    }
+    routes.add_service(health_service);
+    let describe = || {
+        let all = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name("grpc.health.v1.Health");
+        services.iter().fold(all, |builder, service| builder.with_service_name(*service))
+    };
+    routes.add_service(describe().build_v1()?);
+    routes.add_service(describe().build_v1alpha()?);
+    let path = listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
+    transport::server()
+        .add_routes(routes.routes())
+        .serve_with_incoming(UnixListenerStream::new(listener))
+        .await
+        .map_err(|error| SocketError::Opening { path: path.unwrap_or_default(), source: io::Error::other(error) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[tokio::test]
+    async fn the_modes_say_who_may_connect_and_a_missing_group_opens_to_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let (status, admin) = (folder.path().join("status.sock"), folder.path().join("admin.sock"));
+        let _status = open(&status, Access::Everybody).await.unwrap();
+        let _admin = open(&admin, Access::Group("no-such-group")).await.unwrap();
+        assert_eq!((mode(&status), mode(&admin)), (0o666, 0o600));
+    }
+
+    #[tokio::test]
+    async fn a_dead_socket_is_replaced_a_live_one_and_a_foreign_file_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let live = open(&path, Access::Everybody).await.unwrap();
+        assert!(matches!(open(&path, Access::Everybody).await, Err(SocketError::InUse { .. })));
+        drop(live);
+        assert!(open(&path, Access::Everybody).await.is_ok());
+        let file = folder.path().join("file");
+        std::fs::write(&file, "mine").unwrap();
+        assert!(matches!(open(&file, Access::Everybody).await, Err(SocketError::Occupied { .. })));
+    }
+}
