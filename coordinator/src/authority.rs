@@ -20,9 +20,13 @@ pub enum AuthorityError {
     File(#[from] FileError),
     #[error("a key or certificate could not be made or signed")]
     Making(#[from] rcgen::Error),
-    #[error("{path} holds no usable key or certificate: restore the folder from a backup, or remove it and enrol every node again")]
+    #[error(
+        "{path} holds no usable key or certificate: restore the folder from a backup, or remove it and enrol every node again"
+    )]
     Damaged { path: PathBuf, source: rcgen::Error },
-    #[error("{path} is missing, while the certificate beside it exists: restore it from a backup, or remove the folder and enrol every node again")]
+    #[error(
+        "{path} is missing, while the certificate beside it exists: restore it from a backup, or remove the folder and enrol every node again"
+    )]
     KeyLost { path: PathBuf },
     #[error(transparent)]
     Unreadable(#[from] UnreadableCertificate),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use muster_proto::coordinator::admin_server::AdminServer;
+use muster_proto::coordinator::status_server::StatusServer;
 use muster_proto::private_file::{self, FileError};
 use muster_proto::transport::MESSAGE_LIMIT;
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,8 +14,9 @@ use crate::admin::AdminService;
 use crate::authority::{Authority, AuthorityError};
 use crate::fleet::Fleet;
 use crate::listener::{self, Doorkeeper, ListenError};
-use crate::runs::Runs;
+use crate::runs::{Runs, RunsError};
 use crate::settings::Settings;
+use crate::status::StatusService;
 use crate::sockets::{self, Access, SocketError};
 use crate::store::{Store, StoreError};
 use crate::tls::{Faces, TlsError};
@@ -32,6 +34,8 @@ pub enum DaemonError {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Runs(#[from] RunsError),
     #[error(transparent)]
     Socket(#[from] SocketError),
     #[error("the signals of the system cannot be had")]
@@ -58,6 +62,7 @@ impl Daemon {
         let authority = Authority::open(&paths.state.join("authority"))?;
         let store = Store::open(&paths.state.join("nodes.db"))?;
         let fleet = Fleet::new();
+        let runs = Runs::open(&paths.journal(), &paths.state.join("runs.db"), fleet.clone())?;
 
         let port = listener::listen(SocketAddr::new(settings.address, settings.port))?;
         let address = port.local_addr().map_err(DaemonError::Signals)?;
@@ -69,13 +74,16 @@ impl Daemon {
             fleet: fleet.clone(),
             pin: authority.pin(),
             address,
-            runs: Runs,
+            runs: runs.clone(),
         })
         .max_decoding_message_size(MESSAGE_LIMIT)
         .max_encoding_message_size(MESSAGE_LIMIT);
         let mut admin_routes = RoutesBuilder::default();
         admin_routes.add_service(admin);
-        let status_routes = RoutesBuilder::default();
+        let status = || StatusServer::new(StatusService { runs: runs.clone() }).max_encoding_message_size(MESSAGE_LIMIT);
+        admin_routes.add_service(status());
+        let mut status_routes = RoutesBuilder::default();
+        status_routes.add_service(status());
 
         let doorkeeper = Doorkeeper {
             faces: Faces::new(&authority, &store)?,
@@ -86,8 +94,8 @@ impl Daemon {
         };
         let mut parts = JoinSet::new();
         parts.spawn(listener::run(port, doorkeeper));
-        parts.spawn(serve(admin_socket, admin_routes, &["muster.coordinator.v1.Admin"]));
-        parts.spawn(serve(status_socket, status_routes, &[]));
+        parts.spawn(serve(admin_socket, admin_routes, &["muster.coordinator.v1.Admin", "muster.coordinator.v1.Status"]));
+        parts.spawn(serve(status_socket, status_routes, &["muster.coordinator.v1.Status"]));
         Ok(Self { address, fleet, store, authority, parts })
     }
 

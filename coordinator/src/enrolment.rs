@@ -84,5 +84,7 @@ fn refused(refusal: &Refusal) -> Status {
 
 fn internal(error: &(dyn std::error::Error + 'static)) -> Status {
     tracing::error!("enrolment failed: {}", chain(error));
-    Status::internal("the coordinator could not enrol this node: its own log says why (journalctl -u muster-coordinator)")
+    Status::internal(
+        "the coordinator could not enrol this node: its own log says why (journalctl -u muster-coordinator)",
+    )
 }

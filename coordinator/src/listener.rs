@@ -30,7 +30,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// The port cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: does another program hold the port, or is the address not one of this machine's?")]
+#[error(
+    "cannot listen on {address}: does another program hold the port, or is the address not one of this machine's?"
+)]
 pub struct ListenError {
     address: SocketAddr,
     source: io::Error,
@@ -148,7 +150,9 @@ impl Doorkeeper {
         let still_enrolled = || enrolled().is_ok_and(|found| found.as_ref() == Some(&node));
         tracing::info!(%source, "{node} dials in");
         match self.fleet.adopt(&node, stream, self.limits.first_answer, still_enrolled, slot).await {
-            Ok(reason) => tracing::info!(%source, "{node} is gone: {}", reason.unwrap_or("it closed".to_owned())),
+            Ok(reason) => {
+                tracing::info!(%source, "{node} is gone: {}", reason.unwrap_or("it closed".to_owned()))
+            }
             Err(error) => tracing::warn!(%source, "{node} is not used: {}", chain(&error)),
         }
         Ok(())

@@ -42,8 +42,7 @@ impl File {
     /// Reads the file; none when `init` did not run yet.
     pub fn read(path: &Path) -> Result<Option<Self>, SettingsError> {
         let Some(bytes) = private_file::read(path)? else { return Ok(None) };
-        let text =
-            String::from_utf8(bytes).map_err(|_| SettingsError::NotText { path: path.to_owned() })?;
+        let text = String::from_utf8(bytes).map_err(|_| SettingsError::NotText { path: path.to_owned() })?;
         toml::from_str(&text)
             .map(Some)
             .map_err(|source| SettingsError::Malformed { path: path.to_owned(), source: Box::new(source) })

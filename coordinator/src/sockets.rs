@@ -47,7 +47,8 @@ pub async fn open(path: &Path, access: Access<'_>) -> Result<UnixListener, Socke
     }
     // Bound with the usual umask nobody but the owner can connect; the mode opens it to the others afterwards.
     let listener = UnixListener::bind(path).map_err(failed)?;
-    let set_mode = |mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed);
+    let set_mode =
+        |mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed);
     match access {
         Access::Everybody => set_mode(0o666)?,
         Access::Group(name) => match Group::from_name(name).map_err(|error| failed(error.into()))? {
@@ -56,7 +57,10 @@ pub async fn open(path: &Path, access: Access<'_>) -> Result<UnixListener, Socke
                 set_mode(0o660)?;
             }
             None => {
-                tracing::warn!("there is no group {name}: {} serves root and its owner alone", path.display());
+                tracing::warn!(
+                    "there is no group {name}: {} serves root and its owner alone",
+                    path.display()
+                );
                 set_mode(0o600)?;
             }
         },
@@ -90,7 +94,10 @@ pub async fn serve(
         .add_routes(routes.routes())
         .serve_with_incoming(UnixListenerStream::new(listener))
         .await
-        .map_err(|error| SocketError::Opening { path: path.unwrap_or_default(), source: io::Error::other(error) })
+        .map_err(|error| SocketError::Opening {
+            path: path.unwrap_or_default(),
+            source: io::Error::other(error),
+        })
 }
 
 #[cfg(test)]

@@ -24,7 +24,9 @@ const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
 pub enum StoreError {
     #[error("the database {path} cannot be opened or written: is the disk full, or the folder not writable?")]
     Storage { path: PathBuf, source: rusqlite::Error },
-    #[error("the database {path} was written by a newer Muster (schema {found}, this one knows {SCHEMA}): install that version again")]
+    #[error(
+        "the database {path} was written by a newer Muster (schema {found}, this one knows {SCHEMA}): install that version again"
+    )]
     Newer { path: PathBuf, found: i64 },
     #[error(transparent)]
     File(#[from] FileError),
@@ -36,17 +38,25 @@ pub enum Refusal {
     // One sentence for both: a stranger does not learn which ids exist.
     #[error("the coordinator does not accept this token: make a new one with `coordinator token create`")]
     UnknownOrWrong,
-    #[error("this token is locked after too many wrong proofs: make a new one with `coordinator token create`")]
+    #[error(
+        "this token is locked after too many wrong proofs: make a new one with `coordinator token create`"
+    )]
     Locked,
     #[error("this token has expired: make a new one with `coordinator token create --node {0}`")]
     Expired(String),
     #[error("this token was revoked: make a new one with `coordinator token create --node {0}`")]
     Revoked(String),
-    #[error("this token was used already, by another machine or another key: if that was not you, run `coordinator nodes revoke {0}`; then make a new token")]
+    #[error(
+        "this token was used already, by another machine or another key: if that was not you, run `coordinator nodes revoke {0}`; then make a new token"
+    )]
     SecondKey(String),
-    #[error("{0} is enrolled already, with another key: if that machine is gone or was installed anew, run `coordinator nodes revoke {0}` on the master, make a new token and enrol again")]
+    #[error(
+        "{0} is enrolled already, with another key: if that machine is gone or was installed anew, run `coordinator nodes revoke {0}` on the master, make a new token and enrol again"
+    )]
     NameTaken(String),
-    #[error("the key of this machine is enrolled as {0} already: if this VM is a clone, remove /var/lib/muster-agent/identity here and enrol again; otherwise run `coordinator nodes revoke {0}` on the master first")]
+    #[error(
+        "the key of this machine is enrolled as {0} already: if this VM is a clone, remove /var/lib/muster-agent/identity here and enrol again; otherwise run `coordinator nodes revoke {0}` on the master first"
+    )]
     KeyTaken(String),
 }
 
@@ -152,8 +162,8 @@ impl Store {
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|source| self.storage(source))?;
-        let decision = decide(&transaction, token, public_key, now, proves)
-            .map_err(|source| self.storage(source))?;
+        let decision =
+            decide(&transaction, token, public_key, now, proves).map_err(|source| self.storage(source))?;
         // A refusal is committed too: it may have counted.
         transaction.commit().map_err(|source| self.storage(source))?;
         Ok(decision)
@@ -174,7 +184,8 @@ impl Store {
         let connection = self.lock();
         let read = || -> rusqlite::Result<Vec<_>> {
             let mut statement = connection.prepare("SELECT name, enrolled FROM nodes ORDER BY name")?;
-            let rows = statement.query_map([], |row| Ok(Node { name: row.get(0)?, enrolled: instant(row.get(1)?) }))?;
+            let rows = statement
+                .query_map([], |row| Ok(Node { name: row.get(0)?, enrolled: instant(row.get(1)?) }))?;
             rows.collect()
         };
         read().map_err(|source| self.storage(source))
@@ -256,7 +267,8 @@ fn decide(
     }
     // Only who proves the secret learns more about the token than that it is not accepted.
     if !ProofKey::from_stored(&proof_key).is_some_and(|key| proves(&key)) {
-        connection.execute("UPDATE tokens SET wrong_proofs = wrong_proofs + 1 WHERE id = ?1", [token.as_str()])?;
+        connection
+            .execute("UPDATE tokens SET wrong_proofs = wrong_proofs + 1 WHERE id = ?1", [token.as_str()])?;
         return Ok(Err(Refusal::UnknownOrWrong));
     }
     if revoked {
@@ -266,7 +278,8 @@ fn decide(
         return Ok(Err(Refusal::Expired(node)));
     }
     if bound_key.as_deref().is_some_and(|bound| bound != public_key) {
-        connection.execute("UPDATE tokens SET second_keys = second_keys + 1 WHERE id = ?1", [token.as_str()])?;
+        connection
+            .execute("UPDATE tokens SET second_keys = second_keys + 1 WHERE id = ?1", [token.as_str()])?;
         return Ok(Err(Refusal::SecondKey(node)));
     }
     let enrolled_key: Option<Vec<u8>> = connection
@@ -286,7 +299,8 @@ fn decide(
         return Ok(Err(Refusal::KeyTaken(other)));
     }
     let Ok(name) = node.parse::<NodeName>() else { return Ok(Err(Refusal::UnknownOrWrong)) };
-    connection.execute("UPDATE tokens SET bound_key = ?2 WHERE id = ?1", params![token.as_str(), public_key])?;
+    connection
+        .execute("UPDATE tokens SET bound_key = ?2 WHERE id = ?1", params![token.as_str(), public_key])?;
     connection.execute(
         "INSERT INTO nodes (name, public_key, enrolled) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO NOTHING",
         params![node, public_key, now.as_second()],
@@ -394,7 +408,9 @@ mod tests {
         it.enrol(b"first", true).unwrap();
         let another = |node: &str| {
             let token = EnrolmentToken::generate(KeyPin::of(b"ca")).unwrap();
-            it.store.add_token(&token, &node.parse().unwrap(), it.now + Duration::from_secs(9), it.now).unwrap();
+            it.store
+                .add_token(&token, &node.parse().unwrap(), it.now + Duration::from_secs(9), it.now)
+                .unwrap();
             token
         };
         let same_name = another("node-1");

@@ -53,7 +53,16 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
 
 /// Makes the folder, with its parents, when it is missing; only its owner may enter a folder made here.
 pub fn make_folder(path: &Path) -> Result<(), FileError> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| FileError {
+    make_folder_with(path, 0o700)
+}
+
+/// The same for a folder that everybody may read, such as one for settings.
+pub fn make_public_folder(path: &Path) -> Result<(), FileError> {
+    make_folder_with(path, 0o755)
+}
+
+fn make_folder_with(path: &Path, mode: u32) -> Result<(), FileError> {
+    fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|source| FileError {
         path: path.to_owned(),
         action: "made",
         source,

@@ -1,7 +1,12 @@
 //! The commands of `coordinator`. Each is a client of the daemon's admin socket; `serve` is the daemon itself.
 
+mod bootstrap;
+mod cluster_file;
 pub mod init;
 pub mod node;
+mod plan;
+mod screen;
+mod status;
 pub mod token;
 
 use std::io;
@@ -39,6 +44,12 @@ enum Command {
     /// The enrolled nodes
     #[command(subcommand)]
     Nodes(node::Command),
+    /// Show what bootstrap would change on every host; changes nothing
+    Plan(plan::Arguments),
+    /// Make the cluster, resume it, or attach to the run that makes it; Ctrl-C detaches
+    Bootstrap(bootstrap::Arguments),
+    /// Where the newest run stands; for every user
+    Status(status::Arguments),
     /// The daemon; systemd starts it
     #[command(hide = true)]
     Serve,
@@ -50,9 +61,13 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// A request that the daemon could not get, or refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("the coordinator does not run here ({path} does not answer): `sudo coordinator init` sets it up; if that was done, see `systemctl status muster-coordinator`")]
+    #[error(
+        "the coordinator does not run here ({path} does not answer): `sudo coordinator init` sets it up; if that was done, see `systemctl status muster-coordinator`"
+    )]
     NotRunning { path: PathBuf, source: io::Error },
-    #[error("you may not open {path}: use sudo, or join the group muster (`sudo usermod -aG muster NAME`, then log in again); that group is root on every node")]
+    #[error(
+        "you may not open {path}: use sudo, or join the group muster (`sudo usermod -aG muster NAME`, then log in again); that group is root on every node"
+    )]
     NotAllowed { path: PathBuf },
     #[error("the coordinator does not talk on {path}")]
     Transport { path: PathBuf, source: tonic::transport::Error },
@@ -73,6 +88,9 @@ pub async fn run() -> ExitCode {
         Command::Init(arguments) => init::run(&root, arguments).await,
         Command::Token(command) => token::run(&Paths::under(&root), command).await,
         Command::Nodes(command) => node::run(&Paths::under(&root), command).await,
+        Command::Plan(arguments) => plan::run(&Paths::under(&root), arguments).await,
+        Command::Bootstrap(arguments) => bootstrap::run(&Paths::under(&root), arguments).await,
+        Command::Status(arguments) => status::run(&Paths::under(&root), arguments).await,
         Command::Serve => serve(&root).await,
     };
     match outcome {
@@ -87,7 +105,12 @@ pub async fn run() -> ExitCode {
 async fn serve(root: &Path) -> Result<(), Failure> {
     let levels = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     // journald adds the time; a colour would be noise there.
-    tracing_subscriber::fmt().with_env_filter(levels).with_writer(io::stderr).with_ansi(false).without_time().init();
+    tracing_subscriber::fmt()
+        .with_env_filter(levels)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .init();
     crate::daemon::serve_until_stopped(Settings::load(root)?).await?;
     Ok(())
 }
@@ -116,8 +139,11 @@ pub(crate) fn print_table(header: &[&str], rows: &[Vec<String>]) {
         rows.iter().map(|row| row[column].chars().count()).chain([header[column].len()]).max().unwrap_or(0)
     };
     let line = |cells: Vec<&str>| {
-        let padded: Vec<String> =
-            cells.iter().enumerate().map(|(column, cell)| format!("{cell:<width$}", width = width(column))).collect();
+        let padded: Vec<String> = cells
+            .iter()
+            .enumerate()
+            .map(|(column, cell)| format!("{cell:<width$}", width = width(column)))
+            .collect();
         anstream::println!("{}", padded.join("  ").trim_end());
     };
     line(header.to_vec());

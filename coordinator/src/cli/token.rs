@@ -4,7 +4,9 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use clap::Subcommand;
-use muster_proto::coordinator::{CreateTokenReply, CreateTokenRequest, ListTokensRequest, RevokeTokenRequest};
+use muster_proto::coordinator::{
+    CreateTokenReply, CreateTokenRequest, ListTokensRequest, RevokeTokenRequest,
+};
 use muster_proto::names::NodeName;
 
 use super::{Failure, admin, print_table};
@@ -49,7 +51,10 @@ pub async fn run(paths: &Paths, command: Command) -> Result<(), Failure> {
             let row = |token: muster_proto::coordinator::TokenRow| {
                 vec![token.id, token.node, token.expires, token.state]
             };
-            print_table(&["ID", "NODE", "EXPIRES", "STATE"], &reply.tokens.into_iter().map(row).collect::<Vec<_>>());
+            print_table(
+                &["ID", "NODE", "EXPIRES", "STATE"],
+                &reply.tokens.into_iter().map(row).collect::<Vec<_>>(),
+            );
         }
         Command::Revoke { id } => {
             client.revoke_token(RevokeTokenRequest { id }).await.map_err(refused)?;

@@ -1,0 +1,117 @@
+//! Which coordinator this agent obeys, and what it may be asked at all.
+
+use std::path::{Path, PathBuf};
+
+use muster_proto::names::NodeName;
+use muster_proto::private_file::{self, FileError};
+use serde::{Deserialize, Serialize};
+
+use crate::dial::Endpoint;
+
+/// The settings file is missing or wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    #[error(
+        "there is no {path}: enrol this machine first (on the master: `coordinator token create --node NAME`)"
+    )]
+    Missing { path: PathBuf },
+    #[error("{path} cannot be understood: correct it, or remove it and enrol again")]
+    Malformed { path: PathBuf, source: Box<toml::de::Error> },
+    #[error("{path} is not UTF-8 text: remove it and enrol again")]
+    NotText { path: PathBuf },
+    #[error("{path} cannot be written as TOML")]
+    Unwritable { path: PathBuf, source: toml::ser::Error },
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// What /etc/muster/agent.toml holds. No secret is among it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// HOST:PORT that the agent dials.
+    pub coordinator: Endpoint,
+    /// The name that this machine enrolled under.
+    pub node: NodeName,
+    /// The kinds of steps that the coordinator may run here; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_steps: Option<Vec<String>>,
+    /// Whether the coordinator may undo this machine's part of the cluster.
+    #[serde(default)]
+    pub allow_reset: bool,
+}
+
+impl Settings {
+    /// Reads the file; none when this machine was never enrolled.
+    pub fn read(path: &Path) -> Result<Option<Self>, SettingsError> {
+        let Some(bytes) = private_file::read(path)? else { return Ok(None) };
+        let text = String::from_utf8(bytes).map_err(|_| SettingsError::NotText { path: path.to_owned() })?;
+        toml::from_str(&text)
+            .map(Some)
+            .map_err(|source| SettingsError::Malformed { path: path.to_owned(), source: Box::new(source) })
+    }
+
+    /// Reads the file of an enrolled machine.
+    pub fn load(path: &Path) -> Result<Self, SettingsError> {
+        Self::read(path)?.ok_or_else(|| SettingsError::Missing { path: path.to_owned() })
+    }
+
+    /// Writes the file, readable by everybody.
+    pub fn write(&self, path: &Path) -> Result<(), SettingsError> {
+        let body = toml::to_string(self)
+            .map_err(|source| SettingsError::Unwritable { path: path.to_owned(), source })?;
+        let text = format!("# `agent enroll` writes coordinator and node; the rest is yours to set.\n{body}");
+        Ok(private_file::write(path, text.as_bytes(), 0o644)?)
+    }
+}
+
+/// Where the files are; a test puts all of them under a folder of its own.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    pub configuration: PathBuf,
+    /// What must outlive a reboot: the identity and the journal.
+    pub state: PathBuf,
+    /// Output of programs that run now.
+    pub runtime: PathBuf,
+}
+
+impl Paths {
+    /// The paths under this root, which is `/` outside of tests.
+    pub fn under(root: &Path) -> Self {
+        Self {
+            configuration: root.join("etc/muster/agent.toml"),
+            state: root.join("var/lib/muster-agent"),
+            runtime: root.join("run/muster-agent"),
+        }
+    }
+
+    pub fn identity(&self) -> PathBuf {
+        self.state.join("identity")
+    }
+
+    pub fn journal(&self) -> PathBuf {
+        self.state.join("journal.db")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_read_as_it_was_written_and_a_misspelt_setting_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.toml");
+        assert!(Settings::load(&path).unwrap_err().to_string().contains("enrol this machine first"));
+        let settings = Settings {
+            coordinator: "10.88.0.11".parse().unwrap(),
+            node: "node-1".parse().unwrap(),
+            allow_steps: Some(vec!["swap".into()]),
+            allow_reset: true,
+        };
+        settings.write(&path).unwrap();
+        assert_eq!(Settings::load(&path).unwrap(), settings);
+        std::fs::write(&path, "coordinator = \"10.0.0.1\"\nnode = \"n\"\nallow_rest = true\n").unwrap();
+        assert!(matches!(Settings::read(&path), Err(SettingsError::Malformed { .. })));
+    }
+}

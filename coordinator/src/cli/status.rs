@@ -1,0 +1,73 @@
+//! `coordinator status`: where the newest run stands; any user, any script.
+
+use clap::ValueEnum;
+use muster_proto::coordinator::status_client::StatusClient;
+use muster_proto::coordinator::{ClusterStatus, GetStatusRequest};
+use muster_proto::redaction::printable;
+use serde_json::{Value, json};
+
+use super::{ClientError, Failure, connect, print_table};
+use crate::settings::Paths;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failure> {
+    let channel = connect(&paths.status_socket()).await?;
+    let status = StatusClient::new(channel).get(GetStatusRequest {}).await.map_err(ClientError::from)?.into_inner();
+    match arguments.output {
+        Output::Json => anstream::println!("{:#}", to_json(&status)),
+        Output::Text => print(&status),
+    }
+    Ok(())
+}
+
+fn print(status: &ClusterStatus) {
+    if status.cluster.is_empty() {
+        anstream::println!("no cluster yet: `coordinator bootstrap -f cluster.yaml` makes one");
+        return;
+    }
+    let ended = if status.finished.is_empty() { String::new() } else { format!(", ended {}", status.finished) };
+    anstream::println!("cluster {}: {} (began {}{ended})", status.cluster, status.phase, status.started);
+    let rows = status.nodes.iter().map(|node| {
+        let agent = if node.connected { node.address.clone() } else { "not connected".to_owned() };
+        vec![node.name.clone(), node.state.clone(), format!("{}/{}", node.steps_done, node.steps), agent, node.current.clone()]
+    });
+    print_table(&["NODE", "STATE", "STEPS", "AGENT", "NOW"], &rows.collect::<Vec<_>>());
+    for failure in &status.failures {
+        anstream::println!("{} / {}: {}", failure.node, failure.step, printable(&failure.cause));
+        anstream::println!("    to do: {}", printable(&failure.remedy));
+    }
+}
+
+/// The form that scripts rely on: names stay, new ones may come.
+fn to_json(status: &ClusterStatus) -> Value {
+    let nodes = status.nodes.iter().map(|node| {
+        json!({ "name": node.name, "state": node.state, "connected": node.connected, "address": node.address,
+                "stepsDone": node.steps_done, "steps": node.steps, "current": node.current })
+    });
+    let steps = status.steps.iter().map(|step| {
+        json!({ "id": step.id, "node": step.node, "state": step.state, "detail": step.detail,
+                "started": step.started, "finished": step.finished, "changes": step.changes })
+    });
+    let failures = status.failures.iter().map(|failure| {
+        json!({ "node": failure.node, "step": failure.step, "cause": failure.cause,
+                "evidence": failure.evidence, "remedy": failure.remedy })
+    });
+    json!({
+        "cluster": status.cluster, "phase": status.phase, "runId": status.run_id,
+        "started": status.started, "finished": status.finished,
+        "nodes": nodes.collect::<Value>(), "steps": steps.collect::<Value>(), "failures": failures.collect::<Value>(),
+        "coordinatorVersion": status.coordinator_version, "sequence": status.sequence,
+    })
+}

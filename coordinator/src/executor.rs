@@ -1,0 +1,233 @@
+//! Executes a plan: every step whose predecessors are done runs at once, on its node's agent. One node's failure
+//! stops no other; only what comes after a failed step is not begun.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use muster_proto::agent::{RunStepRequest, StepInput, StepOutput, run_step_reply::Item};
+use muster_proto::cause::chain;
+use muster_proto::event::{Complaint, Event, EventKind, StepState};
+use muster_proto::journal::{Journal, JournalError};
+use muster_proto::names::StepId;
+use tokio::task::JoinSet;
+use tonic::Code;
+
+use crate::fleet::Fleet;
+use crate::plan::{Plan, PlannedStep};
+
+/// How long a step waits for its node's agent to come back before it fails by name.
+const AGENT_PATIENCE: Duration = Duration::from_secs(120);
+
+/// No step may take longer, whatever its agent says; kubeadm's own limits are far below.
+const STEP_LIMIT: Duration = Duration::from_secs(40 * 60);
+
+/// Executes one run.
+#[derive(Clone)]
+pub struct Executor {
+    pub fleet: Fleet,
+    pub journal: Journal,
+    pub run: String,
+}
+
+/// How all of it ended.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    pub done: BTreeSet<StepId>,
+    pub failed: BTreeSet<StepId>,
+}
+
+impl Executor {
+    /// Runs the plan to its end. Returns when nothing runs and nothing more can begin.
+    pub async fn execute(self, plan: &Plan) -> Ended {
+        let mut ended = Ended::default();
+        let mut begun: BTreeSet<StepId> = BTreeSet::new();
+        let mut outputs: BTreeMap<StepId, StepOutput> = BTreeMap::new();
+        let mut running = JoinSet::new();
+        loop {
+            for step in &plan.steps {
+                if !begun.contains(&step.id) && step.after.iter().all(|id| ended.done.contains(id)) {
+                    begun.insert(step.id.clone());
+                    let output = step.input_from.as_ref().and_then(|id| outputs.get(id)).cloned();
+                    running.spawn(self.clone().run_step(step.clone(), output));
+                }
+            }
+            match running.join_next().await {
+                None => return ended,
+                Some(Ok((id, StepState::Done, output))) => {
+                    outputs.insert(id.clone(), output);
+                    ended.done.insert(id);
+                }
+                Some(Ok((id, ..))) => {
+                    ended.failed.insert(id);
+                }
+                Some(Err(error)) => tracing::error!(%error, "a step's task ended abnormally"),
+            }
+        }
+    }
+
+    async fn run_step(self, step: PlannedStep, given: Option<StepOutput>) -> (StepId, StepState, StepOutput) {
+        let (id, limit) = (step.id.clone(), STEP_LIMIT.as_secs() / 60);
+        let failed = match tokio::time::timeout(STEP_LIMIT, self.to_its_end(&step, given)).await {
+            Ok(Ok((state, output))) => return (id, state, output),
+            Ok(Err(complaint)) => complaint,
+            Err(_) => Complaint::new(
+                format!("the agent gave no result within {limit} minutes"),
+                "",
+                "look at `sudo agent journal` on that node, then run bootstrap again: it re-attaches",
+            ),
+        };
+        if let Err(error) = self.journal.append(&self.run, &id, EventKind::Failed { complaint: failed }) {
+            tracing::error!(step = %id, error = chain(&error), "a failure could not be journalled");
+        }
+        (id, StepState::Failed, StepOutput::default())
+    }
+
+    /// Sends the step and follows it over lost connections, until the journal holds its end.
+    async fn to_its_end(&self, step: &PlannedStep, given: Option<StepOutput>) -> Result<(StepState, StepOutput), Complaint> {
+        let input = given.map(|output| StepInput { ticket: output.ticket, pods: output.pods });
+        if let Some(ticket) = input.as_ref().and_then(|input| input.ticket.as_ref()) {
+            trust(&ticket.ca_hashes, &ticket.ca_certificate_hash)?;
+        }
+        self.journal.append(&self.run, &step.id, EventKind::Dispatched).map_err(|error| unrecorded(&error))?;
+        let mut pauses = pauses();
+        loop {
+            let agent = self.fleet.agent(&step.node, AGENT_PATIENCE).await.map_err(|error| {
+                let remedy = format!("on {}: `systemctl status muster-agent`; then run bootstrap again", step.node);
+                Complaint::new(chain(&error), "", remedy)
+            })?;
+            let after_sequence = self
+                .journal
+                .adopted_from(step.node.as_str(), &self.run, &step.id)
+                .map_err(|error| unrecorded(&error))?;
+            let request = RunStepRequest {
+                run_id: self.run.clone(),
+                step_id: step.id.to_string(),
+                step: Some(step.step.clone()),
+                input: input.clone(),
+                after_sequence,
+            };
+            let mut client = agent.client.clone();
+            let lost = match client.run_step(request).await {
+                Ok(stream) => match self.follow(step, stream.into_inner()).await? {
+                    Followed::Ended(state, output) => return Ok((state, output)),
+                    Followed::Lost(why, progressed) => {
+                        if progressed {
+                            pauses = self::pauses();
+                        }
+                        why
+                    }
+                },
+                Err(status) => refused_or_lost(&status)?,
+            };
+            tracing::info!(step = %step.id, why = lost, "the connection to the agent was lost; the step goes on there");
+            tokio::time::sleep(pauses.next().unwrap_or(Duration::from_secs(5))).await;
+        }
+    }
+
+    async fn follow(
+        &self,
+        step: &PlannedStep,
+        mut stream: tonic::Streaming<muster_proto::agent::RunStepReply>,
+    ) -> Result<Followed, Complaint> {
+        let mut progressed = false;
+        loop {
+            match stream.message().await {
+                Ok(Some(reply)) => match reply.item {
+                    Some(Item::Event(event)) => {
+                        progressed = true;
+                        self.adopt(step, event.sequence, &event.body)?;
+                    }
+                    Some(Item::Output(output)) => {
+                        let state = self.journal.state(&self.run, &step.id).map_err(|error| unrecorded(&error))?;
+                        if state.is_final() {
+                            return Ok(Followed::Ended(state, output));
+                        }
+                        return Ok(Followed::Lost("the agent ended the step without saying how".into(), progressed));
+                    }
+                    None => {}
+                },
+                Ok(None) => return Ok(Followed::Lost("the stream ended".into(), progressed)),
+                Err(status) => return refused_or_lost(&status).map(|why| Followed::Lost(why, progressed)),
+            }
+        }
+    }
+
+    /// Takes over one event of the agent's journal; what does not belong to this step is refused.
+    fn adopt(&self, step: &PlannedStep, sequence: u64, body: &str) -> Result<(), Complaint> {
+        let remedy = "install the same version of muster-agent and muster-coordinator, then run bootstrap again";
+        let event: Event = serde_json::from_str(body)
+            .map_err(|error| Complaint::new("the agent sent an event that cannot be read", error.to_string(), remedy))?;
+        if event.step != step.id || event.run != self.run || event.sequence != sequence {
+            let seen = format!("{} of run {} instead of {} of run {}", event.step, event.run, step.id, self.run);
+            return Err(Complaint::new("the agent sent an event of another step", seen, remedy));
+        }
+        self.journal.adopt(step.node.as_str(), &event).map(|_| ()).map_err(|error| unrecorded(&error))
+    }
+}
+
+enum Followed {
+    Ended(StepState, StepOutput),
+    /// Why, and whether anything came over this connection.
+    Lost(String, bool),
+}
+
+fn pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(5))
+        .without_max_times()
+        .with_jitter()
+        .build()
+}
+
+/// A refusal is the step's end; everything else is a lost connection, and the step goes on at its agent.
+fn refused_or_lost(status: &tonic::Status) -> Result<String, Complaint> {
+    match status.code() {
+        Code::InvalidArgument | Code::FailedPrecondition | Code::PermissionDenied | Code::Unimplemented | Code::Internal => {
+            Err(Complaint::new(
+                format!("the agent refused the step: {}", status.message()),
+                "",
+                "remove the cause and run bootstrap again",
+            ))
+        }
+        code => Ok(format!("{code:?}: {}", status.message())),
+    }
+}
+
+/// The hash that kubeadm printed and the one of the CA file must be one: otherwise somebody else's cluster would be joined.
+fn trust(printed: &[String], of_the_file: &str) -> Result<(), Complaint> {
+    if printed.iter().any(|hash| hash == of_the_file) {
+        return Ok(());
+    }
+    Err(Complaint::new(
+        "the CA hash that kubeadm printed is not the hash of /etc/kubernetes/pki/ca.crt",
+        format!("printed: {}\nof the file: {of_the_file}", printed.join(", ")),
+        "somebody replaced the CA after `kubeadm init`: reset the control plane and start over",
+    ))
+}
+
+fn unrecorded(error: &JournalError) -> Complaint {
+    Complaint::new(chain(error), "", "free space on the coordinator's disk, then run bootstrap again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_whose_hash_is_not_that_of_the_ca_file_is_never_used() {
+        let hash = |c: &str| format!("sha256:{}", c.repeat(64));
+        assert!(trust(&[hash("a")], &hash("a")).is_ok());
+        let complaint = trust(&[hash("a")], &hash("b")).unwrap_err();
+        assert!(complaint.evidence.contains(&hash("a")) && complaint.evidence.contains(&hash("b")));
+        assert!(trust(&[], "").is_err());
+    }
+
+    #[test]
+    fn a_refusal_ends_the_step_and_a_lost_connection_does_not() {
+        assert!(refused_or_lost(&tonic::Status::failed_precondition("other content")).is_err());
+        assert!(refused_or_lost(&tonic::Status::unavailable("gone")).is_ok());
+        assert!(refused_or_lost(&tonic::Status::unknown("broken pipe")).is_ok());
+    }
+}

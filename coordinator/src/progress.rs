@@ -1,0 +1,188 @@
+//! Status is a fold of the plan's steps and the journal's events, and of nothing else: it never claims what the
+//! journal does not hold.
+
+use std::collections::BTreeMap;
+
+use muster_proto::coordinator::{ClusterStatus, Failure, NodeStatus, StepStatus};
+use muster_proto::event::{Complaint, Event, EventKind, StepState, transition};
+use muster_proto::names::StepId;
+
+use crate::record::{Run, RunPhase};
+
+/// Where one step stands, with what a person wants to know of it.
+#[derive(Debug, Clone, Default)]
+struct StepFold {
+    state: StepState,
+    detail: String,
+    started: String,
+    finished: String,
+    changes: u32,
+    complaint: Option<Complaint>,
+}
+
+impl StepFold {
+    fn take(&mut self, event: &Event) {
+        // An event that may not follow was refused by the journal; were one there, the state stays what it was.
+        let Ok(state) = transition(self.state, &event.kind) else { return };
+        self.state = state;
+        let time = event.time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        match &event.kind {
+            EventKind::Dispatched | EventKind::Started { .. } => {
+                if self.started.is_empty() {
+                    self.started = time;
+                }
+            }
+            EventKind::Intended { summary, .. } => self.detail.clone_from(summary),
+            EventKind::Made { .. } | EventKind::NotMade { .. } => {}
+            EventKind::Waiting { for_what } => self.detail.clone_from(for_what),
+            EventKind::Done { changes } => {
+                self.changes = *changes;
+                self.detail = if *changes == 0 { "nothing to change".into() } else { String::new() };
+                self.finished = time;
+            }
+            EventKind::Blocked { complaint } | EventKind::Failed { complaint } => {
+                self.detail.clone_from(&complaint.cause);
+                self.complaint = Some(complaint.clone());
+                self.finished = time;
+            }
+        }
+    }
+}
+
+/// The status of a run from its events, oldest first.
+pub fn fold(run: &Run, events: &[Event]) -> ClusterStatus {
+    let mut steps: BTreeMap<&StepId, StepFold> = run.steps.iter().map(|id| (id, StepFold::default())).collect();
+    let mut failures = Vec::new();
+    for event in events {
+        let Some(step) = steps.get_mut(&event.step) else { continue };
+        step.take(event);
+        if let EventKind::Blocked { complaint } | EventKind::Failed { complaint } = &event.kind {
+            failures.push(failure(&event.step, complaint));
+        }
+    }
+    let step_statuses = run.steps.iter().map(|id| {
+        let fold = &steps[id];
+        StepStatus {
+            id: id.to_string(),
+            node: id.node().to_owned(),
+            state: fold.state.word().to_owned(),
+            detail: fold.detail.clone(),
+            started: fold.started.clone(),
+            finished: fold.finished.clone(),
+            changes: fold.changes,
+        }
+    });
+    let mut names: Vec<&str> = Vec::new();
+    for id in &run.steps {
+        if !names.contains(&id.node()) {
+            names.push(id.node());
+        }
+    }
+    ClusterStatus {
+        cluster: run.cluster.to_string(),
+        phase: run.phase.word().to_owned(),
+        run_id: run.id.clone(),
+        started: run.started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        finished: run.finished.map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default(),
+        nodes: names.iter().map(|name| node(name, run, &steps)).collect(),
+        steps: step_statuses.collect(),
+        failures,
+        coordinator_version: muster_proto::version::VERSION.to_owned(),
+        sequence: events.last().map_or(0, |event| event.sequence),
+    }
+}
+
+fn failure(step: &StepId, complaint: &Complaint) -> Failure {
+    Failure {
+        node: step.node().to_owned(),
+        step: step.step().to_owned(),
+        cause: complaint.cause.clone(),
+        evidence: complaint.evidence.clone(),
+        remedy: complaint.remedy.clone(),
+    }
+}
+
+fn node(name: &str, run: &Run, steps: &BTreeMap<&StepId, StepFold>) -> NodeStatus {
+    let own: Vec<(&StepId, &StepFold)> =
+        run.steps.iter().filter(|id| id.node() == name).map(|id| (id, &steps[id])).collect();
+    let done = own.iter().filter(|(_, step)| step.state == StepState::Done).count();
+    let failed = own.iter().any(|(_, step)| matches!(step.state, StepState::Failed | StepState::Blocked));
+    // A step that changes something says more than one that waits.
+    let current = own
+        .iter()
+        .find(|(_, step)| matches!(step.state, StepState::Changing(_)))
+        .or_else(|| own.iter().find(|(_, step)| matches!(step.state, StepState::Running | StepState::Waiting)));
+    let state = match (failed, done == own.len(), run.phase, done) {
+        (true, ..) => "failed",
+        (_, true, ..) => "done",
+        (_, _, RunPhase::Running, _) if current.is_some() || done > 0 => "running",
+        (_, _, RunPhase::Running, _) => "pending",
+        _ => "stopped",
+    };
+    NodeStatus {
+        name: name.to_owned(),
+        connected: false,
+        address: String::new(),
+        steps_done: done as u32,
+        steps: own.len() as u32,
+        current: current.map(|(id, _)| id.step().to_owned()).unwrap_or_default(),
+        state: state.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+
+    fn run(phase: RunPhase) -> Run {
+        Run {
+            id: "r1".into(),
+            cluster: "lab".parse().unwrap(),
+            plan_digest: String::new(),
+            steps: ["m1/swap", "m1/kubeadm-init", "w1/swap"].map(|id| id.parse().unwrap()).to_vec(),
+            started: Timestamp::UNIX_EPOCH,
+            finished: None,
+            phase,
+        }
+    }
+    fn event(sequence: u64, step: &str, kind: EventKind) -> Event {
+        Event { sequence, time: Timestamp::UNIX_EPOCH, run: "r1".into(), step: step.parse().unwrap(), kind }
+    }
+
+    #[test]
+    fn a_run_without_events_claims_nothing() {
+        let status = fold(&run(RunPhase::Running), &[]);
+        assert!(status.steps.iter().all(|step| step.state == "pending"));
+        assert!(status.nodes.iter().all(|node| node.state == "pending" && node.steps_done == 0));
+    }
+
+    #[test]
+    fn a_node_shows_the_step_that_changes_something_and_counts_what_is_done() {
+        let events = [
+            event(1, "m1/swap", EventKind::Dispatched),
+            event(2, "m1/swap", EventKind::Started { content: String::new(), attempt: 1 }),
+            event(3, "m1/swap", EventKind::Done { changes: 1 }),
+            event(4, "m1/kubeadm-init", EventKind::Dispatched),
+        ];
+        let status = fold(&run(RunPhase::Running), &events);
+        let master = &status.nodes[0];
+        assert_eq!((master.steps_done, master.steps, master.current.as_str()), (1, 2, "kubeadm-init"));
+        assert_eq!((status.sequence, status.nodes[1].state.as_str()), (4, "pending"));
+    }
+
+    #[test]
+    fn the_first_failure_stays_on_top() {
+        let blocked = |cause: &str| EventKind::Blocked { complaint: Complaint::new(cause, "", "r") };
+        let started = || EventKind::Started { content: String::new(), attempt: 1 };
+        let events = [
+            event(1, "w1/swap", started()),
+            event(2, "w1/swap", blocked("first")),
+            event(3, "m1/swap", started()),
+            event(4, "m1/swap", blocked("second")),
+        ];
+        let status = fold(&run(RunPhase::Failed), &events);
+        assert_eq!(status.failures.iter().map(|f| f.cause.as_str()).collect::<Vec<_>>(), ["first", "second"]);
+        assert_eq!(status.nodes[1].state, "failed");
+    }
+}
