@@ -16,8 +16,8 @@ use crate::fleet::Fleet;
 use crate::listener::{self, Doorkeeper, ListenError};
 use crate::runs::{Runs, RunsError};
 use crate::settings::Settings;
-use crate::status::StatusService;
 use crate::sockets::{self, Access, SocketError};
+use crate::status::StatusService;
 use crate::store::{Store, StoreError};
 use crate::tls::{Faces, TlsError};
 
@@ -80,7 +80,9 @@ impl Daemon {
         .max_encoding_message_size(MESSAGE_LIMIT);
         let mut admin_routes = RoutesBuilder::default();
         admin_routes.add_service(admin);
-        let status = || StatusServer::new(StatusService { runs: runs.clone() }).max_encoding_message_size(MESSAGE_LIMIT);
+        let status = || {
+            StatusServer::new(StatusService { runs: runs.clone() }).max_encoding_message_size(MESSAGE_LIMIT)
+        };
         admin_routes.add_service(status());
         let mut status_routes = RoutesBuilder::default();
         status_routes.add_service(status());
@@ -94,7 +96,11 @@ impl Daemon {
         };
         let mut parts = JoinSet::new();
         parts.spawn(listener::run(port, doorkeeper));
-        parts.spawn(serve(admin_socket, admin_routes, &["muster.coordinator.v1.Admin", "muster.coordinator.v1.Status"]));
+        parts.spawn(serve(
+            admin_socket,
+            admin_routes,
+            &["muster.coordinator.v1.Admin", "muster.coordinator.v1.Status"],
+        ));
         parts.spawn(serve(status_socket, status_routes, &["muster.coordinator.v1.Status"]));
         Ok(Self { address, fleet, store, authority, parts })
     }

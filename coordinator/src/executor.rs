@@ -84,16 +84,23 @@ impl Executor {
     }
 
     /// Sends the step and follows it over lost connections, until the journal holds its end.
-    async fn to_its_end(&self, step: &PlannedStep, given: Option<StepOutput>) -> Result<(StepState, StepOutput), Complaint> {
+    async fn to_its_end(
+        &self,
+        step: &PlannedStep,
+        given: Option<StepOutput>,
+    ) -> Result<(StepState, StepOutput), Complaint> {
         let input = given.map(|output| StepInput { ticket: output.ticket, pods: output.pods });
         if let Some(ticket) = input.as_ref().and_then(|input| input.ticket.as_ref()) {
             trust(&ticket.ca_hashes, &ticket.ca_certificate_hash)?;
         }
-        self.journal.append(&self.run, &step.id, EventKind::Dispatched).map_err(|error| unrecorded(&error))?;
+        self.journal
+            .append(&self.run, &step.id, EventKind::Dispatched)
+            .map_err(|error| unrecorded(&error))?;
         let mut pauses = pauses();
         loop {
             let agent = self.fleet.agent(&step.node, AGENT_PATIENCE).await.map_err(|error| {
-                let remedy = format!("on {}: `systemctl status muster-agent`; then run bootstrap again", step.node);
+                let remedy =
+                    format!("on {}: `systemctl status muster-agent`; then run bootstrap again", step.node);
                 Complaint::new(chain(&error), "", remedy)
             })?;
             let after_sequence = self
@@ -139,11 +146,15 @@ impl Executor {
                         self.adopt(step, event.sequence, &event.body)?;
                     }
                     Some(Item::Output(output)) => {
-                        let state = self.journal.state(&self.run, &step.id).map_err(|error| unrecorded(&error))?;
+                        let state =
+                            self.journal.state(&self.run, &step.id).map_err(|error| unrecorded(&error))?;
                         if state.is_final() {
                             return Ok(Followed::Ended(state, output));
                         }
-                        return Ok(Followed::Lost("the agent ended the step without saying how".into(), progressed));
+                        return Ok(Followed::Lost(
+                            "the agent ended the step without saying how".into(),
+                            progressed,
+                        ));
                     }
                     None => {}
                 },
@@ -155,11 +166,14 @@ impl Executor {
 
     /// Takes over one event of the agent's journal; what does not belong to this step is refused.
     fn adopt(&self, step: &PlannedStep, sequence: u64, body: &str) -> Result<(), Complaint> {
-        let remedy = "install the same version of muster-agent and muster-coordinator, then run bootstrap again";
-        let event: Event = serde_json::from_str(body)
-            .map_err(|error| Complaint::new("the agent sent an event that cannot be read", error.to_string(), remedy))?;
+        let remedy =
+            "install the same version of muster-agent and muster-coordinator, then run bootstrap again";
+        let event: Event = serde_json::from_str(body).map_err(|error| {
+            Complaint::new("the agent sent an event that cannot be read", error.to_string(), remedy)
+        })?;
         if event.step != step.id || event.run != self.run || event.sequence != sequence {
-            let seen = format!("{} of run {} instead of {} of run {}", event.step, event.run, step.id, self.run);
+            let seen =
+                format!("{} of run {} instead of {} of run {}", event.step, event.run, step.id, self.run);
             return Err(Complaint::new("the agent sent an event of another step", seen, remedy));
         }
         self.journal.adopt(step.node.as_str(), &event).map(|_| ()).map_err(|error| unrecorded(&error))
@@ -184,13 +198,15 @@ fn pauses() -> impl Iterator<Item = Duration> {
 /// A refusal is the step's end; everything else is a lost connection, and the step goes on at its agent.
 fn refused_or_lost(status: &tonic::Status) -> Result<String, Complaint> {
     match status.code() {
-        Code::InvalidArgument | Code::FailedPrecondition | Code::PermissionDenied | Code::Unimplemented | Code::Internal => {
-            Err(Complaint::new(
-                format!("the agent refused the step: {}", status.message()),
-                "",
-                "remove the cause and run bootstrap again",
-            ))
-        }
+        Code::InvalidArgument
+        | Code::FailedPrecondition
+        | Code::PermissionDenied
+        | Code::Unimplemented
+        | Code::Internal => Err(Complaint::new(
+            format!("the agent refused the step: {}", status.message()),
+            "",
+            "remove the cause and run bootstrap again",
+        )),
         code => Ok(format!("{code:?}: {}", status.message())),
     }
 }

@@ -48,7 +48,9 @@ impl Plan {
 pub fn plan(spec: &ClusterSpec, facts: &BTreeMap<NodeName, HostFacts>) -> Result<Plan, Vec<Complaint>> {
     let addresses = addresses(spec, facts)?;
     let mut planner = Planner { spec, addresses, steps: Vec::new() };
-    planner.everything().map_err(|error| vec![Complaint::new(error.to_string(), "", "give the node another name")])?;
+    planner
+        .everything()
+        .map_err(|error| vec![Complaint::new(error.to_string(), "", "give the node another name")])?;
     Ok(Plan { cluster: spec.name.clone(), steps: planner.steps })
 }
 
@@ -105,9 +107,16 @@ impl Planner<'_> {
             let kubeconfig = agent::Kubeconfig { user: user.to_string(), completion: true };
             self.add(master, &name, Kind::Kubeconfig(kubeconfig), std::slice::from_ref(&init))?;
         }
-        let network =
-            agent::PodNetwork { manifest: spec.network_manifest.clone(), pod_subnet: spec.pod_subnet.to_string() };
-        ready_after.push(self.add(master, "pod-network", Kind::PodNetwork(network), std::slice::from_ref(&init))?);
+        let network = agent::PodNetwork {
+            manifest: spec.network_manifest.clone(),
+            pod_subnet: spec.pod_subnet.to_string(),
+        };
+        ready_after.push(self.add(
+            master,
+            "pod-network",
+            Kind::PodNetwork(network),
+            std::slice::from_ref(&init),
+        )?);
         if spec.control_plane_runs_pods {
             let untaint = Kind::Untaint(agent::Untaint { node: master.to_string() });
             ready_after.push(self.add(master, "untaint", untaint, std::slice::from_ref(&init))?);
@@ -124,7 +133,8 @@ impl Planner<'_> {
             }
         }
         let nodes = spec.nodes().map(ToString::to_string).collect();
-        let ready = self.add(master, "nodes-ready", Kind::NodesReady(agent::NodesReady { nodes }), &ready_after)?;
+        let ready =
+            self.add(master, "nodes-ready", Kind::NodesReady(agent::NodesReady { nodes }), &ready_after)?;
         let revoke = Kind::RevokeTickets(agent::RevokeTickets {});
         self.add(master, "revoke-tickets", revoke, std::slice::from_ref(&ready))?;
         self.smoke_test(&ready)
@@ -134,10 +144,10 @@ impl Planner<'_> {
     fn prepare(&mut self, node: &NodeName, control_plane: bool) -> Result<Vec<StepId>, Malformed> {
         let spec = self.spec;
         let driver = spec.cgroup_driver.map(|driver| driver.word().to_owned()).unwrap_or_default();
-        let entries = self.addresses.iter().map(|(name, address)| agent::HostsEntry {
-            address: address.clone(),
-            name: name.to_string(),
-        });
+        let entries = self
+            .addresses
+            .iter()
+            .map(|(name, address)| agent::HostsEntry { address: address.clone(), name: name.to_string() });
         let hosts = agent::Hosts { entries: entries.collect() };
         let images = agent::Images {
             kubernetes_version: spec.kubernetes_version.to_string(),
@@ -147,7 +157,8 @@ impl Planner<'_> {
             control_plane,
         };
         let packages = agent::Packages { kubernetes_version: spec.kubernetes_version.to_string() };
-        let hostname = self.add(node, "hostname", Kind::Hostname(agent::Hostname { name: node.to_string() }), &[])?;
+        let hostname =
+            self.add(node, "hostname", Kind::Hostname(agent::Hostname { name: node.to_string() }), &[])?;
         let hosts = self.add(node, "hosts", Kind::Hosts(hosts), &[])?;
         let swap = self.add(node, "swap", Kind::Swap(agent::Swap {}), &[])?;
         let firewall = agent::Firewall { disable_ufw: spec.disable_firewall };
@@ -167,11 +178,20 @@ impl Planner<'_> {
         let Some(test) = &spec.smoke_test else { return Ok(()) };
         let master = &spec.control_plane;
         let nodes = spec.nodes().filter(|node| *node != master || spec.control_plane_runs_pods);
-        let deploy = agent::SmokeTest { image: test.image.to_string(), nodes: nodes.map(ToString::to_string).collect() };
-        let deployed = self.add(master, "smoke-test", Kind::SmokeTest(deploy), std::slice::from_ref(ready))?;
+        let deploy = agent::SmokeTest {
+            image: test.image.to_string(),
+            nodes: nodes.map(ToString::to_string).collect(),
+        };
+        let deployed =
+            self.add(master, "smoke-test", Kind::SmokeTest(deploy), std::slice::from_ref(ready))?;
         let mut answered = Vec::new();
         for node in spec.nodes() {
-            let id = self.add(node, "smoke-answer", Kind::SmokeAnswer(agent::SmokeAnswer {}), std::slice::from_ref(&deployed))?;
+            let id = self.add(
+                node,
+                "smoke-answer",
+                Kind::SmokeAnswer(agent::SmokeAnswer {}),
+                std::slice::from_ref(&deployed),
+            )?;
             self.takes_from(&id, &deployed);
             answered.push(id);
         }
@@ -209,11 +229,24 @@ impl Planner<'_> {
         })
     }
 
-    fn add(&mut self, node: &NodeName, name: &str, kind: Kind, after: &[StepId]) -> Result<StepId, Malformed> {
+    fn add(
+        &mut self,
+        node: &NodeName,
+        name: &str,
+        kind: Kind,
+        after: &[StepId],
+    ) -> Result<StepId, Malformed> {
         let id = StepId::new(node, name)?;
         let step = agent::Step { kind: Some(kind) };
         let after = after.to_vec();
-        self.steps.push(PlannedStep { id: id.clone(), node: node.clone(), step, after, input_from: None, once: false });
+        self.steps.push(PlannedStep {
+            id: id.clone(),
+            node: node.clone(),
+            step,
+            after,
+            input_from: None,
+            once: false,
+        });
         Ok(id)
     }
 
@@ -245,7 +278,11 @@ mod tests {
         let text = format!(
             "apiVersion: muster/v1\nkind: Cluster\nmetadata: {{name: lab}}\nspec:\n  kubernetesVersion: v1.20.2\n  nodes:\n    - {{name: m1, role: control-plane}}\n{nodes}  controlPlane: {{runsPods: {runs_pods}}}\n  networking: {{podSubnet: 10.244.0.0/16, manifest: n}}\n  kubectlUsers: [student]\n  smokeTest: {{keep: {keep}}}\n"
         );
-        let files = ClusterFiles { spec: text, spec_path: String::new(), files: [("n".into(), "kind: X".into())].into() };
+        let files = ClusterFiles {
+            spec: text,
+            spec_path: String::new(),
+            files: [("n".into(), "kind: X".into())].into(),
+        };
         let spec = ClusterSpec::parse(&files).unwrap();
         let facts = spec.nodes().enumerate().map(|(n, node)| {
             (node.clone(), HostFacts { address: format!("10.88.0.{}", 11 + n), ..HostFacts::default() })
@@ -261,7 +298,11 @@ mod tests {
         let plan = planned(3, true, false);
         for (index, step) in plan.steps.iter().enumerate() {
             for before in step.after.iter().chain(&step.input_from) {
-                assert!(plan.steps[..index].iter().any(|other| other.id == *before), "{} after {before}", step.id);
+                assert!(
+                    plan.steps[..index].iter().any(|other| other.id == *before),
+                    "{} after {before}",
+                    step.id
+                );
             }
         }
     }
@@ -273,7 +314,11 @@ mod tests {
         assert!(init.after.iter().all(|id| id.node() == "m1"));
         for worker in ["w1", "w2"] {
             let join = step(&plan, &format!("{worker}/kubeadm-join"));
-            assert!(join.after.iter().all(|id| id.node() == worker || id.step() == "join-ticket"), "{:?}", join.after);
+            assert!(
+                join.after.iter().all(|id| id.node() == worker || id.step() == "join-ticket"),
+                "{:?}",
+                join.after
+            );
         }
         assert!(!step(&plan, "m1/pod-network").after.iter().any(|id| id.step() == "kubeadm-join"));
     }
@@ -281,15 +326,25 @@ mod tests {
     #[test]
     fn a_master_alone_gets_no_ticket_and_runs_the_pods() {
         let plan = planned(0, true, true);
-        assert!(!plan.steps.iter().any(|step| step.id.step() == "join-ticket" || step.id.step() == "kubeadm-join"));
+        assert!(
+            !plan
+                .steps
+                .iter()
+                .any(|step| step.id.step() == "join-ticket" || step.id.step() == "kubeadm-join")
+        );
         let Some(Kind::SmokeTest(test)) = &step(&plan, "m1/smoke-test").step.kind else { panic!() };
         assert_eq!(test.nodes, ["m1"]);
     }
 
     #[test]
     fn a_smoke_test_that_is_removed_is_not_repeated() {
-        let once = |plan: &Plan| plan.steps.iter().filter(|step| step.once).map(|step| step.id.to_string()).collect::<Vec<_>>();
-        assert_eq!(once(&planned(1, false, false)), ["m1/smoke-test", "m1/smoke-answer", "w1/smoke-answer", "m1/smoke-cleanup"]);
+        let once = |plan: &Plan| {
+            plan.steps.iter().filter(|step| step.once).map(|step| step.id.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            once(&planned(1, false, false)),
+            ["m1/smoke-test", "m1/smoke-answer", "w1/smoke-answer", "m1/smoke-cleanup"]
+        );
         assert!(once(&planned(1, false, true)).is_empty());
     }
 

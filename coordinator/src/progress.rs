@@ -51,7 +51,8 @@ impl StepFold {
 
 /// The status of a run from its events, oldest first.
 pub fn fold(run: &Run, events: &[Event]) -> ClusterStatus {
-    let mut steps: BTreeMap<&StepId, StepFold> = run.steps.iter().map(|id| (id, StepFold::default())).collect();
+    let mut steps: BTreeMap<&StepId, StepFold> =
+        run.steps.iter().map(|id| (id, StepFold::default())).collect();
     let mut failures = Vec::new();
     for event in events {
         let Some(step) = steps.get_mut(&event.step) else { continue };
@@ -83,7 +84,10 @@ pub fn fold(run: &Run, events: &[Event]) -> ClusterStatus {
         phase: run.phase.word().to_owned(),
         run_id: run.id.clone(),
         started: run.started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        finished: run.finished.map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default(),
+        finished: run
+            .finished
+            .map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+            .unwrap_or_default(),
         nodes: names.iter().map(|name| node(name, run, &steps)).collect(),
         steps: step_statuses.collect(),
         failures,
@@ -108,10 +112,9 @@ fn node(name: &str, run: &Run, steps: &BTreeMap<&StepId, StepFold>) -> NodeStatu
     let done = own.iter().filter(|(_, step)| step.state == StepState::Done).count();
     let failed = own.iter().any(|(_, step)| matches!(step.state, StepState::Failed | StepState::Blocked));
     // A step that changes something says more than one that waits.
-    let current = own
-        .iter()
-        .find(|(_, step)| matches!(step.state, StepState::Changing(_)))
-        .or_else(|| own.iter().find(|(_, step)| matches!(step.state, StepState::Running | StepState::Waiting)));
+    let current = own.iter().find(|(_, step)| matches!(step.state, StepState::Changing(_))).or_else(|| {
+        own.iter().find(|(_, step)| matches!(step.state, StepState::Running | StepState::Waiting))
+    });
     let state = match (failed, done == own.len(), run.phase, done) {
         (true, ..) => "failed",
         (_, true, ..) => "done",

@@ -30,7 +30,9 @@ impl RunPhase {
     }
 
     fn from_word(word: &str) -> Option<Self> {
-        [Self::Running, Self::Done, Self::Failed, Self::Interrupted].into_iter().find(|phase| phase.word() == word)
+        [Self::Running, Self::Done, Self::Failed, Self::Interrupted]
+            .into_iter()
+            .find(|phase| phase.word() == word)
     }
 }
 
@@ -87,7 +89,10 @@ impl Record {
 
     pub fn finish(&self, id: &str, phase: RunPhase) -> Result<(), RecordError> {
         let now = Timestamp::now().to_string();
-        self.lock().execute("UPDATE run SET phase = ?2, finished = ?3 WHERE id = ?1", params![id, phase.word(), now])?;
+        self.lock().execute(
+            "UPDATE run SET phase = ?2, finished = ?3 WHERE id = ?1",
+            params![id, phase.word(), now],
+        )?;
         Ok(())
     }
 

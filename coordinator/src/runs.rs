@@ -61,7 +61,6 @@ pub struct Runs {
 /// The run that is under way.
 #[derive(Clone)]
 struct Active {
-    id: String,
     plan_digest: String,
     /// Turns true when it has ended and the record says how.
     ended: watch::Receiver<bool>,
@@ -78,7 +77,8 @@ impl Runs {
     pub async fn plan(&self, files: ClusterFiles) -> Result<PlanReply, Status> {
         let plan = self.make_plan(&files).await?;
         let looked = join_all(plan.steps.iter().map(|step| self.look(step))).await;
-        let findings: BTreeMap<&StepId, &StepPlan> = plan.steps.iter().map(|step| &step.id).zip(&looked).collect();
+        let findings: BTreeMap<&StepId, &StepPlan> =
+            plan.steps.iter().map(|step| &step.id).zip(&looked).collect();
         let mut nodes: Vec<NodePlan> = Vec::new();
         for step in &plan.steps {
             let mut found = findings[&step.id].clone();
@@ -96,7 +96,8 @@ impl Runs {
     }
 
     async fn look(&self, step: &PlannedStep) -> StepPlan {
-        let mut plan = StepPlan { step_id: step.id.to_string(), finding: "blocked".into(), ..StepPlan::default() };
+        let mut plan =
+            StepPlan { step_id: step.id.to_string(), finding: "blocked".into(), ..StepPlan::default() };
         let agent = match self.fleet.agent(&step.node, FIRST_CONNECTION).await {
             Ok(agent) => agent,
             Err(error) => return StepPlan { complaint: chain(&error), ..plan },
@@ -120,7 +121,10 @@ impl Runs {
     }
 
     /// Starts the run, or attaches to it when the same is under way.
-    pub async fn bootstrap(&self, files: ClusterFiles) -> Result<BoxStream<'static, Result<Progress, Status>>, Status> {
+    pub async fn bootstrap(
+        &self,
+        files: ClusterFiles,
+    ) -> Result<BoxStream<'static, Result<Progress, Status>>, Status> {
         let mut plan = self.make_plan(&files).await?;
         let digest = plan.digest();
         if self.record.was_done(&digest).map_err(RunsError::from)? {
@@ -151,14 +155,16 @@ impl Runs {
         };
         self.record.begin(&run).map_err(RunsError::from)?;
         let (ended, end) = watch::channel(false);
-        let active = Active { id: run.id.clone(), plan_digest, ended: end };
+        let active = Active { plan_digest, ended: end };
         *slot = Some(active.clone());
-        let executor = Executor { fleet: self.fleet.clone(), journal: self.journal.clone(), run: run.id.clone() };
+        let executor =
+            Executor { fleet: self.fleet.clone(), journal: self.journal.clone(), run: run.id.clone() };
         let record = self.record.clone();
         tokio::spawn(async move {
             tracing::info!(run = run.id, cluster = %run.cluster, "the run begins");
             let outcome = executor.execute(&plan).await;
-            let phase = if outcome.done.len() == plan.steps.len() { RunPhase::Done } else { RunPhase::Failed };
+            let phase =
+                if outcome.done.len() == plan.steps.len() { RunPhase::Done } else { RunPhase::Failed };
             tracing::info!(run = run.id, phase = phase.word(), "the run ended");
             if let Err(error) = record.finish(&run.id, phase) {
                 tracing::error!(error = chain(&error), "the end of the run could not be recorded");
@@ -169,7 +175,10 @@ impl Runs {
     }
 
     /// The status whenever the journal grows, and the end.
-    fn progress(self, mut active: Active) -> impl futures_util::Stream<Item = Result<Progress, Status>> + Send {
+    fn progress(
+        self,
+        mut active: Active,
+    ) -> impl futures_util::Stream<Item = Result<Progress, Status>> + Send {
         async_stream::stream! {
             let mut news = self.journal.follow();
             loop {
@@ -219,7 +228,8 @@ impl Runs {
     }
 
     async fn make_plan(&self, files: &ClusterFiles) -> Result<Plan, Status> {
-        let spec = ClusterSpec::parse(files).map_err(|problems| Status::invalid_argument(problems.to_string()))?;
+        let spec =
+            ClusterSpec::parse(files).map_err(|problems| Status::invalid_argument(problems.to_string()))?;
         let nodes: Vec<NodeName> = spec.nodes().cloned().collect();
         let agents = join_all(nodes.iter().map(|node| self.fleet.agent(node, FIRST_CONNECTION))).await;
         let facts: BTreeMap<NodeName, HostFacts> =

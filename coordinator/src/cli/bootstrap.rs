@@ -44,7 +44,11 @@ pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failu
                 }
                 None => {}
             },
-            Ok(None) => return Err("the coordinator ended the connection: run the same command again, it goes on".into()),
+            Ok(None) => {
+                return Err(
+                    "the coordinator ended the connection: run the same command again, it goes on".into()
+                );
+            }
             Err(status) => {
                 screen.clear();
                 let said = printable(status.message());
@@ -60,7 +64,10 @@ fn report(end: &RunEnd) -> Result<(), Failure> {
         anstream::eprintln!("{lead}  {} / {}: {}", failure.node, failure.step, printable(&failure.cause));
         let block = |label: &str, text: &str| {
             if !text.is_empty() {
-                anstream::eprintln!("    {label}: {}", printable(text).trim_end().replace('\n', "\n          "));
+                anstream::eprintln!(
+                    "    {label}: {}",
+                    printable(text).trim_end().replace('\n', "\n          ")
+                );
             }
         };
         block("seen", &failure.evidence);

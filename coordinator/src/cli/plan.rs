@@ -32,7 +32,9 @@ pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failu
         }
     }
     let [done, todo, later, blocked] = counts;
-    anstream::println!("{done} steps hold already, {todo} would change something, {later} can be looked at later, {blocked} are blocked; nothing was changed");
+    anstream::println!(
+        "{done} steps hold already, {todo} would change something, {later} can be looked at later, {blocked} are blocked; nothing was changed"
+    );
     if blocked > 0 { Err("bootstrap would stop at the blocked steps above".into()) } else { Ok(()) }
 }
 

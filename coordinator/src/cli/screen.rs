@@ -49,7 +49,8 @@ impl Lines {
     pub(super) fn news(&mut self, status: &ClusterStatus) -> Vec<String> {
         let mut lines = Vec::new();
         for step in &status.steps {
-            let worth_a_line = matches!(step.state.as_str(), "changing" | "waiting" | "done" | "blocked" | "failed");
+            let worth_a_line =
+                matches!(step.state.as_str(), "changing" | "waiting" | "done" | "blocked" | "failed");
             let now = (step.state.clone(), step.detail.clone());
             if worth_a_line && self.printed.get(&step.id) != Some(&now) {
                 lines.push(line(step));
@@ -92,7 +93,8 @@ impl Terminal {
 
 fn message(node: &NodeStatus, steps: &[StepStatus]) -> String {
     let id = format!("{}/{}", node.name, node.current);
-    let detail = steps.iter().find(|step| step.id == id).map(|step| printable(&step.detail)).unwrap_or_default();
+    let detail =
+        steps.iter().find(|step| step.id == id).map(|step| printable(&step.detail)).unwrap_or_default();
     let detail = detail.lines().next().unwrap_or_default().to_owned();
     match (node.state.as_str(), node.current.as_str()) {
         ("done", _) => "done".to_owned(),
@@ -108,7 +110,12 @@ mod tests {
     use super::*;
 
     fn status(state: &str, detail: &str) -> ClusterStatus {
-        let step = StepStatus { id: "m1/swap".into(), state: state.into(), detail: detail.into(), ..StepStatus::default() };
+        let step = StepStatus {
+            id: "m1/swap".into(),
+            state: state.into(),
+            detail: detail.into(),
+            ..StepStatus::default()
+        };
         ClusterStatus { steps: vec![step], ..ClusterStatus::default() }
     }
 

@@ -24,7 +24,8 @@ enum Output {
 
 pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failure> {
     let channel = connect(&paths.status_socket()).await?;
-    let status = StatusClient::new(channel).get(GetStatusRequest {}).await.map_err(ClientError::from)?.into_inner();
+    let status =
+        StatusClient::new(channel).get(GetStatusRequest {}).await.map_err(ClientError::from)?.into_inner();
     match arguments.output {
         Output::Json => anstream::println!("{:#}", to_json(&status)),
         Output::Text => print(&status),
@@ -37,11 +38,18 @@ fn print(status: &ClusterStatus) {
         anstream::println!("no cluster yet: `coordinator bootstrap -f cluster.yaml` makes one");
         return;
     }
-    let ended = if status.finished.is_empty() { String::new() } else { format!(", ended {}", status.finished) };
+    let ended =
+        if status.finished.is_empty() { String::new() } else { format!(", ended {}", status.finished) };
     anstream::println!("cluster {}: {} (began {}{ended})", status.cluster, status.phase, status.started);
     let rows = status.nodes.iter().map(|node| {
         let agent = if node.connected { node.address.clone() } else { "not connected".to_owned() };
-        vec![node.name.clone(), node.state.clone(), format!("{}/{}", node.steps_done, node.steps), agent, node.current.clone()]
+        vec![
+            node.name.clone(),
+            node.state.clone(),
+            format!("{}/{}", node.steps_done, node.steps),
+            agent,
+            node.current.clone(),
+        ]
     });
     print_table(&["NODE", "STATE", "STEPS", "AGENT", "NOW"], &rows.collect::<Vec<_>>());
     for failure in &status.failures {

@@ -96,7 +96,10 @@ impl ClusterSpec {
         let file = if files.spec_path.is_empty() { "cluster.yaml" } else { &files.spec_path };
         let raw: RawCluster = serde_saphyr::from_str(&files.spec).map_err(|error| {
             let line = error.location().map_or(0, |location| location.line());
-            Problems { file: file.to_owned(), list: vec![Problem { line, field: String::new(), what: one_line(&error.to_string()) }] }
+            Problems {
+                file: file.to_owned(),
+                list: vec![Problem { line, field: String::new(), what: one_line(&error.to_string()) }],
+            }
         })?;
         let mut reader = Reader { problems: Vec::new() };
         let spec = reader.cluster(raw, files);
@@ -137,9 +140,15 @@ impl Reader {
         let spec = raw.spec;
         let kubernetes_version = self.parse(&spec.kubernetes_version, "spec.kubernetesVersion");
         let nodes = self.nodes(&spec);
-        let pod_subnet = self.parse_as(&spec.networking.pod_subnet, "spec.networking.podSubnet", "an address range such as 10.244.0.0/16");
+        let pod_subnet = self.parse_as(
+            &spec.networking.pod_subnet,
+            "spec.networking.podSubnet",
+            "an address range such as 10.244.0.0/16",
+        );
         let service_subnet = match &spec.networking.service_subnet {
-            Some(text) => self.parse_as(text, "spec.networking.serviceSubnet", "an address range such as 10.96.0.0/12"),
+            Some(text) => {
+                self.parse_as(text, "spec.networking.serviceSubnet", "an address range such as 10.96.0.0/12")
+            }
             None => "10.96.0.0/12".parse().ok(),
         };
         if let (Some(pods), Some(services)) = (pod_subnet, service_subnet) {
@@ -155,7 +164,8 @@ impl Reader {
             .collect();
         let smoke_test = self.smoke_test(&spec);
         let skip_phases = self.skip_phases(&spec);
-        let image_repository = spec.control_plane.image_repository.as_ref().and_then(|text| self.repository(text));
+        let image_repository =
+            spec.control_plane.image_repository.as_ref().and_then(|text| self.repository(text));
         let (control_plane, workers) = nodes?;
         Some(ClusterSpec {
             name: name?,
@@ -184,22 +194,34 @@ impl Reader {
             if let Some(name) = &name
                 && !seen.insert(name.clone())
             {
-                self.problem(&node.name.referenced, &format!("{field}.name"), format!("{name} is in the list twice"));
+                self.problem(
+                    &node.name.referenced,
+                    &format!("{field}.name"),
+                    format!("{name} is in the list twice"),
+                );
             }
             match node.role.value.as_str() {
                 "control-plane" => control_planes.extend(name),
                 "worker" => workers.extend(name),
                 other => {
-                    self.problem(&node.role.referenced, &format!("{field}.role"), format!("{other:?}: write control-plane or worker"));
+                    self.problem(
+                        &node.role.referenced,
+                        &format!("{field}.role"),
+                        format!("{other:?}: write control-plane or worker"),
+                    );
                 }
             }
         }
-        if control_planes.len() != 1 && !spec.nodes.value.iter().any(|node| node.name.value.parse::<NodeName>().is_err()) {
-            let what = format!("{} nodes have the role control-plane; exactly one must", control_planes.len());
+        if control_planes.len() != 1
+            && !spec.nodes.value.iter().any(|node| node.name.value.parse::<NodeName>().is_err())
+        {
+            let what =
+                format!("{} nodes have the role control-plane; exactly one must", control_planes.len());
             self.problem(&spec.nodes.referenced, "spec.nodes", what);
         }
         if workers.is_empty() && !spec.control_plane.runs_pods && control_planes.len() == 1 {
-            let what = "no node would run pods: add a worker, or set spec.controlPlane.runsPods: true".to_owned();
+            let what =
+                "no node would run pods: add a worker, or set spec.controlPlane.runsPods: true".to_owned();
             self.problem(&spec.nodes.referenced, "spec.nodes", what);
         }
         Some((control_planes.into_iter().next()?, workers))
@@ -209,14 +231,24 @@ impl Reader {
         let field = "spec.networking.podSubnet";
         let place = spec.networking.pod_subnet.referenced;
         if pods.contains(&services.network()) || services.contains(&pods.network()) {
-            self.problem(&place, field, format!("{pods} overlaps the service subnet {services}; take another range"));
+            self.problem(
+                &place,
+                field,
+                format!("{pods} overlaps the service subnet {services}; take another range"),
+            );
         }
         if pods.addr() != pods.network() {
             self.problem(&place, field, format!("{pods} has host bits set; write {}", pods.trunc()));
         }
         // kube-controller-manager gives every node a /24 (IPv4) of this range.
         if pods.addr().is_ipv4() && pods.prefix_len() > 24 {
-            self.problem(&place, field, format!("{pods} is too small: every node takes a /24 of it; write for instance 10.244.0.0/16"));
+            self.problem(
+                &place,
+                field,
+                format!(
+                    "{pods} is too small: every node takes a /24 of it; write for instance 10.244.0.0/16"
+                ),
+            );
         }
     }
 
@@ -224,11 +256,16 @@ impl Reader {
         match files.files.get(&path.value) {
             Some(content) if !content.trim().is_empty() => Some(content.clone()),
             Some(_) => {
-                self.problem(&path.referenced, "spec.networking.manifest", format!("the file {} is empty", path.value));
+                self.problem(
+                    &path.referenced,
+                    "spec.networking.manifest",
+                    format!("the file {} is empty", path.value),
+                );
                 None
             }
             None => {
-                let what = format!("the file {} cannot be read; write its path, relative to this file", path.value);
+                let what =
+                    format!("the file {} cannot be read; write its path, relative to this file", path.value);
                 self.problem(&path.referenced, "spec.networking.manifest", what);
                 None
             }
@@ -240,7 +277,11 @@ impl Reader {
             "systemd" => Some(CgroupDriver::Systemd),
             "cgroupfs" => Some(CgroupDriver::Cgroupfs),
             other => {
-                self.problem(&text.referenced, "spec.host.cgroupDriver", format!("{other:?}: write systemd or cgroupfs"));
+                self.problem(
+                    &text.referenced,
+                    "spec.host.cgroupDriver",
+                    format!("{other:?}: write systemd or cgroupfs"),
+                );
                 None
             }
         }
@@ -264,7 +305,8 @@ impl Reader {
             if matches!(phase.value.as_str(), "addon/coredns" | "addon/kube-proxy") {
                 phases.push(phase.value.clone());
             } else {
-                let what = format!("{:?}: only addon/coredns and addon/kube-proxy can be left out", phase.value);
+                let what =
+                    format!("{:?}: only addon/coredns and addon/kube-proxy can be left out", phase.value);
                 self.problem(&phase.referenced, &format!("spec.controlPlane.skipPhases[{index}]"), what);
             }
         }
@@ -273,7 +315,9 @@ impl Reader {
 
     fn repository(&mut self, text: &Text) -> Option<String> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "./:_-".contains(c);
-        let valid = text.value.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.value.chars().all(plain) && text.value.len() <= 200;
+        let valid = text.value.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.value.chars().all(plain)
+            && text.value.len() <= 200;
         if !valid {
             let what = format!("{:?} is not an image repository such as registry.example/k8s", text.value);
             self.problem(&text.referenced, "spec.controlPlane.imageRepository", what);
@@ -283,7 +327,10 @@ impl Reader {
     }
 
     fn parse<T: std::str::FromStr<Err: fmt::Display>>(&mut self, text: &Text, field: &str) -> Option<T> {
-        text.value.parse().map_err(|error: T::Err| self.problem(&text.referenced, field, error.to_string())).ok()
+        text.value
+            .parse()
+            .map_err(|error: T::Err| self.problem(&text.referenced, field, error.to_string()))
+            .ok()
     }
 
     fn parse_as<T: std::str::FromStr>(&mut self, text: &Text, field: &str, expected: &str) -> Option<T> {
@@ -298,9 +345,10 @@ impl Reader {
 
 /// The file names that the spec refers to, for the CLI to read before it sends; empty when the spec cannot be read.
 pub fn referenced_files(spec: &str) -> Vec<String> {
-    serde_saphyr::from_str::<RawCluster>(spec).map(|raw| vec![raw.spec.networking.manifest.value]).unwrap_or_default()
+    serde_saphyr::from_str::<RawCluster>(spec)
+        .map(|raw| vec![raw.spec.networking.manifest.value])
+        .unwrap_or_default()
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -336,7 +384,10 @@ spec:
         let spec = ClusterSpec::parse(&files(GOOD)).unwrap();
         assert_eq!(spec.control_plane.as_str(), "master-20251234");
         assert_eq!(spec.service_subnet.to_string(), "10.96.0.0/12");
-        assert_eq!((spec.bind_port, spec.disable_firewall, spec.control_plane_runs_pods), (6443, false, false));
+        assert_eq!(
+            (spec.bind_port, spec.disable_firewall, spec.control_plane_runs_pods),
+            (6443, false, false)
+        );
         assert!(spec.smoke_test.is_some_and(|test| test.keep));
     }
 
@@ -347,7 +398,8 @@ spec:
             .replace("10.244.0.0/16", "10.96.0.0/16")
             .replace("v1.20.2", "1.20")
             .replace("net.yaml", "missing.yaml");
-        let lines: Vec<(u64, String)> = problems(&wrong).into_iter().map(|problem| (problem.line, problem.field)).collect();
+        let lines: Vec<(u64, String)> =
+            problems(&wrong).into_iter().map(|problem| (problem.line, problem.field)).collect();
         let expected = [
             (6, "spec.kubernetesVersion"),
             (10, "spec.nodes[1].name"),
@@ -368,7 +420,10 @@ spec:
 
     #[test]
     fn no_control_plane_and_two_are_both_wrong() {
-        for wrong in [GOOD.replace("role: control-plane", "role: worker"), GOOD.replace("role: worker", "role: control-plane")] {
+        for wrong in [
+            GOOD.replace("role: control-plane", "role: worker"),
+            GOOD.replace("role: worker", "role: control-plane"),
+        ] {
             assert!(problems(&wrong)[0].what.contains("exactly one must"));
         }
     }
