@@ -187,6 +187,7 @@ impl Reader {
     }
 
     fn nodes(&mut self, spec: &RawSpec) -> Option<(NodeName, Vec<NodeName>)> {
+        let before = self.problems.len();
         let (mut control_planes, mut workers, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
         for (index, node) in spec.nodes.value.iter().enumerate() {
             let field = format!("spec.nodes[{index}]");
@@ -212,17 +213,19 @@ impl Reader {
                 }
             }
         }
-        if control_planes.len() != 1
-            && !spec.nodes.value.iter().any(|node| node.name.value.parse::<NodeName>().is_err())
-        {
+        if self.problems.len() > before {
+            // Which roles are missing can be said once the entries can be read.
+            return Some((control_planes.into_iter().next()?, workers));
+        }
+        let place = spec.nodes.referenced;
+        if control_planes.len() != 1 {
             let what =
                 format!("{} nodes have the role control-plane; exactly one must", control_planes.len());
-            self.problem(&spec.nodes.referenced, "spec.nodes", what);
-        }
-        if workers.is_empty() && !spec.control_plane.runs_pods && control_planes.len() == 1 {
+            self.problem(&place, "spec.nodes", what);
+        } else if workers.is_empty() && !spec.control_plane.runs_pods {
             let what =
                 "no node would run pods: add a worker, or set spec.controlPlane.runsPods: true".to_owned();
-            self.problem(&spec.nodes.referenced, "spec.nodes", what);
+            self.problem(&place, "spec.nodes", what);
         }
         Some((control_planes.into_iter().next()?, workers))
     }
