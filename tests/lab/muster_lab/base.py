@@ -92,8 +92,9 @@ def _furnish(root, repository):
     _no_mirrors(root, repository)
     library = root / "usr/lib/muster-lab"
     library.mkdir(parents=True)
-    shutil.copy(FILES / "muster-lab-hardware", library)
-    (library / "muster-lab-hardware").chmod(0o755)
+    for script in ("muster-lab-hardware", "muster-lab-swap"):
+        shutil.copy(FILES / script, library)
+        (library / script).chmod(0o755)
     shutil.copy(FILES / "muster-lab-hardware.service", root / "etc/systemd/system")
     journal = root / "etc/systemd/journald.conf.d/lab.conf"
     journal.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import base, cgroups, disk, host, machine, network, state
+from . import base, cgroups, disk, host, machine, network, state, swap
 from .state import LabError, say
 
 
@@ -71,7 +71,7 @@ def status():
             condition = "starting"
         found.append({"name": name, "address": network.address(written["index"]), "state": condition, "leader": leader,
                       "link": "up" if written["link_up"] else "down", "nat_trap": written["nat_trap"],
-                      "swap": disk.swap_is_on(written["subvolume"])})
+                      "swap": swap.is_on(name)})
     return found
 
 
@@ -100,11 +100,14 @@ def _begin(nat_trap):
 
 def _clean():
     """Take down whatever there is of a lab, also what a killed command left; each part is found by looking, not by memory."""
-    for pid in _supervisors():
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+    end = time.monotonic() + 10
+    while supervisors := list(_supervisors()):
+        # A supervisor whose machine dies cleans up and ends by itself, and buries it; no zombie is left to the host.
+        cgroups.kill_and_remove()
+        if time.monotonic() > end:
+            for pid in supervisors:
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
     cgroups.kill_and_remove()
     network.remove_all()
     if disk.MOUNT.is_mount():

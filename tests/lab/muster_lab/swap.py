@@ -1,4 +1,7 @@
-"""Swap for one machine at a time: the kernel has one list of swaps, and all machines see and can switch off all of them."""
+"""Swap for one machine at a time: the kernel has one list of swaps, in which a machine's file has no machine's name.
+
+The other machines do not see it in their /proc/swaps (muster-lab-hardware hides it), only as SwapTotal in /proc/meminfo.
+"""
 
 import subprocess
 from pathlib import Path
@@ -17,11 +20,22 @@ def set_swap(name, on_or_off):
         _on(name) if on_or_off == "on" else _off(name)
 
 
+def is_on(name):
+    """Whether the swap that is on is this machine's."""
+    return _any_swap() and machine.configuration(name).get("swap", False)
+
+
+def _any_swap():
+    return len(Path("/proc/swaps").read_text().splitlines()) > 1
+
+
 def _on(name):
     if not machine.leader(name):
         raise LabError(f"{name} is off")
-    if len(Path("/proc/swaps").read_text().splitlines()) > 1:
-        raise LabError("there is swap on already, of another machine or of the host itself, and every machine would see it")
+    if _any_swap():
+        raise LabError("there is swap on already, of a machine or of the host itself: there can be but one")
+    for other in machine.names():
+        machine.change(other, swap=other == name)
     path = disk.swap_file(machine.configuration(name)["subvolume"])
     if not path.exists():
         path.touch(mode=0o600)
@@ -31,7 +45,7 @@ def _on(name):
     text = fstab.read_text() if fstab.exists() else ""
     if FSTAB_LINE not in text:
         fstab.write_text(text + FSTAB_LINE)
-    done = machine.run(name, ["sh", "-c", "mkswap -q /swapfile && swapon /swapfile"])
+    done = machine.run(name, ["sh", "-c", "mkswap -q /swapfile && /usr/lib/muster-lab/muster-lab-swap"])
     if done.returncode:
         raise LabError(f"no swap in {name}: {done.stdout.strip()}")
 
