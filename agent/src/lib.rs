@@ -14,6 +14,7 @@ pub mod host;
 pub mod identity;
 pub mod kubeadm;
 pub mod kubeconfig_merge;
+pub mod kubectl;
 pub mod marked_block;
 pub mod membership;
 pub mod service;

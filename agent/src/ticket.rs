@@ -108,7 +108,8 @@ impl Ticket {
     }
 }
 
-fn is_endpoint(text: &str) -> bool {
+/// Whether the text is HOST:PORT.
+pub fn is_endpoint(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let host = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host);
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-' || c == ':';

@@ -4,11 +4,22 @@ pub mod firewall;
 pub mod hostname;
 pub mod hosts;
 pub mod images;
+pub mod join_ticket;
 pub mod kernel;
+pub mod kubeadm_init;
+pub mod kubeadm_join;
 pub mod kubeconfig;
+pub mod nodes_ready;
 pub mod packages;
+pub mod pod_network;
+#[cfg(test)]
+mod rehearsal;
+pub mod revoke_tickets;
 pub mod runtime;
 pub mod swap;
+pub mod untaint;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -120,6 +131,13 @@ macro_rules! steps {
 steps! {
     Hostname => hostname,
     Hosts => hosts,
+    KubeadmInit => kubeadm_init,
+    JoinTicket => join_ticket,
+    KubeadmJoin => kubeadm_join,
+    Untaint => untaint,
+    RevokeTickets => revoke_tickets,
+    PodNetwork => pod_network,
+    NodesReady => nodes_ready,
     Swap => swap,
     Firewall => firewall,
     Kernel => kernel,

@@ -109,6 +109,15 @@ impl ClusterState {
         token
     }
 
+    /// Gives a token the description by which `kubeadm token list` shows it; an empty one is none.
+    pub fn describe_token(&mut self, token: &str, description: &str) {
+        let id = token.split('.').next().unwrap_or_default();
+        let secret = self.get_mut("Secret", "kube-system", &format!("bootstrap-token-{id}"));
+        if let Some(secret) = secret.filter(|_| !description.is_empty()) {
+            secret["data"]["description"] = json!(BASE64_STANDARD.encode(description));
+        }
+    }
+
     /// Whether the token exists and has not expired.
     pub fn knows_token(&self, token: &str) -> bool {
         let (id, secret) = token.split_once('.').unwrap_or((token, ""));

@@ -108,8 +108,10 @@ impl FakeHost {
                     "metadata": { "labels": { "k8s-app": "kube-proxy" } }, "spec": { "hostNetwork": true },
                 } },
             }));
-            let given = init["bootstrapTokens"][0]["token"].as_str();
-            held.make_token(given, lifetime(init["bootstrapTokens"][0]["ttl"].as_str()))
+            let wanted = &init["bootstrapTokens"][0];
+            let token = held.make_token(wanted["token"].as_str(), lifetime(wanted["ttl"].as_str()));
+            held.describe_token(&token, wanted["description"].as_str().unwrap_or_default());
+            token
         });
         well(format!(
             "[init] Using Kubernetes version: {version}\n[preflight] Running pre-flight checks\n[bootstrap-token] Using token: {token}\n[addons] Applied essential addon: kube-proxy\n\nYour Kubernetes control-plane has initialized successfully!\n\nThen you can join any number of worker nodes by running the following on each as root:\n\nkubeadm join {endpoint} --token {token} \\\n    --discovery-token-ca-cert-hash {CA_HASH} \n"
@@ -191,6 +193,7 @@ impl FakeHost {
         let given = Some(call.word(2)).filter(|word| !word.is_empty());
         let made = self.api(|cluster| {
             let token = cluster.make_token(given, lifetime(call.flag(&["--ttl"])));
+            cluster.describe_token(&token, call.flag(&["--description"]).unwrap_or_default());
             (token, cluster.endpoint.clone().unwrap_or_default())
         });
         match made {

@@ -49,6 +49,7 @@ fn takes_value(word: &str) -> bool {
         "-o",
         "-l",
         "--config",
+        "--description",
         "--kubeconfig",
         "--namespace",
         "--ttl",

@@ -1,0 +1,242 @@
+//! Afterwards: this node runs the control plane that `kubeadm init` makes, complete by observation: files, static pods,
+//! the objects that init writes last, its own Node object. Nothing of it there: init runs. All files there and the API
+//! server silent, as after a reboot: it is waited for. Anything between is a half-done init (a crash, a failed run) and
+//! blocks with the command that resets the node; init is never run twice over something.
+
+use std::path::Path;
+use std::time::Duration;
+
+use muster_proto::agent;
+
+use super::{BadStep, Finding, Input};
+use crate::control_plane::ControlPlane;
+use crate::host::HostError;
+use crate::host::change::{Change, Program, ProgramName};
+use crate::host::query::{ObjectKind, Observe};
+use crate::kubeadm::{ADMIN_CONF, ConfigApi};
+use crate::membership::{CA_CERTIFICATE, KUBELET_CONF, Membership};
+
+pub const NAME: &str = "kubeadm-init";
+/// After a reboot the API server needs up to a minute; slow disks more.
+pub const SETTLE: Duration = Duration::from_secs(240);
+
+/// kubeadm's own waits end after about 5 minutes; pulling images may come before.
+const LIMIT: Duration = Duration::from_secs(600);
+/// Holds no secret, and `kubeadm reset` does not delete it.
+const CONFIG: &str = "/var/lib/muster-agent/kubeadm-init.yaml";
+
+/// What a complete init leaves on the disk.
+const FILES: [&str; 9] = [
+    CA_CERTIFICATE,
+    ADMIN_CONF,
+    KUBELET_CONF,
+    "/etc/kubernetes/controller-manager.conf",
+    "/etc/kubernetes/scheduler.conf",
+    "/etc/kubernetes/manifests/etcd.yaml",
+    "/etc/kubernetes/manifests/kube-apiserver.yaml",
+    "/etc/kubernetes/manifests/kube-controller-manager.yaml",
+    "/etc/kubernetes/manifests/kube-scheduler.yaml",
+];
+
+#[derive(Debug, Clone)]
+pub struct KubeadmInit {
+    wanted: ControlPlane,
+}
+
+impl KubeadmInit {
+    pub fn parse(message: &agent::KubeadmInit) -> Result<Self, BadStep> {
+        Ok(Self { wanted: ControlPlane::parse(message)? })
+    }
+
+    pub async fn check<H: Observe>(&self, host: &H, _: &Input) -> Result<Finding, HostError> {
+        let (mut present, mut lacking) = (Vec::new(), Vec::new());
+        for file in FILES {
+            let found = host.read_file(Path::new(file)).await?.is_some();
+            if found { present.push(file) } else { lacking.push(file) }
+        }
+        if let Some(finding) = self.foreign(host).await? {
+            return Ok(finding);
+        }
+        if present.is_empty() {
+            return self.init(host).await;
+        }
+        let cluster = if present.contains(&ADMIN_CONF) {
+            self.cluster(host).await
+        } else {
+            Ok(Cluster::Lacks(Vec::new()))
+        };
+        let answer = match cluster {
+            Err(error) if error.is_transient() && lacking.is_empty() => {
+                return Ok(Finding::Wait(format!(
+                    "the API server of {} does not answer, though every file of kubeadm init is there ({error}); \
+                     `sudo journalctl -u kubelet` on {} tells why",
+                    self.wanted.node, self.wanted.node
+                )));
+            }
+            Err(error) if error.is_transient() => "the API server does not answer".to_owned(),
+            Err(error) => return Err(error),
+            Ok(Cluster::Complete { node: true }) if lacking.is_empty() => return Ok(Finding::DONE),
+            Ok(Cluster::Complete { node: false }) if lacking.is_empty() => {
+                return Ok(Finding::Wait(format!(
+                    "the kubelet of {} has not registered its Node object; `sudo systemctl restart kubelet` on {} does it",
+                    self.wanted.node, self.wanted.node
+                )));
+            }
+            Ok(Cluster::Complete { .. }) => return Ok(self.lost_files(&lacking)),
+            Ok(Cluster::Lacks(objects)) => {
+                lacking.extend(objects);
+                "kubeadm init did not reach its end".to_owned()
+            }
+        };
+        Ok(Finding::blocked(
+            format!("kubeadm init on {} is half done", self.wanted.node),
+            format!("{answer}\nthere: {}\nmissing: {}", present.join(", "), lacking.join(", ")),
+            format!("on {} run `sudo kubeadm reset -f`, then the same bootstrap again", self.wanted.node),
+        ))
+    }
+
+    /// Blocked when the kubelet of this node belongs to another API server.
+    async fn foreign<H: Observe>(&self, host: &H) -> Result<Option<Finding>, HostError> {
+        let own = format!("https://{}", self.wanted.endpoint);
+        let Some(kubelet_conf) = host.read_file(Path::new(KUBELET_CONF)).await? else { return Ok(None) };
+        let server = Membership::read(&kubelet_conf).map(|membership| membership.server);
+        Ok(server.filter(|server| *server != own).map(|server| {
+            Finding::blocked(
+                format!("{} is a member of another cluster", self.wanted.node),
+                format!("{KUBELET_CONF} names {server}, not {own}"),
+                format!(
+                    "take it out of that cluster: on {} run `sudo kubeadm reset -f`, then the same bootstrap again",
+                    self.wanted.node
+                ),
+            )
+        }))
+    }
+
+    async fn init<H: Observe>(&self, host: &H) -> Result<Finding, HostError> {
+        let api = match ConfigApi::on(host).await? {
+            Ok(api) => api,
+            Err(complaint) => return Ok(Finding::Blocked(complaint)),
+        };
+        let mut arguments = vec!["init".to_owned(), "--config".to_owned(), CONFIG.to_owned()];
+        if !self.wanted.skip_phases.is_empty() {
+            arguments.push(format!("--skip-phases={}", self.wanted.skip_phases.join(",")));
+        }
+        let program = Program::new(ProgramName::Kubeadm, arguments, LIMIT).yielding_ticket();
+        let content = self.wanted.render(api);
+        Ok(Finding::Todo(vec![
+            Change::WriteFile { path: CONFIG.into(), content, mode: 0o600 },
+            Change::Run(program),
+        ]))
+    }
+
+    /// What the API server says of init's work.
+    async fn cluster<H: Observe>(&self, host: &H) -> Result<Cluster, HostError> {
+        let skipped =
+            |phase: &str| self.wanted.skip_phases.iter().any(|skip| skip == phase || skip == "addon");
+        let mut wanted = vec![
+            (ObjectKind::ConfigMap, "kube-system", "kubeadm-config"),
+            (ObjectKind::ConfigMap, "kube-public", "cluster-info"),
+        ];
+        if !skipped("addon/kube-proxy") {
+            wanted.push((ObjectKind::DaemonSet, "kube-system", "kube-proxy"));
+        }
+        let mut lacking = Vec::new();
+        for (kind, namespace, name) in wanted {
+            if host.object(kind, namespace, name).await?.is_none() {
+                lacking.push(name);
+            }
+        }
+        if !lacking.is_empty() {
+            return Ok(Cluster::Lacks(lacking));
+        }
+        let node = host.object(ObjectKind::Node, "", self.wanted.node.as_str()).await?;
+        Ok(Cluster::Complete { node: node.is_some() })
+    }
+
+    /// A finished cluster whose files went missing must not be told to reset itself.
+    fn lost_files(&self, lacking: &[&str]) -> Finding {
+        Finding::blocked(
+            format!("the control plane of {} works, but files of it are gone", self.wanted.node),
+            lacking.join(", "),
+            format!(
+                "put them back; `sudo kubeadm init phase kubeconfig all --config {CONFIG}` and `sudo kubeadm init phase \
+                 control-plane all --config {CONFIG}` write what is missing below /etc/kubernetes"
+            ),
+        )
+    }
+}
+
+/// What the API server says of init's work: the objects it makes are all there, or which are not.
+enum Cluster {
+    Complete { node: bool },
+    Lacks(Vec<&'static str>),
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_proto::agent::step::Kind;
+
+    use super::super::rehearsal::{cause_of, master, prepared, step, waits_for};
+    use super::*;
+    use crate::control_plane::tests::message;
+    use crate::host::fake::{FakeCluster, FakeHost};
+
+    async fn look(host: &FakeHost) -> Finding {
+        step(Kind::KubeadmInit(message())).check(host, &Input::default()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_clean_host_gets_the_configuration_and_one_init_that_prints_no_secret_in_its_arguments() {
+        let host = prepared("m1", &FakeCluster::default());
+        let skipping = agent::KubeadmInit { skip_phases: vec!["addon/coredns".into()], ..message() };
+        let finding = step(Kind::KubeadmInit(skipping)).check(&host, &Input::default()).await.unwrap();
+        let Finding::Todo(changes) = finding else { panic!("{finding:?}") };
+        let lines: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "write /var/lib/muster-agent/kubeadm-init.yaml (mode 0600)",
+                "run kubeadm init --config /var/lib/muster-agent/kubeadm-init.yaml --skip-phases=addon/coredns",
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn after_init_it_is_done_and_a_silent_api_server_is_waited_for() {
+        let (host, _) = master().await;
+        assert!(matches!(look(&host).await, Finding::Done(_)));
+        host.cluster.with(|cluster| cluster.unreachable = true);
+        let waits = waits_for(look(&host).await);
+        assert!(waits.starts_with("the API server of m1 does not answer"), "{waits}");
+    }
+
+    #[tokio::test]
+    async fn an_init_that_did_not_reach_its_end_blocks_with_what_is_there_and_what_is_missing() {
+        let (host, _) = master().await;
+        host.cluster.with(|cluster| cluster.delete("DaemonSet", "kube-system", "kube-proxy"));
+        let Finding::Blocked(complaint) = look(&host).await else { panic!() };
+        assert_eq!(complaint.cause, "kubeadm init on m1 is half done");
+        assert!(complaint.evidence.ends_with("missing: kube-proxy"), "{}", complaint.evidence);
+        assert!(complaint.remedy.contains("`sudo kubeadm reset -f`"), "{}", complaint.remedy);
+
+        let killed_early = prepared("m1", &FakeCluster::default());
+        killed_early.put_file(CA_CERTIFICATE, "");
+        assert_eq!(cause_of(look(&killed_early).await), "kubeadm init on m1 is half done");
+    }
+
+    #[tokio::test]
+    async fn a_working_cluster_that_lost_a_file_is_not_told_to_reset_itself() {
+        let (host, _) = master().await;
+        host.with(|state| state.files.remove(Path::new("/etc/kubernetes/scheduler.conf")));
+        let Finding::Blocked(complaint) = look(&host).await else { panic!() };
+        assert!(complaint.cause.starts_with("the control plane of m1 works"), "{}", complaint.cause);
+        assert!(!complaint.remedy.contains("reset"), "{}", complaint.remedy);
+    }
+
+    #[tokio::test]
+    async fn a_node_of_another_cluster_is_left_alone() {
+        let host = prepared("m1", &FakeCluster::default());
+        host.put_file(KUBELET_CONF, "clusters: [{cluster: {server: \"https://10.88.0.99:6443\"}}]\n");
+        assert_eq!(cause_of(look(&host).await), "m1 is a member of another cluster");
+    }
+}

@@ -1,0 +1,239 @@
+//! Afterwards: this node is a member of the cluster at the given endpoint and its kubelet is healthy. The ticket reaches
+//! kubeadm on its standard input only. A join that was cut off before the kubelet got its own identity blocks with the
+//! command that resets the node; a node of another cluster is left alone. Nothing else is ever joined a second time.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use muster_proto::agent;
+use muster_proto::names::{KubernetesVersion, NodeName};
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use super::{BadStep, Finding, Input};
+use crate::host::HostError;
+use crate::host::change::{Change, Program, ProgramName};
+use crate::host::query::Observe;
+use crate::kubeadm::{ConfigApi, file_of};
+use crate::membership::{CA_CERTIFICATE, KUBELET_CONF, Membership};
+use crate::ticket::{Ticket, is_endpoint};
+
+pub const NAME: &str = "kubeadm-join";
+/// After a reboot the kubelet needs some seconds, on slow machines a minute.
+pub const SETTLE: Duration = Duration::from_secs(120);
+
+/// Two minutes of discovery, five of kubeadm's own wait for the kubelet, and the preflight checks.
+const LIMIT: Duration = Duration::from_secs(480);
+/// The token's signature appears in cluster-info within 15 s after init; kubeadm would wait 5 minutes.
+const DISCOVERY: &str = "2m0s";
+/// Holds the token while a join runs; kubeadm removes it at its end.
+const BOOTSTRAP_CONF: &str = "/etc/kubernetes/bootstrap-kubelet.conf";
+
+#[derive(Debug, Clone)]
+pub struct KubeadmJoin {
+    node: NodeName,
+    address: IpAddr,
+    endpoint: String,
+}
+
+impl KubeadmJoin {
+    pub fn parse(message: &agent::KubeadmJoin) -> Result<Self, BadStep> {
+        let value = |field, problem: String| BadStep::Value { field, problem };
+        // kubeadm takes the version from the cluster; a plan that names none is a mistake all the same.
+        let _: KubernetesVersion =
+            message.kubernetes_version.parse().map_err(BadStep::field("kubeadm_join.kubernetes_version"))?;
+        Ok(Self {
+            node: message.node.parse().map_err(BadStep::field("kubeadm_join.node"))?,
+            address: message.address.parse().map_err(|_| {
+                value("kubeadm_join.address", format!("{:?} is not an IP address", message.address))
+            })?,
+            endpoint: Some(message.endpoint.clone()).filter(|text| is_endpoint(text)).ok_or_else(|| {
+                value("kubeadm_join.endpoint", format!("{:?} is not HOST:PORT", message.endpoint))
+            })?,
+        })
+    }
+
+    pub async fn check<H: Observe>(&self, host: &H, input: &Input) -> Result<Finding, HostError> {
+        let kubelet_conf = host.read_file(Path::new(KUBELET_CONF)).await?;
+        let bootstrap = host.read_file(Path::new(BOOTSTRAP_CONF)).await?.is_some();
+        if let Some(kubelet_conf) = kubelet_conf {
+            if let Some(complaint) = self.of_another_cluster(&kubelet_conf, input.ticket.as_ref()) {
+                return Ok(complaint);
+            }
+            if !host.kubelet_healthy().await? {
+                return Ok(Finding::Wait(format!(
+                    "the kubelet of {} does not say that it is healthy; `sudo journalctl -u kubelet` on {} tells why",
+                    self.node, self.node
+                )));
+            }
+            // A kubeadm that was killed at its very end leaves the token behind.
+            let leftover = bootstrap.then(|| Change::RemoveFile { path: BOOTSTRAP_CONF.into() });
+            return Ok(Finding::from_changes(leftover.into_iter().collect()));
+        }
+        let half: Vec<&str> = [(bootstrap, BOOTSTRAP_CONF), (self.has_ca(host).await?, CA_CERTIFICATE)]
+            .into_iter()
+            .filter_map(|(there, path)| there.then_some(path))
+            .collect();
+        if !half.is_empty() {
+            return Ok(Finding::blocked(
+                format!("kubeadm join on {} is half done", self.node),
+                format!("there: {}\nmissing: {KUBELET_CONF}", half.join(", ")),
+                format!("on {} run `sudo kubeadm reset -f`, then the same bootstrap again", self.node),
+            ));
+        }
+        let Some(ticket) = &input.ticket else {
+            return Ok(Finding::blocked(
+                format!("no join ticket was sent to {}", self.node),
+                format!("there is no {KUBELET_CONF}: the node has not joined"),
+                "run bootstrap again: the control plane makes a fresh ticket",
+            ));
+        };
+        if ticket.endpoint != self.endpoint {
+            return Ok(Finding::blocked(
+                format!("the join ticket sent to {} is for another API server", self.node),
+                format!("the ticket names {}, the plan {}", ticket.endpoint, self.endpoint),
+                "give the control plane's own address in the spec, then run bootstrap again",
+            ));
+        }
+        Ok(match ConfigApi::on(host).await? {
+            Err(complaint) => Finding::Blocked(complaint),
+            Ok(api) => Finding::Todo(vec![Change::Run(
+                Program::new(ProgramName::Kubeadm, ["join", "--config", "/dev/stdin"], LIMIT)
+                    .with_input(self.render(api, ticket)),
+            )]),
+        })
+    }
+
+    async fn has_ca<H: Observe>(&self, host: &H) -> Result<bool, HostError> {
+        Ok(host.read_file(Path::new(CA_CERTIFICATE)).await?.is_some())
+    }
+
+    /// Blocked when the kubelet belongs to another API server, or to another CA at the same address.
+    fn of_another_cluster(&self, kubelet_conf: &str, ticket: Option<&Ticket>) -> Option<Finding> {
+        let own = format!("https://{}", self.endpoint);
+        let membership = Membership::read(kubelet_conf)?;
+        let trusts = |ticket: &Ticket| {
+            membership.ca_hashes.is_empty()
+                || membership.ca_hashes.iter().any(|hash| ticket.ca_hashes.contains(hash))
+        };
+        let evidence = if membership.server != own {
+            format!("{KUBELET_CONF} names {}, not {own}", membership.server)
+        } else if !ticket.is_none_or(trusts) {
+            format!("{KUBELET_CONF} trusts the CA {}, not the ticket's", membership.ca_hashes[0])
+        } else {
+            return None;
+        };
+        Some(Finding::blocked(
+            format!("{} is already a member of another cluster", self.node),
+            evidence,
+            format!(
+                "take it out of that cluster: on {} run `sudo kubeadm reset -f`, then the same bootstrap again",
+                self.node
+            ),
+        ))
+    }
+
+    /// The configuration; holds the token.
+    fn render(&self, api: ConfigApi, ticket: &Ticket) -> String {
+        let hashes: Vec<&str> = ticket.ca_hashes.iter().map(|hash| hash.as_str()).collect();
+        let mut fields = json!({
+            "discovery": {"bootstrapToken": {
+                "apiServerEndpoint": self.endpoint,
+                "token": ticket.token.expose_secret(),
+                "caCertHashes": hashes,
+            }},
+            "nodeRegistration": api.node_registration(&self.node, self.address),
+        });
+        if api == ConfigApi::V1beta4 {
+            fields["timeouts"] = json!({"discovery": DISCOVERY});
+        } else {
+            fields["discovery"]["timeout"] = json!(DISCOVERY);
+        }
+        file_of(&[api.document("JoinConfiguration", fields)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_proto::agent::step::Kind;
+
+    use super::super::rehearsal::{
+        cause_of, join_of_w1, master, master_and_worker, prepared, step, waits_for,
+    };
+    use super::*;
+    use crate::host::fake::{CA_HASH, FakeHost};
+
+    async fn look(host: &FakeHost, input: &Input) -> Finding {
+        step(Kind::KubeadmJoin(join_of_w1())).check(host, input).await.unwrap()
+    }
+
+    fn ticket() -> Ticket {
+        Ticket::parse(&format!(
+            "kubeadm join 10.88.0.11:6443 --token bynk2r.ds9fu7perja4osn8 --discovery-token-ca-cert-hash {CA_HASH}"
+        ))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_discovery_time_out_stands_where_each_version_looks_for_it() {
+        let join = KubeadmJoin::parse(&join_of_w1()).unwrap();
+        let file = |api| serde_saphyr::from_str::<serde_json::Value>(&join.render(api, &ticket())).unwrap();
+        let (old, new) = (file(ConfigApi::V1beta2), file(ConfigApi::V1beta4));
+        assert_eq!(old["discovery"]["timeout"], "2m0s");
+        assert_eq!((&new["timeouts"]["discovery"], new["discovery"].get("timeout")), (&json!("2m0s"), None));
+        assert_eq!(old["discovery"]["bootstrapToken"]["caCertHashes"], json!([CA_HASH]));
+        assert_eq!(new["nodeRegistration"]["kubeletExtraArgs"][0]["value"], "10.88.0.12");
+    }
+
+    #[tokio::test]
+    async fn a_clean_host_is_joined_with_the_ticket_on_standard_input_alone() {
+        let (master, input) = master().await;
+        let worker = prepared("w1", &master.cluster);
+        let Finding::Todo(changes) = look(&worker, &input).await else { panic!() };
+        let [Change::Run(program)] = &changes[..] else { panic!("{changes:?}") };
+        assert_eq!(program.to_string(), "kubeadm join --config /dev/stdin");
+        let token = input.ticket.as_ref().unwrap().token.expose_secret();
+        assert!(program.input.as_ref().unwrap().expose_secret().contains(token));
+        assert!(!serde_json::to_string(&changes).unwrap().contains(token));
+        assert_eq!(cause_of(look(&worker, &Input::default()).await), "no join ticket was sent to w1");
+    }
+
+    #[tokio::test]
+    async fn a_joined_node_is_done_without_a_ticket_and_waits_for_its_kubelet() {
+        let (_, worker) = master_and_worker().await;
+        assert!(matches!(look(&worker, &Input::default()).await, Finding::Done(_)));
+        worker.with(|state| state.kubelet_healthy = false);
+        assert!(waits_for(look(&worker, &Input::default()).await).starts_with("the kubelet of w1"));
+        worker.with(|state| state.kubelet_healthy = true);
+        worker.put_file(BOOTSTRAP_CONF, "token");
+        let Finding::Todo(changes) = look(&worker, &Input::default()).await else { panic!() };
+        assert_eq!(changes[0].to_string(), "remove /etc/kubernetes/bootstrap-kubelet.conf");
+    }
+
+    #[tokio::test]
+    async fn half_done_foreign_and_misdirected_joins_are_blocked() {
+        let (master, input) = master().await;
+        let half = prepared("w1", &master.cluster);
+        half.put_file(BOOTSTRAP_CONF, "");
+        assert_eq!(cause_of(look(&half, &input).await), "kubeadm join on w1 is half done");
+
+        let (_, other) = master_and_worker().await;
+        let conf = other.file(KUBELET_CONF).unwrap();
+        other.put_file(KUBELET_CONF, conf.replace("10.88.0.11", "10.88.0.99"));
+        assert_eq!(cause_of(look(&other, &input).await), "w1 is already a member of another cluster");
+        other.put_file(KUBELET_CONF, conf);
+        let pin = format!("sha256:{}", "1".repeat(64)).parse().unwrap();
+        let foreign_ca =
+            Input { ticket: Some(Ticket { ca_hashes: vec![pin], ..ticket() }), ..Input::default() };
+        assert_eq!(cause_of(look(&other, &foreign_ca).await), "w1 is already a member of another cluster");
+
+        let clean = prepared("w1", &master.cluster);
+        let misdirected = Ticket { endpoint: "10.88.0.99:6443".into(), ..ticket() };
+        let input = Input { ticket: Some(misdirected), ..Input::default() };
+        assert_eq!(
+            cause_of(look(&clean, &input).await),
+            "the join ticket sent to w1 is for another API server"
+        );
+    }
+}

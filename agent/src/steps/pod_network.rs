@@ -1,0 +1,177 @@
+//! Afterwards: the pod network's manifest is applied, exactly this text of it, and its range is the cluster's pod subnet
+//! (checked before anything is applied). A ConfigMap of ours holds the manifest's digest; it is written after the manifest,
+//! so that a crash in the middle only means applying again.
+
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use ipnet::IpNet;
+use muster_proto::agent;
+use serde_json::{Value, json};
+
+use super::{BadStep, Finding, Input};
+use crate::host::HostError;
+use crate::host::query::{ObjectKind, Observe, name_of};
+use crate::kubectl::apply;
+
+pub const NAME: &str = "pod-network";
+pub const SETTLE: Duration = Duration::from_secs(60);
+
+/// The ConfigMap in kube-system that tells which manifest was applied.
+const RECORD: &str = "muster-pod-network";
+
+#[derive(Debug, Clone)]
+pub struct PodNetwork {
+    manifest: String,
+    objects: Vec<Value>,
+    pod_subnet: IpNet,
+}
+
+impl PodNetwork {
+    pub fn parse(message: &agent::PodNetwork) -> Result<Self, BadStep> {
+        let value = |field, problem: String| BadStep::Value { field, problem };
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&message.manifest)
+            .map_err(|error| value("pod_network.manifest", format!("not YAML: {error}")))?;
+        let items = |document: Value| match &document["items"] {
+            Value::Array(items) => items.clone(),
+            _ => vec![document],
+        };
+        let objects: Vec<Value> =
+            documents.into_iter().flat_map(items).filter(|one| !one.is_null()).collect();
+        if objects.is_empty() || objects.iter().any(|object| !object["kind"].is_string()) {
+            let problem = "not a manifest: every document must be a Kubernetes object with a kind".to_owned();
+            return Err(value("pod_network.manifest", problem));
+        }
+        let pod_subnet = message.pod_subnet.parse().map_err(|_| {
+            value("pod_network.pod_subnet", format!("{:?} is not a subnet", message.pod_subnet))
+        })?;
+        Ok(Self { manifest: message.manifest.clone(), objects, pod_subnet })
+    }
+
+    pub async fn check<H: Observe>(&self, host: &H, _: &Input) -> Result<Finding, HostError> {
+        let ranges: Vec<Range> = self.objects.iter().flat_map(ranges).collect();
+        if let Some(Range { place, range }) = ranges.iter().find(|found| !self.is_pod_subnet(&found.range)) {
+            return Ok(Finding::blocked(
+                format!(
+                    "the pod network's range {range} is not the cluster's pod subnet {}",
+                    self.pod_subnet
+                ),
+                format!("{place} says {range}; kubeadm gives the nodes parts of {}", self.pod_subnet),
+                format!("write {} there, or {range} as the pod subnet in the spec", self.pod_subnet),
+            ));
+        }
+        let digest = self.digest();
+        let record = host.object(ObjectKind::ConfigMap, "kube-system", RECORD).await?;
+        let mut applied = record.is_some_and(|record| record["data"]["digest"] == digest);
+        for set in self.objects.iter().filter(|object| object["kind"] == "DaemonSet") {
+            let namespace = set["metadata"]["namespace"].as_str().unwrap_or("default");
+            applied &= host.object(ObjectKind::DaemonSet, namespace, name_of(set)).await?.is_some();
+        }
+        if applied {
+            return Ok(Finding::DONE);
+        }
+        let record = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": RECORD, "namespace": "kube-system"}, "data": {"digest": digest},
+        });
+        // Two calls: kubectl goes on after an object that it could not apply, and the record must come last.
+        Ok(Finding::Todo(vec![apply(self.manifest.clone()), apply(record.to_string())]))
+    }
+
+    fn is_pod_subnet(&self, range: &str) -> bool {
+        let found = range.trim().parse::<IpNet>();
+        found.is_ok_and(|found| found.trunc() == self.pod_subnet.trunc())
+    }
+
+    fn digest(&self) -> String {
+        let digest = digest(&SHA256, self.manifest.as_bytes());
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// A range of pod addresses in a manifest, and where it stands.
+struct Range {
+    place: String,
+    range: String,
+}
+
+/// Flannel's `Network` in net-conf.json of a ConfigMap; Calico's CALICO_IPV4POOL_CIDR of a DaemonSet. Other networks take
+/// the cluster's pod subnet or say theirs elsewhere; nothing is found then.
+fn ranges(object: &Value) -> Vec<Range> {
+    let name = name_of(object);
+    if let Some(text) = object["data"]["net-conf.json"].as_str() {
+        let network = serde_json::from_str::<Value>(text).ok();
+        let range = network.and_then(|network| network["Network"].as_str().map(str::to_owned));
+        let place = format!("net-conf.json in ConfigMap {name} (flannel)");
+        return range.map(|range| Range { place, range }).into_iter().collect();
+    }
+    let containers = object.pointer("/spec/template/spec/containers").and_then(Value::as_array);
+    let variables = containers.into_iter().flatten().filter_map(|container| container["env"].as_array());
+    let pools = variables.flatten().filter(|variable| variable["name"] == "CALICO_IPV4POOL_CIDR");
+    let range = |pool: &Value| {
+        let place = format!("CALICO_IPV4POOL_CIDR in {} {name}", object["kind"].as_str().unwrap_or_default());
+        Some(Range { place, range: pool["value"].as_str()?.to_owned() })
+    };
+    pools.filter_map(range).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_proto::agent::step::Kind;
+
+    use super::super::rehearsal::{carry_out, cause_of, master, network, step};
+    use super::*;
+    use crate::host::change::ProgramName;
+
+    const CALICO: &str = "kind: DaemonSet\nmetadata: {name: calico-node, namespace: kube-system}\nspec:\n  template:\n    spec:\n      containers:\n        - name: calico-node\n          env:\n            - {name: CALICO_IPV4POOL_IPIP, value: Always}\n            - {name: CALICO_IPV4POOL_CIDR, value: \"192.168.0.0/16\"}\n";
+
+    fn found_in(manifest: &str) -> Vec<String> {
+        let message = agent::PodNetwork { manifest: manifest.into(), pod_subnet: "10.244.0.0/16".into() };
+        PodNetwork::parse(&message)
+            .unwrap()
+            .objects
+            .iter()
+            .flat_map(ranges)
+            .map(|found| found.range)
+            .collect()
+    }
+
+    #[test]
+    fn the_range_is_found_where_flannel_and_calico_say_it() {
+        assert_eq!(found_in(&network("10.5.0.0/16").manifest), ["10.5.0.0/16"]);
+        assert_eq!(found_in(CALICO), ["192.168.0.0/16"]);
+        assert!(found_in(&CALICO.replace("CALICO_IPV4POOL_CIDR", "OTHER")).is_empty());
+        assert!(found_in("kind: ConfigMap\nmetadata: {name: x}\ndata: {net-conf.json: \"{\"}\n").is_empty());
+    }
+
+    #[test]
+    fn a_text_that_is_no_manifest_is_refused() {
+        for manifest in ["", "---\n", "a: b: c", "hello", "metadata: {name: x}\n"] {
+            let message = agent::PodNetwork { manifest: manifest.into(), pod_subnet: "10.244.0.0/16".into() };
+            assert!(PodNetwork::parse(&message).is_err(), "{manifest:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_applied_once_and_again_when_the_text_changes() {
+        let (host, mut input) = master().await;
+        let mut message = network("10.244.0.0/16");
+        let finding = carry_out(&host, &step(Kind::PodNetwork(message.clone())), &mut input).await;
+        assert!(matches!(finding, Finding::Done(_)), "{finding:?}");
+        assert_eq!(host.runs(ProgramName::Kubectl), 2);
+        message.manifest.push_str("# changed\n");
+        let finding = step(Kind::PodNetwork(message)).check(&host, &input).await.unwrap();
+        assert!(matches!(finding, Finding::Todo(_)), "{finding:?}");
+    }
+
+    #[tokio::test]
+    async fn another_range_than_the_pod_subnet_is_blocked_before_anything_is_applied() {
+        let (host, input) = master().await;
+        for manifest in [network("10.5.0.0/16").manifest, CALICO.to_owned()] {
+            let message = agent::PodNetwork { manifest, pod_subnet: "10.244.0.0/16".into() };
+            let cause = cause_of(step(Kind::PodNetwork(message)).check(&host, &input).await.unwrap());
+            assert!(cause.starts_with("the pod network's range"), "{cause}");
+        }
+        assert_eq!(host.runs(ProgramName::Kubectl), 0);
+    }
+}
