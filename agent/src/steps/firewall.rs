@@ -53,6 +53,9 @@ fn is_enabled(file: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::fake::{FakeCluster, FakeHost};
+    use crate::steps::rehearsal::{carry_out, step};
+    use muster_proto::agent::step::Kind;
 
     #[test]
     fn ufw_is_on_only_when_its_file_says_so() {
@@ -67,5 +70,19 @@ mod tests {
         for (file, on) in table {
             assert_eq!(is_enabled(file), on, "{file:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn ufw_goes_off_only_where_it_is_installed_and_unwanted() {
+        let host = FakeHost::debian("m1", FakeCluster::default());
+        let kept = step(Kind::Firewall(agent::Firewall { disable_ufw: false }));
+        assert!(matches!(kept.check(&host, &Input::default()).await, Ok(Finding::Done(_))));
+        let unwanted = step(Kind::Firewall(agent::Firewall { disable_ufw: true }));
+        host.with(|state| state.missing_programs.insert("ufw".into()));
+        assert!(matches!(unwanted.check(&host, &Input::default()).await, Ok(Finding::Done(_))));
+        host.with(|state| state.missing_programs.clear());
+        let finding = carry_out(&host, &unwanted, &mut Input::default()).await;
+        assert!(matches!(finding, Finding::Done(_)), "{finding:?}");
+        assert!(host.file(UFW_FILE).unwrap().contains("\nENABLED=no\n"));
     }
 }

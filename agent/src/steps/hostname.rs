@@ -49,3 +49,32 @@ impl Hostname {
         Ok(Finding::from_changes(changes))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::{FakeCluster, FakeHost};
+    use crate::steps::rehearsal::{carry_out, step};
+    use muster_proto::agent::step::Kind;
+
+    #[tokio::test]
+    async fn a_cloned_machine_gets_its_name_and_cloud_init_does_not_take_it_back() {
+        let host = FakeHost::debian("clone", FakeCluster::default());
+        host.put_file("/etc/cloud/cloud.cfg.d/05_logging.cfg", "");
+        let step = step(Kind::Hostname(agent::Hostname { name: "m1".into() }));
+        let finding = carry_out(&host, &step, &mut Input::default()).await;
+        assert!(matches!(finding, Finding::Done(_)), "{finding:?}");
+        assert_eq!(host.file("/etc/hostname").as_deref(), Some("m1\n"));
+        assert_eq!(host.file(CLOUD_FILE).as_deref(), Some(CLOUD_CONTENT));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_would_be_gone_after_a_reboot_is_not_done() {
+        let host = FakeHost::debian("m1", FakeCluster::default());
+        host.put_file("/etc/hostname", "debian\n");
+        let step = step(Kind::Hostname(agent::Hostname { name: "m1".into() }));
+        carry_out(&host, &step, &mut Input::default()).await;
+        assert_eq!(host.file("/etc/hostname").as_deref(), Some("m1\n"));
+        assert_eq!(host.file(CLOUD_FILE), None, "no cloud-init, no file for it");
+    }
+}

@@ -83,6 +83,7 @@ impl Hosts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::fake::{FakeCluster, FakeHost};
 
     fn hosts() -> Hosts {
         let entry = |address: &str, name: &str| (address.parse().unwrap(), name.parse().unwrap());
@@ -104,5 +105,20 @@ mod tests {
     fn a_line_that_gives_a_node_a_loopback_address_loses_that_name() {
         let after = hosts().render("127.0.1.1 m1.lab m1 # clone\n127.0.1.1 m1\n");
         assert!(after.starts_with("127.0.1.1\tm1.lab # clone\n# BEGIN"), "{after}");
+    }
+
+    #[tokio::test]
+    async fn a_stock_host_finds_the_nodes_by_name_and_loses_only_its_misleading_line() {
+        let host = FakeHost::debian("m1", FakeCluster::default());
+        host.put_file(FILE, "127.0.0.1\tlocalhost\n127.0.1.1\tm1.example.org\tm1\n::1 localhost\n");
+        let Ok(Finding::Todo(changes)) = hosts().check(&host, &Input::default()).await else {
+            panic!("nothing to change")
+        };
+        let [Change::WriteFile { content, mode: 0o644, .. }] = &changes[..] else { panic!("{changes:?}") };
+        assert_eq!(
+            content,
+            "127.0.0.1\tlocalhost\n127.0.1.1\tm1.example.org\n::1 localhost\n\
+             # BEGIN muster hosts\n10.88.0.11 m1\n10.88.0.12 w1\n# END muster hosts\n"
+        );
     }
 }

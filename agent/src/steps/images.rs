@@ -27,8 +27,11 @@ impl Images {
     pub fn parse(message: &agent::Images) -> Result<Self, BadStep> {
         let image = |field| move |text: &String| text.parse().map_err(BadStep::field(field));
         let repository = Some(&message.image_repository).filter(|text| !text.is_empty());
-        let phase = |text: &&String| !text.chars().all(|c| c.is_ascii_lowercase() || "-/".contains(c));
-        if let Some(wrong) = message.skip_phases.iter().find(phase) {
+        let malformed = |text: &&String| {
+            let plain = text.chars().all(|c| c.is_ascii_lowercase() || "-/".contains(c));
+            !plain || text.len() > 64 || !text.starts_with(|first: char| first.is_ascii_lowercase())
+        };
+        if let Some(wrong) = message.skip_phases.iter().find(malformed) {
             let shown: String = wrong.chars().take(80).collect();
             let problem = format!("{shown:?} is not a phase of kubeadm such as addon/coredns");
             return Err(BadStep::Value { field: "images.skip_phases", problem });
@@ -101,6 +104,7 @@ fn plain(image: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::fake::{FakeCluster, FakeHost};
 
     const KUBEADM: [&str; 7] = [
         "k8s.gcr.io/kube-apiserver:v1.20.2",
@@ -140,5 +144,18 @@ mod tests {
         ] {
             assert_eq!(plain(long), short);
         }
+    }
+
+    #[tokio::test]
+    async fn all_missing_images_are_told_at_once_with_the_command_that_gets_them() {
+        let host = FakeHost::debian("w1", FakeCluster::default());
+        host.with(|state| state.images.retain(|image| !image.contains("pause") && !image.contains("etcd")));
+        let (kubernetes_version, extra) =
+            ("v1.20.2".to_owned(), vec!["nginx:1.22".into(), "flannel:1".into()]);
+        let message = agent::Images { kubernetes_version, extra, ..Default::default() };
+        let images = Images::parse(&message).unwrap();
+        let Ok(Finding::Blocked(complaint)) = images.check(&host, &Input::default()).await else { panic!() };
+        assert_eq!(complaint.evidence, "flannel:1\nk8s.gcr.io/pause:3.2");
+        assert!(complaint.remedy.starts_with("docker pull flannel:1 && docker pull k8s.gcr.io/pause:3.2 ("));
     }
 }

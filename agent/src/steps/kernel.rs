@@ -130,6 +130,8 @@ fn is_plain(text: &str, others: &str, limit: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::fake::{FakeCluster, FakeHost};
+    use crate::steps::rehearsal::cause_of;
 
     fn parse(module: &str, key: &str, value: &str) -> Result<Kernel, BadStep> {
         let sysctls = vec![agent::Sysctl { key: key.into(), value: value.into() }];
@@ -162,5 +164,20 @@ mod tests {
         for line in ["net.ipv4.ip_forward = 1", "#net.ipv4.ip_forward=0", "kernel.panic=0", ""] {
             assert!(!kernel.contradicts(line), "{line}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_would_undo_a_setting_after_a_reboot_is_told_and_so_is_a_key_that_the_kernel_lacks() {
+        let host = FakeHost::debian("m1", FakeCluster::default());
+        host.with(|state| state.modules.insert("overlay".into()));
+        let kernel = parse("overlay", "net.ipv4.ip_forward", "1").unwrap();
+        host.put_file("/etc/sysctl.d/99-sysctl.conf", "net.ipv4.ip_forward=0\n");
+        assert!(matches!(kernel.check(&host, &Input::default()).await, Ok(Finding::Todo(_))));
+        host.put_file("/etc/sysctl.d/99-zzz.conf", "net.ipv4.ip_forward=0\n");
+        let cause = cause_of(kernel.check(&host, &Input::default()).await.unwrap());
+        assert!(cause.contains("at every boot"), "{cause}");
+        let unknown = parse("overlay", "net.bridge.nothing", "1").unwrap();
+        let cause = cause_of(unknown.check(&host, &Input::default()).await.unwrap());
+        assert!(cause.contains("net.bridge.nothing"), "{cause}");
     }
 }

@@ -89,6 +89,9 @@ fn with_completion(file: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::fake::{FakeCluster, FakeHost};
+    use crate::steps::rehearsal::{carry_out, cause_of, master, step, waits_for};
+    use muster_proto::agent::step::Kind;
 
     #[test]
     fn completion_is_one_line_at_the_end_and_once() {
@@ -103,5 +106,34 @@ mod tests {
             assert_eq!(with_completion(before), after, "{before:?}");
             assert_eq!(after.as_deref().and_then(with_completion), None, "twice");
         }
+    }
+
+    fn of(user: &str) -> crate::steps::Step {
+        step(Kind::Kubeconfig(agent::Kubeconfig { user: user.into(), completion: true }))
+    }
+
+    #[tokio::test]
+    async fn the_user_gets_admin_conf_that_nobody_else_can_read() {
+        let (host, mut input) = master().await;
+        let finding = carry_out(&host, &of("student"), &mut input).await;
+        assert!(matches!(finding, Finding::Done(_)), "{finding:?}");
+        let student: UserName = "student".parse().unwrap();
+        let written = host.with(|state| state.user_files[&(student, FILE.into())].clone());
+        assert_eq!((Some(written.content), written.mode), (host.file(ADMIN), 0o600));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_user_an_unreadable_file_and_a_cluster_to_come_are_told_apart() {
+        let fresh = FakeHost::debian("m1", FakeCluster::default());
+        waits_for(of("student").check(&fresh, &Input::default()).await.unwrap());
+        let (host, input) = master().await;
+        let cause = cause_of(of("nobody-here").check(&host, &input).await.unwrap());
+        assert!(cause.contains("no user nobody-here"), "{cause}");
+        host.with(|state| {
+            let file = state.files[Path::new("/etc/hosts")].clone();
+            state.user_files.insert(("student".parse().unwrap(), FILE.into()), file);
+        });
+        let cause = cause_of(of("student").check(&host, &input).await.unwrap());
+        assert!(cause.contains("not overwritten"), "{cause}");
     }
 }

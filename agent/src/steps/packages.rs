@@ -105,6 +105,7 @@ fn misfit(program: KubernetesProgram, found: KubernetesVersion, wanted: Kubernet
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::fake::{FakeCluster, FakeHost};
 
     #[test]
     fn kubeadm_may_be_one_ahead_the_kubelet_equal_and_kubectl_one_apart() {
@@ -138,5 +139,23 @@ mod tests {
             packages.remedy(&["kubelet", "ip", "tc", "docker", "conntrack"]),
             "apt-get install 'kubelet=1.20.2-*' conntrack docker.io iproute2"
         );
+    }
+
+    #[tokio::test]
+    async fn all_that_is_missing_is_told_at_once() {
+        let host = FakeHost::debian("m1", FakeCluster::default());
+        host.with(|state| {
+            state.versions.remove(&KubernetesProgram::Kubeadm);
+            state.versions.insert(KubernetesProgram::Kubelet, "v1.21.0".parse().unwrap());
+            state.missing_programs.extend(["socat".to_owned(), "conntrack".to_owned()]);
+        });
+        let packages = Packages { version: "v1.20.2".parse().unwrap() };
+        let Ok(Finding::Blocked(complaint)) = packages.check(&host, &Input::default()).await else {
+            panic!()
+        };
+        assert!(
+            complaint.evidence.starts_with("not installed: kubeadm, conntrack, socat\nkubelet is v1.21.0")
+        );
+        assert_eq!(complaint.remedy, "apt-get install 'kubeadm=1.20.2-*' conntrack socat");
     }
 }

@@ -117,6 +117,9 @@ fn must_configure(running: Option<&str>, configured: Option<&str>, wanted: &str,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::fake::{FakeCluster, FakeHost};
+    use crate::steps::rehearsal::{carry_out, cause_of, step, waits_for};
+    use muster_proto::agent::step::Kind;
 
     #[test]
     fn the_file_is_left_alone_when_the_wanted_driver_runs_without_it() {
@@ -126,5 +129,33 @@ mod tests {
         assert!(must_configure(Some("systemd"), Some("cgroupfs"), "systemd", false));
         assert!(must_configure(Some("cgroupfs"), None, "systemd", false));
         assert!(must_configure(None, None, "systemd", false));
+    }
+
+    fn wanted(driver: &str) -> crate::steps::Step {
+        step(Kind::Runtime(agent::Runtime { cgroup_driver: driver.into() }))
+    }
+
+    #[tokio::test]
+    async fn docker_gets_its_driver_and_keeps_its_other_settings() {
+        let host = FakeHost::debian("m1", FakeCluster::default());
+        host.put_file(FILE, "{\"log-driver\": \"json-file\"}\n");
+        let finding = carry_out(&host, &wanted("systemd"), &mut Input::default()).await;
+        assert!(matches!(finding, Finding::Done(_)), "{finding:?}");
+        assert!(host.file(FILE).unwrap().ends_with("\"log-driver\": \"json-file\"}\n"));
+        assert!(matches!(wanted("").check(&host, &Input::default()).await, Ok(Finding::Done(_))));
+    }
+
+    #[tokio::test]
+    async fn a_member_of_a_cluster_and_a_broken_file_are_left_alone() {
+        let host = FakeHost::debian("m1", FakeCluster::default());
+        host.put_file(FILE, "{\n  oops\n}\n");
+        let cause = cause_of(wanted("systemd").check(&host, &Input::default()).await.unwrap());
+        assert!(cause.contains("cannot be read"), "{cause}");
+        host.put_file(MEMBER_FILE, "");
+        let cause = cause_of(wanted("systemd").check(&host, &Input::default()).await.unwrap());
+        assert!(cause.contains("part of a cluster"), "{cause}");
+        host.with(|state| state.docker = None);
+        host.put_file(FILE, "");
+        waits_for(wanted("systemd").check(&host, &Input::default()).await.unwrap());
     }
 }

@@ -98,6 +98,9 @@ fn without_swap(fstab: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::fake::{FakeCluster, FakeHost};
+    use crate::steps::rehearsal::{carry_out, step};
+    use muster_proto::agent::step::Kind;
 
     #[test]
     fn only_lines_of_type_swap_are_commented_out_and_every_other_byte_stays() {
@@ -134,5 +137,30 @@ mod tests {
         for (state, own_file, action) in table {
             assert_eq!(keep_off(state, own_file), action, "{state} {own_file}");
         }
+    }
+
+    #[tokio::test]
+    async fn swap_of_every_origin_is_off_now_and_after_a_reboot() {
+        let host = FakeHost::debian("m1", FakeCluster::default());
+        host.with(|state| {
+            state.put(format!("{GENERATORS}/zram-generator"), "");
+            state.put(format!("{OWN_UNITS}/mine.swap"), "[Swap]\nWhat=/mine\n");
+            state.swaps.insert("/dev/zram0".into());
+            let enabled = state.units["docker.service"].clone();
+            for name in ["zramswap.service", "mine.swap"] {
+                state.units.insert(name.into(), enabled.clone());
+            }
+        });
+        let finding = carry_out(&host, &step(Kind::Swap(agent::Swap {})), &mut Input::default()).await;
+        assert!(matches!(finding, Finding::Done(_)), "{finding:?}");
+        host.with(|state| {
+            assert!(state.swaps.is_empty());
+            let service = &state.units["zramswap.service"];
+            assert!(!service.active && service.file_state == "disabled");
+            assert_eq!(state.units["dev-sda5.swap"].file_state, "masked");
+            assert_eq!(state.units["mine.swap"].file_state, "disabled");
+        });
+        assert_eq!(host.file(ZRAM_FILE).as_deref(), Some(ZRAM_CONTENT));
+        assert!(host.file(FSTAB).unwrap().contains("\n# muster: UUID=5d1f4e9c"));
     }
 }

@@ -1,0 +1,114 @@
+//! One well-formed message of every kind of step, as a plan for the hosts m1 and w1 would hold it.
+
+use muster_proto::agent::step::Kind;
+use muster_proto::agent::{
+    Firewall, Hostname, Hosts, HostsEntry, Images, JoinTicket, Kernel, KubeadmInit, KubeadmJoin, Kubeconfig,
+    NodesReady, Packages, PodNetwork, RevokeTickets, Runtime, SmokeAnswer, SmokeCleanup, SmokeTest, Step,
+    Swap, Sysctl, Untaint,
+};
+
+const VERSION: &str = "v1.20.2";
+const NETWORK: &str = include_str!("pod-network.yaml");
+
+/// Where a step runs, and the step, in the order of a plan.
+pub(super) fn plan() -> Vec<(&'static str, Step)> {
+    let (master, worker) = ("m1", "w1");
+    let mut plan = Vec::new();
+    for host in [master, worker] {
+        plan.extend(preparation(host).map(|kind| (host, kind)));
+    }
+    plan.extend(control_plane().map(|kind| (master, kind)));
+    plan.push((worker, join()));
+    plan.extend(after_joining().map(|kind| (master, kind)));
+    plan.push((worker, Kind::SmokeAnswer(SmokeAnswer {})));
+    plan.push((master, Kind::SmokeCleanup(SmokeCleanup {})));
+    plan.into_iter().map(|(host, kind)| (host, Step { kind: Some(kind) })).collect()
+}
+
+/// The number of a kind in the protocol. A new kind does not compile until it stands here; then
+/// `every_kind_has_a_sample` demands its sample above.
+pub(super) fn number(kind: &Kind) -> usize {
+    match kind {
+        Kind::Hostname(_) => 1,
+        Kind::Hosts(_) => 2,
+        Kind::Swap(_) => 3,
+        Kind::Firewall(_) => 4,
+        Kind::Kernel(_) => 5,
+        Kind::Packages(_) => 6,
+        Kind::Runtime(_) => 7,
+        Kind::Images(_) => 8,
+        Kind::KubeadmInit(_) => 9,
+        Kind::JoinTicket(_) => 10,
+        Kind::Kubeconfig(_) => 11,
+        Kind::PodNetwork(_) => 12,
+        Kind::Untaint(_) => 13,
+        Kind::KubeadmJoin(_) => 14,
+        Kind::NodesReady(_) => 15,
+        Kind::RevokeTickets(_) => 16,
+        Kind::SmokeTest(_) => 17,
+        Kind::SmokeAnswer(_) => 18,
+        Kind::SmokeCleanup(_) => 19,
+    }
+}
+
+fn preparation(host: &str) -> [Kind; 8] {
+    let entry = |address: &str, name: &str| HostsEntry { address: address.into(), name: name.into() };
+    let sysctl = |key: &str| Sysctl { key: key.into(), value: "1".into() };
+    [
+        Kind::Hostname(Hostname { name: host.into() }),
+        Kind::Hosts(Hosts { entries: vec![entry("10.88.0.11", "m1"), entry("10.88.0.12", "w1")] }),
+        Kind::Swap(Swap {}),
+        Kind::Firewall(Firewall { disable_ufw: true }),
+        Kind::Kernel(Kernel {
+            modules: vec!["overlay".into(), "br_netfilter".into()],
+            sysctls: vec![sysctl("net.bridge.bridge-nf-call-iptables"), sysctl("net.ipv4.ip_forward")],
+        }),
+        Kind::Packages(Packages { kubernetes_version: VERSION.into() }),
+        Kind::Runtime(Runtime { cgroup_driver: "systemd".into() }),
+        Kind::Images(Images {
+            kubernetes_version: VERSION.into(),
+            image_repository: "k8s.gcr.io".into(),
+            extra: vec!["nginx:1.22".into()],
+            skip_phases: vec!["addon/coredns".into()],
+            control_plane: host == "m1",
+        }),
+    ]
+}
+
+fn control_plane() -> [Kind; 5] {
+    [
+        Kind::KubeadmInit(KubeadmInit {
+            node: "m1".into(),
+            kubernetes_version: VERSION.into(),
+            advertise_address: "10.88.0.11".into(),
+            bind_port: 6443,
+            pod_subnet: "10.244.0.0/16".into(),
+            service_subnet: "10.96.0.0/12".into(),
+            image_repository: "k8s.gcr.io".into(),
+            skip_phases: vec!["addon/coredns".into()],
+            cgroup_driver: "systemd".into(),
+        }),
+        Kind::Kubeconfig(Kubeconfig { user: "student".into(), completion: true }),
+        Kind::PodNetwork(PodNetwork { manifest: NETWORK.into(), pod_subnet: "10.244.0.0/16".into() }),
+        Kind::Untaint(Untaint { node: "m1".into() }),
+        Kind::JoinTicket(JoinTicket { nodes: vec!["w1".into()] }),
+    ]
+}
+
+fn join() -> Kind {
+    Kind::KubeadmJoin(KubeadmJoin {
+        node: "w1".into(),
+        kubernetes_version: VERSION.into(),
+        address: "10.88.0.12".into(),
+        endpoint: "10.88.0.11:6443".into(),
+    })
+}
+
+fn after_joining() -> [Kind; 3] {
+    let nodes = vec!["m1".into(), "w1".into()];
+    [
+        Kind::NodesReady(NodesReady { nodes: nodes.clone() }),
+        Kind::RevokeTickets(RevokeTickets {}),
+        Kind::SmokeTest(SmokeTest { image: "nginx:1.22".into(), nodes }),
+    ]
+}
