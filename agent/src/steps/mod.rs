@@ -17,8 +17,6 @@ mod rehearsal;
 pub mod revoke_tickets;
 pub mod runtime;
 pub mod swap;
-#[cfg(test)]
-mod tests;
 pub mod untaint;
 #[cfg(test)]
 mod tests;
