@@ -16,6 +16,9 @@ pub mod pod_network;
 mod rehearsal;
 pub mod revoke_tickets;
 pub mod runtime;
+pub mod smoke_answer;
+pub mod smoke_cleanup;
+pub mod smoke_test;
 pub mod swap;
 pub mod untaint;
 #[cfg(test)]
@@ -131,18 +134,21 @@ macro_rules! steps {
 steps! {
     Hostname => hostname,
     Hosts => hosts,
-    KubeadmInit => kubeadm_init,
-    JoinTicket => join_ticket,
-    KubeadmJoin => kubeadm_join,
-    Untaint => untaint,
-    RevokeTickets => revoke_tickets,
-    PodNetwork => pod_network,
-    NodesReady => nodes_ready,
     Swap => swap,
     Firewall => firewall,
     Kernel => kernel,
     Packages => packages,
     Runtime => runtime,
     Images => images,
+    KubeadmInit => kubeadm_init,
+    JoinTicket => join_ticket,
     Kubeconfig => kubeconfig,
+    PodNetwork => pod_network,
+    Untaint => untaint,
+    KubeadmJoin => kubeadm_join,
+    NodesReady => nodes_ready,
+    RevokeTickets => revoke_tickets,
+    SmokeTest => smoke_test,
+    SmokeAnswer => smoke_answer,
+    SmokeCleanup => smoke_cleanup,
 }
