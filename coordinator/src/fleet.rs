@@ -150,18 +150,16 @@ impl Fleet {
             }
         };
         drop(admitted);
-        self.list(agent, cord.clone());
+        let listed = self.list(agent, cord);
         if !still_enrolled() {
-            self.disconnect(node);
             return Err(AdoptError::Revoked);
         }
-        let reason = cord.ended().await;
-        self.unlist(node, &cord);
-        Ok(reason)
+        Ok(listed.cord.ended().await)
     }
 
     /// A new connection of a node replaces its old one: that one's peer is most likely gone.
-    fn list(&self, agent: ConnectedAgent, cord: Arc<Cord>) {
+    fn list(&self, agent: ConnectedAgent, cord: Arc<Cord>) -> Listed {
+        let listed = Listed { fleet: self.clone(), node: agent.node.clone(), cord: cord.clone() };
         let mut members = self.members();
         members.refusals.remove(&agent.node);
         if let Some(old) = members.agents.insert(agent.node.clone(), Member { agent, cord }) {
@@ -169,15 +167,7 @@ impl Fleet {
         }
         drop(members);
         self.bump();
-    }
-
-    fn unlist(&self, node: &NodeName, cord: &Arc<Cord>) {
-        let mut members = self.members();
-        if members.agents.get(node).is_some_and(|member| Arc::ptr_eq(&member.cord, cord)) {
-            members.agents.remove(node);
-        }
-        drop(members);
-        self.bump();
+        listed
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {
@@ -186,6 +176,25 @@ impl Fleet {
 
     fn bump(&self) {
         self.inner.changes.send_modify(|count| *count += 1);
+    }
+}
+
+/// An agent's place in the fleet. When it is given up, for whatever reason, the connection is closed with it.
+struct Listed {
+    fleet: Fleet,
+    node: NodeName,
+    cord: Arc<Cord>,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.cord.cut();
+        let mut members = self.fleet.members();
+        if members.agents.get(&self.node).is_some_and(|member| Arc::ptr_eq(&member.cord, &self.cord)) {
+            members.agents.remove(&self.node);
+        }
+        drop(members);
+        self.fleet.bump();
     }
 }
 

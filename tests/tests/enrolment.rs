@@ -4,14 +4,20 @@ mod trust;
 
 use std::time::Duration;
 
-use muster_agent::connection::serve_once;
+use muster_agent::connection::{ConnectionError, serve_once};
 use muster_agent::enroll::{EnrollError, enroll};
 use muster_agent::identity::Identity;
-use muster_coordinator::fleet::FleetError;
-use muster_proto::coordinator::{CreateTokenRequest, ListTokensRequest, RevokeNodeRequest};
+use muster_proto::coordinator::{
+    CreateTokenRequest, ListTokensRequest, RevokeNodeRequest, RevokeTokenRequest,
+};
+use muster_proto::token::{EnrolmentToken, KeyPin};
 use trust::{Coordinator, Machine, NoSteps};
 
 const SOON: Duration = Duration::from_secs(5);
+
+fn sentence(error: &EnrollError) -> String {
+    muster_proto::cause::chain(error)
+}
 
 #[tokio::test]
 async fn a_machine_enrols_connects_and_says_hello_with_its_own_end_of_the_connection() {
@@ -24,4 +30,178 @@ async fn a_machine_enrols_connects_and_says_hello_with_its_own_end_of_the_connec
     assert_eq!((agent.facts.node.as_str(), agent.facts.address.as_str()), ("node-1", "127.0.0.1"));
     let nodes = coordinator.nodes().await;
     assert!(nodes[0].connected && nodes[0].name == "node-1", "{nodes:?}");
+}
+
+#[tokio::test]
+async fn a_token_made_over_the_admin_socket_enrols_and_is_shown_as_used() {
+    let coordinator = Coordinator::start().await;
+    let mut admin = coordinator.admin().await;
+    let request = CreateTokenRequest { node: "node-1".into(), lifetime_seconds: 60 };
+    let reply = admin.create_token(request).await.unwrap().into_inner();
+    assert_eq!(reply.coordinator_address, coordinator.endpoint().to_string());
+    let token: EnrolmentToken = reply.token.parse().unwrap();
+    Machine::new().enrol(&coordinator, &token).await.unwrap();
+    let tokens = admin.list_tokens(ListTokensRequest {}).await.unwrap().into_inner().tokens;
+    assert_eq!((tokens[0].node.as_str(), tokens[0].state.as_str()), ("node-1", "used"));
+    let hostile = CreateTokenRequest { node: "$(id)".into(), lifetime_seconds: 60 };
+    assert_eq!(admin.create_token(hostile).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_server_with_another_key_than_the_token_names_is_not_spoken_to() {
+    let coordinator = Coordinator::start().await;
+    let machine = Machine::new();
+    let foreign = EnrolmentToken::generate(KeyPin::of(b"another authority")).unwrap();
+    let error = machine.enrol(&coordinator, &foreign).await.unwrap_err();
+    assert!(matches!(error, EnrollError::Dial(_)), "{error}");
+    assert!(sentence(&error).contains("not the coordinator that made this token"), "{}", sentence(&error));
+    assert!(!machine.paths.configuration.exists());
+}
+
+#[tokio::test]
+async fn five_proofs_with_a_wrong_secret_lock_the_token_for_its_owner_too() {
+    let coordinator = Coordinator::start().await;
+    let token = coordinator.token("node-1");
+    // The right id and pin, another secret: what somebody guesses who saw `coordinator token list`.
+    let guess = EnrolmentToken::generate(token.pin()).unwrap().reveal();
+    let mut parts: Vec<&str> = guess.split('.').collect();
+    parts[2] = token.id().as_str();
+    let guess: EnrolmentToken = parts.join(".").parse().unwrap();
+    for _ in 0..5 {
+        let error = Machine::new().enrol(&coordinator, &guess).await.unwrap_err();
+        assert!(sentence(&error).contains("does not accept this token"), "{}", sentence(&error));
+    }
+    let error = Machine::new().enrol(&coordinator, &token).await.unwrap_err();
+    assert!(sentence(&error).contains("locked"), "{}", sentence(&error));
+}
+
+#[tokio::test]
+async fn the_same_machine_may_retry_and_another_one_is_refused_and_noticed() {
+    let coordinator = Coordinator::start().await;
+    let token = coordinator.token("node-1");
+    let (first, second) = (Machine::new(), Machine::new());
+    first.enrol(&coordinator, &token).await.unwrap();
+    first.enrol(&coordinator, &token).await.unwrap();
+    let error = second.enrol(&coordinator, &token).await.unwrap_err();
+    assert!(sentence(&error).contains("used already"), "{}", sentence(&error));
+    assert!(Identity::open(&second.paths.identity()).is_err());
+    let tokens =
+        coordinator.admin().await.list_tokens(ListTokensRequest {}).await.unwrap().into_inner().tokens;
+    assert!(tokens[0].state.contains("ANOTHER KEY"), "{tokens:?}");
+}
+
+#[tokio::test]
+async fn of_many_machines_with_one_token_exactly_one_enrols() {
+    let coordinator = Coordinator::start().await;
+    let token = coordinator.token("node-1");
+    let machines: Vec<Machine> = (0..6).map(|_| Machine::new()).collect();
+    let tries = machines.iter().map(|machine| machine.enrol(&coordinator, &token));
+    let outcomes = futures_util::future::join_all(tries).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+    assert_eq!(coordinator.nodes().await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_expired_and_a_revoked_token_say_so() {
+    let coordinator = Coordinator::start().await;
+    let expired = coordinator.token_for("node-1", Duration::ZERO);
+    let error = Machine::new().enrol(&coordinator, &expired).await.unwrap_err();
+    assert!(sentence(&error).contains("expired"), "{}", sentence(&error));
+    let revoked = coordinator.token("node-1");
+    let id = revoked.id().to_string();
+    coordinator.admin().await.revoke_token(RevokeTokenRequest { id }).await.unwrap();
+    let error = Machine::new().enrol(&coordinator, &revoked).await.unwrap_err();
+    assert!(sentence(&error).contains("revoked"), "{}", sentence(&error));
+}
+
+#[tokio::test]
+async fn a_machine_of_another_coordinator_is_told_how_to_leave_it() {
+    let (first, second) = (Coordinator::start().await, Coordinator::start().await);
+    let machine = Machine::new();
+    machine.enrol(&first, &first.token("node-1")).await.unwrap();
+    let error = machine.enrol(&second, &second.token("node-1")).await.unwrap_err();
+    assert!(matches!(error, EnrollError::OtherCoordinator { .. }), "{error}");
+    assert!(sentence(&error).contains(&first.endpoint().to_string()), "{error}");
+    assert!(second.nodes().await.is_empty());
+}
+
+#[tokio::test]
+async fn what_the_owner_of_a_machine_allowed_survives_a_new_enrolment() {
+    let coordinator = Coordinator::start().await;
+    let machine = Machine::new();
+    machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
+    let mut settings = muster_agent::settings::Settings::load(&machine.paths.configuration).unwrap();
+    settings.allow_steps = Some(vec!["swap".into()]);
+    settings.write(&machine.paths.configuration).unwrap();
+    machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
+    assert_eq!(muster_agent::settings::Settings::load(&machine.paths.configuration).unwrap(), settings);
+}
+
+#[tokio::test]
+async fn revoking_a_node_closes_its_connection_at_once_and_keeps_it_out() {
+    let coordinator = Coordinator::start().await;
+    let machine = Machine::new();
+    let token = coordinator.token("node-1");
+    let node = machine.enrol(&coordinator, &token).await.unwrap();
+    let identity = machine.identity();
+    let endpoint = coordinator.endpoint();
+    let serving = tokio::spawn({
+        let node = node.clone();
+        async move { serve_once(&identity, &endpoint, &node, NoSteps).await }
+    });
+    let agent = coordinator.daemon.fleet.agent(&node, SOON).await.unwrap();
+    coordinator.admin().await.revoke_node(RevokeNodeRequest { name: node.to_string() }).await.unwrap();
+    let ended = tokio::time::timeout(SOON, serving).await.expect("closed at once").unwrap();
+    assert!(ended.is_ok(), "{ended:?}");
+    assert!(agent.client.clone().check_step(muster_proto::agent::CheckStepRequest::default()).await.is_err());
+    assert!(coordinator.daemon.fleet.connected().is_empty());
+
+    let error = serve_once(&machine.identity(), &coordinator.endpoint(), &node, NoSteps).await.unwrap_err();
+    assert!(matches!(error, ConnectionError::TurnedAway(..)), "{error}");
+    let error = machine.enrol(&coordinator, &token).await.unwrap_err();
+    assert!(sentence(&error).contains("revoked"), "the token that it used: {}", sentence(&error));
+    machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
+    machine.serve(&coordinator);
+    coordinator.daemon.fleet.agent(&node, SOON).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_connection_of_a_node_replaces_its_old_one() {
+    let coordinator = Coordinator::start().await;
+    let machine = Machine::new();
+    let node = machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
+    let serve = || {
+        let (identity, endpoint, node) = (machine.identity(), coordinator.endpoint(), node.clone());
+        tokio::spawn(async move { serve_once(&identity, &endpoint, &node, NoSteps).await })
+    };
+    let first = serve();
+    coordinator.daemon.fleet.agent(&node, SOON).await.unwrap();
+    let second = serve();
+    tokio::time::timeout(SOON, first).await.expect("the first is closed").unwrap().unwrap();
+    let agent = coordinator.daemon.fleet.agent(&node, SOON).await.unwrap();
+    agent.client.clone().check_step(muster_proto::agent::CheckStepRequest::default()).await.unwrap();
+    assert_eq!(coordinator.daemon.fleet.connected().len(), 1);
+    second.abort();
+}
+
+#[tokio::test]
+async fn an_agent_comes_back_by_itself_after_the_coordinator_was_restarted() {
+    let coordinator = Coordinator::start().await;
+    let machine = Machine::new();
+    let node = machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
+    machine.serve(&coordinator);
+    coordinator.daemon.fleet.agent(&node, SOON).await.unwrap();
+    let coordinator = coordinator.restart().await;
+    coordinator.daemon.fleet.agent(&node, Duration::from_secs(15)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_enrolment_at_a_port_where_nobody_listens_names_the_service_to_look_at() {
+    let coordinator = Coordinator::start().await;
+    let token = coordinator.token("node-1");
+    let endpoint = coordinator.endpoint();
+    drop(coordinator);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let error = enroll(&Machine::new().paths, &endpoint, &token).await.unwrap_err();
+    assert!(sentence(&error).contains("muster-coordinator"), "{}", sentence(&error));
 }

@@ -1,8 +1,138 @@
-//! `coordinator init`: placeholder.
-use super::Failure;
-use std::path::Path;
+//! `coordinator init`: this machine becomes the master. Run again it changes nothing.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use muster_proto::coordinator::{CreateTokenRequest, ListNodesRequest};
+use muster_proto::names::NodeName;
+use muster_proto::private_file;
+use muster_proto::version::DEFAULT_PORT;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::{ClientError, Failure, address, admin, service};
+use crate::settings::{File, Paths};
+
+/// The token that `init` hands to the master's own agent is used at once.
+const OWN_TOKEN_LIFETIME: Duration = Duration::from_secs(120);
+
 #[derive(Debug, clap::Args)]
-pub struct Arguments {}
-pub async fn run(_root: &Path, _arguments: Arguments) -> Result<(), Failure> {
+pub struct Arguments {
+    /// The address of this machine that the nodes dial; may be left out when there is only one
+    #[arg(long)]
+    address: Option<IpAddr>,
+    /// The TCP port that the nodes dial
+    #[arg(long)]
+    port: Option<u16>,
+    /// Enrol this machine's own agent too, under this name
+    #[arg(long)]
+    node: Option<NodeName>,
+}
+
+/// This machine cannot be made the master.
+#[derive(Debug, thiserror::Error)]
+enum InitError {
+    #[error("this sets up a system service: run it with sudo")]
+    NotRoot,
+    #[error(
+        "this coordinator was set up with {known}, not with {wanted}: the agents dial {known}. To move it, write the new address into \
+         {path} and into /etc/muster/agent.toml of every node, then restart muster-coordinator here and muster-agent there"
+    )]
+    OtherAddress { known: File, wanted: File, path: PathBuf },
+    #[error("{program} cannot be run: is the package muster-agent installed on this machine?")]
+    NoAgent { program: PathBuf, source: std::io::Error },
+    #[error("the agent of this machine could not be enrolled: it says why above")]
+    AgentFailed,
+}
+
+/// Sets this machine up as the master.
+pub async fn run(root: &Path, arguments: Arguments) -> Result<(), Failure> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(InitError::NotRoot.into());
+    }
+    let paths = Paths::under(root);
+    let known = File::read(&paths.configuration)?;
+    let chosen = match (known, arguments.address) {
+        (Some(known), None) => known.address,
+        (_, wanted) => address::choose(wanted, address::candidates(false)?, address::candidates(true)?)?,
+    };
+    let port = arguments.port.or(known.map(|known| known.port)).unwrap_or(DEFAULT_PORT);
+    let file = File { address: chosen, port };
+    match known {
+        Some(known) if known != file => {
+            return Err(InitError::OtherAddress { known, wanted: file, path: paths.configuration }.into());
+        }
+        Some(_) => anstream::println!("This machine is set up as the master already; agents dial {file}."),
+        None => {
+            if let Some(folder) = paths.configuration.parent() {
+                private_file::make_public_folder(folder)?;
+            }
+            file.write(&paths.configuration)?;
+            anstream::println!("Agents dial {file}.");
+        }
+    }
+    service::enable_and_start().await?;
+    service::wait_for_answer(&paths).await?;
+    anstream::println!("{} runs, also after a reboot.", service::UNIT);
+    if let Some(node) = &arguments.node {
+        enrol_own_agent(&paths, node, &file).await?;
+    }
+    say_what_comes_next(root, &arguments.node, port);
     Ok(())
+}
+
+/// The master's own agent enrols like every other, at the same address: its address is known in the same way.
+async fn enrol_own_agent(paths: &Paths, node: &NodeName, file: &File) -> Result<(), Failure> {
+    let mut client = admin(paths).await?;
+    let nodes = client.list_nodes(ListNodesRequest {}).await.map_err(ClientError::from)?.into_inner().nodes;
+    if nodes.iter().any(|row| row.name == node.as_str()) {
+        anstream::println!("{node} is enrolled already.");
+        return Ok(());
+    }
+    let request = CreateTokenRequest {
+        node: node.to_string(),
+        lifetime_seconds: OWN_TOKEN_LIFETIME.as_secs().try_into()?,
+    };
+    let reply = client.create_token(request).await.map_err(ClientError::from)?.into_inner();
+    let token = Zeroizing::new(reply.token);
+    let program = agent_program();
+    let failed = |source| InitError::NoAgent { program: program.clone(), source };
+    // The token goes through a pipe: arguments and environment can be read by every user.
+    let mut child = Command::new(&program)
+        .args(["enroll", "--coordinator", &file.to_string(), "--token-file", "/dev/stdin"])
+        .stdin(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(failed)?;
+    if let Some(mut pipe) = child.stdin.take() {
+        pipe.write_all(token.as_bytes()).await.map_err(failed)?;
+    }
+    let ended = timeout(OWN_TOKEN_LIFETIME, child.wait()).await.map_err(|_| InitError::AgentFailed)?;
+    if ended.map_err(failed)?.success() { Ok(()) } else { Err(InitError::AgentFailed.into()) }
+}
+
+/// The agent lies beside this program.
+fn agent_program() -> PathBuf {
+    let beside = std::env::current_exe().ok().map(|program| program.with_file_name("agent"));
+    beside.filter(|program| program.exists()).unwrap_or_else(|| PathBuf::from("/usr/bin/agent"))
+}
+
+fn say_what_comes_next(root: &Path, enrolled: &Option<NodeName>, port: u16) {
+    if service::ufw_is_on(root) {
+        anstream::println!("\nufw guards this machine. So that the nodes can dial in, run:\n");
+        anstream::println!("    sudo ufw allow {port}/tcp");
+    }
+    anstream::println!("\nNext:\n");
+    if enrolled.is_none() {
+        anstream::println!(
+            "    sudo coordinator init --node NAME           # enrol this machine's own agent"
+        );
+    }
+    anstream::println!("    sudo coordinator token create --node NAME   # for every other machine");
+    anstream::println!("    sudo coordinator plan -f cluster.yaml       # see what would be changed");
+    anstream::println!("    sudo coordinator bootstrap -f cluster.yaml");
 }

@@ -1,11 +1,13 @@
 //! The commands of `coordinator`. Each is a client of the daemon's admin socket; `serve` is the daemon itself.
 
+pub mod address;
 mod bootstrap;
 mod cluster_file;
 pub mod init;
 pub mod node;
 mod plan;
 mod screen;
+pub mod service;
 mod status;
 pub mod token;
 
