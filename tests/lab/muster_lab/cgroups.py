@@ -59,6 +59,11 @@ def join_own(name):
         (group / "cgroup.procs").write_text(str(os.getpid()))
 
 
+def join_build():
+    """For children that work long: the lab's groups are how the next command finds them if this one is killed."""
+    join_own("build")
+
+
 def join_machine(leader):
     """Move this process to where the processes of the machine with this leader (its PID 1) live."""
     for path in paths_of(leader).values():

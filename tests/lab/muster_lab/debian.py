@@ -5,6 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
+from .cgroups import join_build
 from .state import CACHE, LabError
 
 RELEASE = "bookworm"
@@ -111,7 +112,7 @@ def bootstrap(target, variant, packages, slim=False):
         command += [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale", "info")]
     command += [RELEASE, str(target), "-"]
     environment = {**os.environ, "TMPDIR": str(Path(target).parent)}
-    done = subprocess.run(command, input=sources("deb"), text=True, env=environment,
+    done = subprocess.run(command, input=sources("deb"), text=True, env=environment, preexec_fn=join_build,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode:
         tail = "\n".join(done.stdout.splitlines()[-15:])

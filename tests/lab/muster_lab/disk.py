@@ -3,6 +3,7 @@
 A snapshot takes a few milliseconds and shares everything with the base, where a copy would take most of a minute.
 """
 
+import shutil
 import subprocess
 
 from .state import CACHE, RUN, LabError
@@ -79,6 +80,20 @@ def delete(name):
     for inner in sorted((line.split(" path ", 1)[1] for line in listed), reverse=True):
         _run("btrfs", "-q", "subvolume", "delete", MOUNT / inner)
     _run("btrfs", "-q", "subvolume", "delete", path)
+
+
+def delete_all_but(prefixes):
+    """Delete the machines, what is unfinished, and temporary files of a killed build: all that is not named so."""
+    for path in MOUNT.iterdir():
+        if path.name.startswith(prefixes):
+            continue
+        if path.is_dir() and path.stat().st_ino == 256:  # btrfs numbers the root of every subvolume so
+            swap_off(path.name)
+            delete(path.name)
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def names(prefix):

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from . import debian
+from .cgroups import join_build
 from .state import CACHE, LabError, cached, digest, say
 
 VERSION = "1.20.2"
@@ -33,7 +34,7 @@ def _build(out):
     try:
         with open(log, "w") as output:
             # At a lower priority: whoever else works on this host meanwhile goes first.
-            status = subprocess.run(["nice", "-n", "5", "bash", str(RECIPE)], env=environment,
+            status = subprocess.run(["nice", "-n", "5", "bash", str(RECIPE)], env=environment, preexec_fn=join_build,
                                     stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT).returncode
         if status:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])

@@ -16,10 +16,11 @@ def prepare():
     host.check()
     with state.locked():
         host.install_missing()
-        if state.load():
-            base.ensure()  # a lab is up; the base is another subvolume of the same disk
+        if (state.load() or {}).get("up"):
+            base.ensure()  # the machines that are up stay: the base is another subvolume of the same disk
             return
-        _begin(nat_trap=False)
+        _clean()
+        _begin()
         try:
             base.ensure()
         finally:
@@ -34,7 +35,7 @@ def up(count, nat_trap):
         if state.load():
             say("taking down the lab that is up, or what is left of it")
         _clean()
-        _begin(nat_trap)
+        _begin()
         prepared = base.ensure()
         began = time.monotonic()
         names = ["m1", *(f"w{number}" for number in range(1, count))]
@@ -46,6 +47,7 @@ def up(count, nat_trap):
         with ThreadPoolExecutor(len(names)) as pool:
             for waiting in [pool.submit(machine.wait_until_up, name) for name in names]:
                 waiting.result()
+        state.save({**state.load(), "up": True})
         say(f"{', '.join(names)} up in {time.monotonic() - began:.1f} s")
 
 
@@ -55,7 +57,7 @@ def down(purge):
         _clean()
         if purge:
             shutil.rmtree(state.CACHE, ignore_errors=True)
-    shutil.rmtree(state.RUN, ignore_errors=True)
+        shutil.rmtree(state.RUN, ignore_errors=True)
 
 
 def status():
@@ -90,9 +92,9 @@ def start(name):
     machine.wait_until_up(name)
 
 
-def _begin(nat_trap):
+def _begin():
     """Write the state before the first change, so that whatever kills us, the next command knows what to put back."""
-    state.save({"nat_trap": nat_trap, "settings": host.remember_settings()})
+    state.save({"up": False, "settings": host.remember_settings()})
     host.apply_settings()
     disk.attach()
     network.build_switch()
@@ -111,10 +113,10 @@ def _clean():
     cgroups.kill_and_remove()
     network.remove_all()
     if disk.MOUNT.is_mount():
-        for subvolume in disk.names("machine-") + disk.names("unfinished-"):
-            disk.swap_off(subvolume)
-            disk.delete(subvolume)
+        disk.delete_all_but(("tree-", "base-"))
     disk.detach()
+    for directory in Path("/run/systemd/nspawn/propagate").glob("muster-*"):
+        directory.rmdir()  # nspawn forgets it where /run is no tmpfs
     shutil.rmtree(machine.MACHINES, ignore_errors=True)
     before = state.load()
     if before:

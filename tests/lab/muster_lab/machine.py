@@ -64,7 +64,7 @@ def start(name):
     with open(MACHINES / name / "console.log", "ab") as console:
         # A session of its own: it must outlive the command that started it.
         subprocess.Popen([sys.executable, ENTRY_POINT, "supervise", name], stdin=subprocess.DEVNULL, stdout=console,
-                         stderr=console, start_new_session=True)
+                         stderr=console, cwd="/", start_new_session=True)
 
 
 def supervise(name):
@@ -96,6 +96,7 @@ def _become_container(name, root):
         os.environ["SYSTEMD_NSPAWN_API_VFS_WRITABLE"] = "1"
         # nspawn's filter forbids the kernel keyring, and then runc fails with "unable to create session key".
         os.environ["SYSTEMD_SECCOMP"] = "0"
+        os.environ["SYSTEMD_NSPAWN_LOCK"] = "0"  # its lock files would outlive a machine whose plug is pulled
         command = ["systemd-nspawn", "--quiet", "--boot", f"--directory={root}", f"--machine=muster-{name}",
                    "--hostname=debian", "--register=no", "--keep-unit",  # no systemd outside that could be asked
                    f"--network-namespace-path=/run/netns/{network.namespace(name)}", "--capability=all",

@@ -61,14 +61,22 @@ def cached(kind, key, build):
 @contextlib.contextmanager
 def locked():
     """One command that changes the lab at a time; the second waits for the first."""
-    RUN.mkdir(parents=True, exist_ok=True)
-    with open(RUN / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("another lab command is at work; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    while True:
+        RUN.mkdir(parents=True, exist_ok=True)
+        with open(RUN / "lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("another lab command is at work; waiting for it")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                still_there = os.path.samestat(os.stat(RUN / "lock"), os.fstat(lock.fileno()))
+            except FileNotFoundError:
+                still_there = False
+            if not still_there:
+                continue  # the command before us was `lab down`, which removes the lock with everything else
+            yield
+            return
 
 
 def load():
