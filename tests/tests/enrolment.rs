@@ -2,6 +2,8 @@
 
 mod trust;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use muster_agent::connection::{ConnectionError, serve_once};
@@ -11,6 +13,9 @@ use muster_proto::coordinator::{
     CreateTokenRequest, ListTokensRequest, RevokeNodeRequest, RevokeTokenRequest,
 };
 use muster_proto::token::{EnrolmentToken, KeyPin};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
 use trust::{Coordinator, Machine, NoSteps};
 
 const SOON: Duration = Duration::from_secs(5);
@@ -204,4 +209,54 @@ async fn an_enrolment_at_a_port_where_nobody_listens_names_the_service_to_look_a
     tokio::time::sleep(Duration::from_millis(50)).await;
     let error = enroll(&Machine::new().paths, &endpoint, &token).await.unwrap_err();
     assert!(sentence(&error).contains("muster-coordinator"), "{}", sentence(&error));
+}
+
+/// Passes bytes on in both directions until it is told to stall; the sockets stay open, as when a cable is pulled.
+async fn stallable_proxy(to: std::net::SocketAddr) -> (muster_agent::dial::Endpoint, Arc<AtomicBool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stalled = Arc::new(AtomicBool::new(false));
+    let flag = stalled.clone();
+    tokio::spawn(async move {
+        let (near, _) = listener.accept().await.unwrap();
+        let (near_read, near_write) = near.into_split();
+        let (far_read, far_write) = TcpStream::connect(to).await.unwrap().into_split();
+        tokio::join!(pass(near_read, far_write, flag.clone()), pass(far_read, near_write, flag));
+    });
+    (muster_agent::dial::Endpoint::new(address.ip(), address.port()), stalled)
+}
+
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, stalled: Arc<AtomicBool>) {
+    let mut bytes = [0; 4096];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        if stalled.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        if to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_peer_behind_a_pulled_cable_is_noticed_by_both_sides_within_fifteen_seconds() {
+    let coordinator = Coordinator::start().await;
+    let machine = Machine::new();
+    let node = machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
+    let (endpoint, stalled) = stallable_proxy(coordinator.daemon.address).await;
+    let (identity, name) = (machine.identity(), node.clone());
+    let serving = tokio::spawn(async move { serve_once(&identity, &endpoint, &name, NoSteps).await });
+    let agent = coordinator.daemon.fleet.agent(&node, SOON).await.unwrap();
+    stalled.store(true, Ordering::Relaxed);
+    let call = agent.client.clone().check_step(muster_proto::agent::CheckStepRequest::default()).await;
+    assert!(call.is_err());
+    let limit = Duration::from_secs(15);
+    tokio::time::timeout(limit, serving).await.expect("the agent notices").unwrap().unwrap();
+    let mut changes = coordinator.daemon.fleet.changes();
+    let gone = tokio::time::timeout(limit, async {
+        while !coordinator.daemon.fleet.connected().is_empty() {
+            changes.changed().await.unwrap();
+        }
+    });
+    gone.await.expect("the coordinator notices");
 }
