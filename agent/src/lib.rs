@@ -15,6 +15,7 @@ pub mod identity;
 pub mod kubeadm;
 pub mod kubeconfig_merge;
 pub mod kubectl;
+pub mod kubernetes;
 pub mod marked_block;
 pub mod membership;
 pub mod service;

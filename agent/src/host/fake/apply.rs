@@ -78,7 +78,7 @@ async fn ended(result: &mut watch::Receiver<Option<Ended>>) -> Applied {
         Ok(ended) => ended.clone().unwrap_or_default(),
         Err(_) => Ended { exit_code: 137, standard_error: "the host died".into(), ..Ended::default() },
     };
-    let output = printable(&redact(&format!("{}{}", ended.standard_error, ended.standard_output)));
+    let output = printable(&redact(&format!("{}{}", ended.standard_output, ended.standard_error)));
     Applied {
         made: ended.exit_code == 0,
         outcome: Outcome { exit_code: Some(ended.exit_code), output, ..Outcome::default() },

@@ -1,0 +1,156 @@
+//! Files of the host by their path. The folder part of a path is the administrator's own and may hold links; the file
+//! itself is never one.
+
+use std::path::{Path, PathBuf};
+
+use super::plain_file::{FileProblem, Folder};
+use crate::host::HostError;
+
+/// The content of a plain file, none when there is no such file.
+pub(super) async fn read(path: PathBuf) -> Result<Option<String>, HostError> {
+    blocking(path, |path| {
+        let (folder, name) = split(path)?;
+        let Some(folder) = Folder::open(folder)? else { return Ok(None) };
+        folder.read(name)
+    })
+    .await
+    .and_then(|(path, content)| content.map(|content| text(&path, content)).transpose())
+}
+
+/// The names in a folder; empty when there is no such folder.
+pub(super) async fn list(path: PathBuf) -> Result<Vec<String>, HostError> {
+    let listed = blocking(path, |path| Folder::open(path)?.map_or(Ok(Vec::new()), |folder| folder.names()));
+    listed.await.map(|(_, names)| names)
+}
+
+/// The permission bits of a plain file, none when there is no such file.
+pub(super) async fn mode(path: PathBuf) -> Result<Option<u32>, HostError> {
+    let looked = blocking(path, |path| {
+        let (folder, name) = split(path)?;
+        Folder::open(folder)?.map_or(Ok(None), |folder| folder.mode(name))
+    });
+    looked.await.map(|(_, mode)| mode)
+}
+
+/// Replaces a plain file, or makes it with the folders on the way.
+pub(super) async fn write(path: PathBuf, content: String, mode: u32) -> Result<(), HostError> {
+    let written = blocking(path, move |path| {
+        let (folder, name) = split(path)?;
+        make_folders(folder, 0o755)?.write(name, content.as_bytes(), mode)
+    });
+    written.await.map(|_| ())
+}
+
+/// Removes a plain file; gone already is fine.
+pub(super) async fn remove(path: PathBuf) -> Result<(), HostError> {
+    let removed = blocking(path, |path| {
+        let (folder, name) = split(path)?;
+        Folder::open(folder)?.map_or(Ok(()), |folder| folder.remove(name))
+    });
+    removed.await.map(|_| ())
+}
+
+/// The folder, made with its parents when it is missing.
+pub(super) fn make_folders(path: &Path, mode: u32) -> Result<Folder, FileProblem> {
+    let mut existing = path;
+    loop {
+        if let Some(folder) = Folder::open(existing)? {
+            let missing = path.strip_prefix(existing).unwrap_or(Path::new(""));
+            let made = folder.below(missing, Some(mode))?;
+            return made.ok_or(FileProblem::System { action: "making the folder", source: not_found() });
+        }
+        existing = existing
+            .parent()
+            .ok_or(FileProblem::System { action: "making the folder", source: not_found() })?;
+    }
+}
+
+fn not_found() -> std::io::Error {
+    std::io::ErrorKind::NotFound.into()
+}
+
+/// Folder and name of an absolute path.
+fn split(path: &Path) -> Result<(&Path, &Path), FileProblem> {
+    match (path.parent(), path.file_name()) {
+        (Some(folder), Some(name)) if path.is_absolute() => Ok((folder, Path::new(name))),
+        _ => {
+            Err(FileProblem::System { action: "finding it", source: std::io::ErrorKind::InvalidInput.into() })
+        }
+    }
+}
+
+fn text(path: &Path, content: Vec<u8>) -> Result<String, HostError> {
+    String::from_utf8(content).map_err(|error| HostError::Unexpected {
+        what: path.display().to_string(),
+        message: format!("it is no UTF-8 text (byte {})", error.utf8_error().valid_up_to()),
+    })
+}
+
+/// Runs file work on a thread that may wait for the disk.
+async fn blocking<T: Send + 'static>(
+    path: PathBuf,
+    work: impl FnOnce(&Path) -> Result<T, FileProblem> + Send + 'static,
+) -> Result<(PathBuf, T), HostError> {
+    let named = path.clone();
+    let done = tokio::task::spawn_blocking(move || work(&path).map(|value| (path.clone(), value))).await;
+    match done {
+        Ok(outcome) => outcome.map_err(|problem| with_path(problem, named)),
+        Err(error) => {
+            Err(HostError::Unexpected { what: named.display().to_string(), message: error.to_string() })
+        }
+    }
+}
+
+/// The problem with the path that it happened at.
+pub(super) fn with_path(problem: FileProblem, path: PathBuf) -> HostError {
+    match problem {
+        FileProblem::System { action, source } => HostError::File { action, path, source },
+        FileProblem::NotPlain { what } => HostError::NotPlain { path, what },
+        FileProblem::TooLarge => {
+            HostError::Unexpected { what: path.display().to_string(), message: problem.to_string() }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn folders_on_the_way_are_made_and_an_absent_file_is_none() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("etc/modules-load.d/muster.conf");
+        assert!(read(path.clone()).await.unwrap().is_none());
+        assert!(mode(path.clone()).await.unwrap().is_none());
+        remove(path.clone()).await.unwrap();
+        write(path.clone(), "overlay\n".into(), 0o644).await.unwrap();
+        assert_eq!(read(path.clone()).await.unwrap().as_deref(), Some("overlay\n"));
+        assert_eq!(mode(path.clone()).await.unwrap(), Some(0o644));
+        let folder = std::fs::metadata(place.path().join("etc")).unwrap();
+        assert_eq!(folder.permissions().mode() & 0o7777, 0o755);
+        assert_eq!(list(place.path().join("etc")).await.unwrap(), ["modules-load.d"]);
+        assert!(list(place.path().join("nowhere")).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_names_the_path_and_what_stands_there() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("hosts");
+        symlink("/etc/hosts", &path).unwrap();
+        let error = write(path.clone(), String::new(), 0o644).await.unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("{} is a symbolic link, not a plain file", path.display())),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn content_that_is_no_text_is_an_error_that_says_so() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("fstab");
+        std::fs::write(&path, b"ok\xff").unwrap();
+        assert!(read(path).await.unwrap_err().to_string().contains("no UTF-8 text (byte 2)"));
+    }
+}

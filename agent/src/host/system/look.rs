@@ -1,0 +1,115 @@
+//! Looking at the real host.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use muster_proto::names::{ImageReference, KubernetesVersion, UserName};
+use serde_json::Value;
+
+use super::{SystemHost, files, http, programs, units};
+use crate::host::HostError;
+use crate::host::query::{Docker, KubernetesProgram, ObjectKind, Observe, Unit, User};
+
+type Answer<T> = Result<T, HostError>;
+
+impl Observe for SystemHost {
+    async fn read_file(&self, path: &Path) -> Answer<Option<String>> {
+        files::read(self.path(path)).await
+    }
+
+    async fn list_folder(&self, path: &Path) -> Answer<Vec<String>> {
+        files::list(self.path(path)).await
+    }
+
+    async fn hostname(&self) -> Answer<String> {
+        self.kernel_hostname().await
+    }
+
+    async fn swaps(&self) -> Answer<Vec<PathBuf>> {
+        self.active_swaps().await
+    }
+
+    async fn sysctl(&self, key: &str) -> Answer<Option<String>> {
+        self.read_sysctl(key).await
+    }
+
+    async fn kernel_has(&self, module: &str) -> Answer<bool> {
+        self.has_module(module).await
+    }
+
+    async fn unit(&self, name: &str) -> Answer<Unit> {
+        units::state(name).await
+    }
+
+    async fn swap_units(&self) -> Answer<Vec<String>> {
+        units::swap_units().await
+    }
+
+    async fn user(&self, name: &UserName) -> Answer<Option<User>> {
+        self.passwd(name).await
+    }
+
+    async fn user_file(&self, name: &UserName, path: &Path) -> Answer<Option<String>> {
+        self.read_user_file(name, path).await
+    }
+
+    async fn kubernetes_version(&self, program: KubernetesProgram) -> Answer<Option<KubernetesVersion>> {
+        programs::kubernetes_version(program).await
+    }
+
+    async fn missing_programs(&self, names: &'static [&'static str]) -> Answer<Vec<&'static str>> {
+        Ok(names.iter().copied().filter(|name| programs::find(name).is_none()).collect())
+    }
+
+    async fn docker(&self) -> Answer<Option<Docker>> {
+        programs::docker().await
+    }
+
+    async fn images(&self) -> Answer<Vec<String>> {
+        programs::images().await
+    }
+
+    async fn kubeadm_images(
+        &self,
+        version: KubernetesVersion,
+        repository: Option<&str>,
+    ) -> Answer<Vec<ImageReference>> {
+        programs::kubeadm_images(version, repository).await
+    }
+
+    async fn object(&self, kind: ObjectKind, namespace: &str, name: &str) -> Answer<Option<Value>> {
+        self.kubernetes.object(kind, namespace, name).await
+    }
+
+    async fn objects(&self, kind: ObjectKind, namespace: &str, selector: &str) -> Answer<Vec<Value>> {
+        self.kubernetes.objects(kind, namespace, selector).await
+    }
+
+    async fn kubelet_healthy(&self) -> Answer<bool> {
+        let health = SocketAddr::from((Ipv4Addr::LOCALHOST, 10248));
+        Ok(http::status(health, "/healthz").await == Some(200))
+    }
+
+    async fn http_status(&self, address: SocketAddr) -> Answer<Option<u16>> {
+        Ok(http::status(address, "/").await)
+    }
+
+    async fn addresses(&self) -> Answer<Vec<IpAddr>> {
+        let interfaces = nix::ifaddrs::getifaddrs().map_err(|error| HostError::Unexpected {
+            what: "the list of network interfaces".to_owned(),
+            message: error.to_string(),
+        })?;
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for address in interfaces.filter_map(|interface| interface.address) {
+            let found = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+                (Some(four), _) => IpAddr::from(four.ip()),
+                (None, Some(six)) => IpAddr::from(six.ip()),
+                (None, None) => continue,
+            };
+            if !addresses.contains(&found) {
+                addresses.push(found);
+            }
+        }
+        Ok(addresses)
+    }
+}

@@ -1,0 +1,341 @@
+//! Plain files, reached through a handle on their folder: a link is never followed, and a file is replaced whole or not
+//! at all. What goes wrong is told without the path; the callers know it.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path};
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+/// More than this is no file that Muster reads.
+pub(super) const LARGEST: u64 = 16 * 1024 * 1024;
+
+/// What can stand where a plain file should.
+pub(super) const KINDS: [&str; 7] = [
+    "a symbolic link",
+    "a folder",
+    "a device",
+    "a named pipe",
+    "a socket",
+    "a file with a second name (hard link)",
+    "not below a real folder",
+];
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FileProblem {
+    #[error("{action} failed: {source}")]
+    System { action: &'static str, source: io::Error },
+    #[error("it is {what}")]
+    NotPlain { what: &'static str },
+    #[error("it is larger than {} MiB", LARGEST / 1024 / 1024)]
+    TooLarge,
+}
+
+fn failed(action: &'static str) -> impl Fn(Errno) -> FileProblem {
+    move |error| FileProblem::System { action, source: error.into() }
+}
+
+fn failed_io(action: &'static str) -> impl Fn(io::Error) -> FileProblem {
+    move |source| FileProblem::System { action, source }
+}
+
+/// An open folder: its files are reached by name alone, whatever happens to its path meanwhile.
+#[derive(Debug)]
+pub(super) struct Folder(OwnedFd);
+
+impl Folder {
+    /// Opens a folder whose path is trusted: links on the way are followed. None when there is none.
+    pub(super) fn open(path: &Path) -> Result<Option<Self>, FileProblem> {
+        match rustix::fs::openat(
+            CWD,
+            path,
+            OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        ) {
+            Ok(folder) => Ok(Some(Self(folder))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(failed("opening the folder")(error)),
+        }
+    }
+
+    /// Goes down by one name at a time and follows no link. Missing folders are made with the mode, if one is given.
+    pub(super) fn below(self, path: &Path, make: Option<u32>) -> Result<Option<Self>, FileProblem> {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut folder = self;
+        for part in path.components() {
+            let Component::Normal(name) = part else {
+                return Err(FileProblem::NotPlain { what: KINDS[6] });
+            };
+            let opened = match (rustix::fs::openat(&folder.0, name, flags, Mode::empty()), make) {
+                (Err(Errno::NOENT), None) => return Ok(None),
+                (Err(Errno::NOENT), Some(mode)) => {
+                    rustix::fs::mkdirat(&folder.0, name, Mode::from_raw_mode(mode))
+                        .map_err(failed("making the folder"))?;
+                    let made = rustix::fs::openat(&folder.0, name, flags, Mode::empty())
+                        .map_err(failed("opening the folder"))?;
+                    // The umask may have taken bits away.
+                    rustix::fs::fchmod(&made, Mode::from_raw_mode(mode))
+                        .map_err(failed("setting the mode"))?;
+                    folder.sync()?;
+                    Ok(made)
+                }
+                (opened, _) => opened,
+            };
+            folder = match opened {
+                Ok(opened) => Self(opened),
+                Err(Errno::LOOP | Errno::NOTDIR) => return Err(FileProblem::NotPlain { what: KINDS[6] }),
+                Err(error) => return Err(failed("opening the folder")(error)),
+            };
+        }
+        Ok(Some(folder))
+    }
+
+    /// The names in the folder, sorted.
+    pub(super) fn names(&self) -> Result<Vec<String>, FileProblem> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.0).map_err(failed("listing"))? {
+            let entry = entry.map_err(failed("listing"))?;
+            let name = entry.file_name().to_string_lossy();
+            if name != "." && name != ".." {
+                names.push(name.into_owned());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The content of a plain file, none when there is no such file.
+    pub(super) fn read(&self, name: &Path) -> Result<Option<Vec<u8>>, FileProblem> {
+        // Looked at before it is opened: opening a device can do something, opening a pipe can wait for ever.
+        if self.plain(name)?.is_none() {
+            return Ok(None);
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(&self.0, name, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(failed("opening")(error)),
+        };
+        // It may have been exchanged since.
+        kind_of(&rustix::fs::fstat(&file).map_err(failed("looking at it"))?)?;
+        let mut content = Vec::new();
+        File::from(file).take(LARGEST + 1).read_to_end(&mut content).map_err(failed_io("reading"))?;
+        if content.len() as u64 > LARGEST { Err(FileProblem::TooLarge) } else { Ok(Some(content)) }
+    }
+
+    /// The permission bits of a plain file, none when there is no such file.
+    pub(super) fn mode(&self, name: &Path) -> Result<Option<u32>, FileProblem> {
+        Ok(self.plain(name)?.map(|stat| stat.st_mode & 0o7777))
+    }
+
+    /// Replaces a plain file, or makes it.
+    pub(super) fn write(&self, name: &Path, content: &[u8], mode: u32) -> Result<(), FileProblem> {
+        let mut replacement = self.begin(name, mode)?;
+        let written = replacement.file.write_all(content).map_err(failed_io("writing"));
+        match written.and_then(|()| replacement.commit()) {
+            Ok(()) => Ok(()),
+            Err(problem) => {
+                let _ = rustix::fs::unlinkat(&self.0, &replacement.temporary, AtFlags::empty());
+                Err(problem)
+            }
+        }
+    }
+
+    /// An empty file beside the one that it will replace, with the final mode already.
+    fn begin<'a>(&'a self, name: &'a Path, mode: u32) -> Result<Replacement<'a>, FileProblem> {
+        if let Some(stat) = self.plain(name)?
+            && stat.st_nlink > 1
+        {
+            return Err(FileProblem::NotPlain { what: KINDS[5] });
+        }
+        // Always the same name, so that no more than one leftover of a killed writer can exist; it is removed here.
+        let temporary = format!(".{}.muster-new", name.to_string_lossy());
+        match rustix::fs::unlinkat(&self.0, &temporary, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(failed("removing a leftover")(error)),
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.0, &temporary, flags, Mode::from_raw_mode(0o600))
+            .map_err(failed("making a temporary file"))?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(failed("setting the mode"))?;
+        Ok(Replacement { folder: self, name, temporary, file: file.into() })
+    }
+
+    /// Removes a plain file. Gone already is fine.
+    pub(super) fn remove(&self, name: &Path) -> Result<(), FileProblem> {
+        if self.plain(name)?.is_none() {
+            return Ok(());
+        }
+        match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
+            Ok(()) => self.sync(),
+            Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(failed("removing")(error)),
+        }
+    }
+
+    /// A new file that nobody else can read, open for appending; whatever had the name is removed, never opened.
+    pub(super) fn fresh(&self, name: &str) -> Result<OwnedFd, FileProblem> {
+        match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(failed("removing a leftover")(error)),
+        }
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.0, name, flags, Mode::from_raw_mode(0o600)).map_err(failed("making a file"))
+    }
+
+    /// What stands under the name, if it is a plain file; none when nothing does.
+    fn plain(&self, name: &Path) -> Result<Option<Stat>, FileProblem> {
+        match rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => kind_of(&stat).map(|()| Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(failed("looking at it")(error)),
+        }
+    }
+
+    fn sync(&self) -> Result<(), FileProblem> {
+        rustix::fs::fsync(&self.0).map_err(failed("writing the folder to disk"))
+    }
+}
+
+fn kind_of(stat: &Stat) -> Result<(), FileProblem> {
+    let what = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => return Ok(()),
+        FileType::Symlink => KINDS[0],
+        FileType::Directory => KINDS[1],
+        FileType::Fifo => KINDS[3],
+        FileType::Socket => KINDS[4],
+        _ => KINDS[2],
+    };
+    Err(FileProblem::NotPlain { what })
+}
+
+/// A file on its way to replace another. Dropped before `commit`, the old file stands untouched.
+struct Replacement<'a> {
+    folder: &'a Folder,
+    name: &'a Path,
+    temporary: String,
+    file: File,
+}
+
+impl Replacement<'_> {
+    fn commit(&self) -> Result<(), FileProblem> {
+        self.file.sync_all().map_err(failed_io("writing to disk"))?;
+        rustix::fs::renameat(&self.folder.0, &self.temporary, &self.folder.0, self.name)
+            .map_err(failed("putting the new file in place"))?;
+        self.folder.sync()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, Folder) {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::open(place.path()).unwrap().unwrap();
+        (place, folder)
+    }
+
+    fn name() -> &'static Path {
+        Path::new("file")
+    }
+
+    #[test]
+    fn a_file_is_written_with_its_mode_and_read_back() {
+        let (place, folder) = folder();
+        assert!(folder.read(name()).unwrap().is_none());
+        folder.write(name(), b"one", 0o640).unwrap();
+        folder.write(name(), b"two", 0o600).unwrap();
+        assert_eq!(folder.read(name()).unwrap().unwrap(), b"two");
+        assert_eq!(fs::metadata(place.path().join("file")).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(folder.names().unwrap(), ["file"]);
+        folder.remove(name()).unwrap();
+        folder.remove(name()).unwrap();
+        assert!(folder.names().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_planted_link_is_refused_and_its_target_untouched() {
+        let (place, folder) = folder();
+        let target = place.path().join("target");
+        fs::write(&target, "untouched").unwrap();
+        symlink(&target, place.path().join("file")).unwrap();
+        for problem in [
+            folder.read(name()).unwrap_err(),
+            folder.write(name(), b"x", 0o644).unwrap_err(),
+            folder.remove(name()).unwrap_err(),
+        ] {
+            assert!(matches!(problem, FileProblem::NotPlain { what: "a symbolic link" }), "{problem}");
+        }
+        assert_eq!(fs::read(&target).unwrap(), b"untouched");
+    }
+
+    #[test]
+    fn a_planted_hard_link_is_not_replaced() {
+        let (place, folder) = folder();
+        let target = place.path().join("target");
+        fs::write(&target, "untouched").unwrap();
+        fs::hard_link(&target, place.path().join("file")).unwrap();
+        let problem = folder.write(name(), b"x", 0o644).unwrap_err();
+        assert!(matches!(problem, FileProblem::NotPlain { what } if what == KINDS[5]), "{problem}");
+        assert_eq!(fs::metadata(&target).unwrap().nlink(), 2);
+    }
+
+    #[test]
+    fn a_pipe_or_a_folder_is_refused_without_waiting_for_it() {
+        let (place, folder) = folder();
+        nix::unistd::mkfifo(&place.path().join("file"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(matches!(folder.read(name()), Err(FileProblem::NotPlain { what: "a named pipe" })));
+        fs::create_dir(place.path().join("sub")).unwrap();
+        assert!(matches!(folder.read(Path::new("sub")), Err(FileProblem::NotPlain { what: "a folder" })));
+    }
+
+    #[test]
+    fn the_mode_is_set_before_there_is_content() {
+        let (place, folder) = folder();
+        let replacement = folder.begin(name(), 0o600).unwrap();
+        let metadata = fs::metadata(place.path().join(&replacement.temporary)).unwrap();
+        assert_eq!((metadata.len(), metadata.permissions().mode() & 0o7777), (0, 0o600));
+    }
+
+    #[test]
+    fn a_writer_that_dies_half_way_leaves_the_old_file_and_no_obstacle() {
+        let (_place, folder) = folder();
+        folder.write(name(), b"old", 0o644).unwrap();
+        let mut replacement = folder.begin(name(), 0o644).unwrap();
+        replacement.file.write_all(b"hal").unwrap();
+        drop(replacement);
+        assert_eq!(folder.read(name()).unwrap().unwrap(), b"old");
+        folder.write(name(), b"new", 0o644).unwrap();
+        assert_eq!(folder.read(name()).unwrap().unwrap(), b"new");
+        assert_eq!(folder.names().unwrap(), ["file"]);
+    }
+
+    #[test]
+    fn no_link_is_followed_on_the_way_down() {
+        let (place, _) = folder();
+        let outside = tempfile::tempdir().unwrap();
+        symlink(outside.path(), place.path().join("planted")).unwrap();
+        let below =
+            |path: &str, make| Folder::open(place.path()).unwrap().unwrap().below(Path::new(path), make);
+        for path in ["planted", "planted/deep", "../x", "/etc"] {
+            assert!(matches!(below(path, Some(0o700)), Err(FileProblem::NotPlain { .. })), "{path}");
+        }
+        assert!(below("a/b", None).unwrap().is_none());
+        below("a/b", Some(0o700)).unwrap().unwrap().write(name(), b"x", 0o600).unwrap();
+        assert_eq!(fs::metadata(place.path().join("a")).unwrap().permissions().mode() & 0o7777, 0o700);
+        assert!(fs::read_dir(outside.path()).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn an_enormous_file_is_not_read_into_memory() {
+        let (place, folder) = folder();
+        fs::File::create(place.path().join("file")).unwrap().set_len(LARGEST + 1).unwrap();
+        assert!(matches!(folder.read(name()), Err(FileProblem::TooLarge)));
+    }
+}

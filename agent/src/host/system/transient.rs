@@ -1,0 +1,222 @@
+//! Programs as systemd transient units: they survive the agent, cannot run twice under one name, and keep their result
+//! until it is taken. Only properties that systemd 229 (Ubuntu 16.04) knows already are used.
+
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use muster_proto::event::Outcome;
+use rustix::fs::{MemfdFlags, SealFlags};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
+use zbus::{Fd, OwnedVariant, Variant};
+
+use super::bus::{Bus, is_unknown_unit, refused};
+use super::output::{self, Stream};
+use super::result::Progress;
+use super::{files, programs};
+use crate::host::HostError;
+use crate::host::change::{Applied, ChangeId, Program};
+
+/// After its limit a program gets this long between SIGTERM and SIGKILL.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// How much longer than the unit's own limit the agent waits for systemd to end it.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// How often a running program is looked at: quick ones are not kept waiting, long ones not disturbed.
+const LOOK_FIRST: Duration = Duration::from_millis(20);
+const LOOK_LATER: Duration = Duration::from_millis(200);
+
+/// More processes than any program of the closed list needs.
+const MOST_PROCESSES: u64 = 4096;
+
+/// The units of one host, and the folder that their output goes to.
+#[derive(Debug, Clone)]
+pub(super) struct Transient {
+    pub(super) folder: PathBuf,
+}
+
+impl Transient {
+    /// Starts the program and waits for its end. An id whose unit exists is refused: the same change never runs twice.
+    pub(super) async fn run(&self, id: &ChangeId, program: &Program) -> Result<Applied, HostError> {
+        let unit = id.unit();
+        let bus = Bus::connect().await?;
+        let what = format!("to start {unit}");
+        if Progress::look(&bus, &unit).await?.is_some() {
+            let message =
+                "a unit of this name exists: an earlier life of the agent started this change".to_owned();
+            return Err(HostError::Systemd { what, message });
+        }
+        let properties = self.properties(id, program)?;
+        let started =
+            bus.systemd.start_transient_unit(unit.clone(), "fail".into(), properties, Vec::new()).await;
+        if let Err(error) = started {
+            // With a broken bus the unit may run all the same: its existence decides.
+            let refusal = refused(what, error);
+            let again = Bus::connect().await?;
+            if Progress::look(&again, &unit).await?.is_none() {
+                return Err(refusal);
+            }
+        }
+        self.finish(&unit, program.limit).await
+    }
+
+    /// Waits for the end of a unit that exists and takes its result; none when there is no such unit.
+    pub(super) async fn attach(&self, id: &ChangeId) -> Result<Option<Applied>, HostError> {
+        let unit = id.unit();
+        match Progress::look(&Bus::connect().await?, &unit).await? {
+            Some(progress) => self.finish(&unit, progress.limit).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Removes the unit, which must have ended, and then its output.
+    pub(super) async fn forget(&self, id: &ChangeId) -> Result<(), HostError> {
+        let unit = id.unit();
+        let what = format!("to forget {unit}");
+        let bus = Bus::connect().await?;
+        let deadline = Instant::now() + STOP_LIMIT;
+        while let Some(progress) = Progress::look(&bus, &unit).await? {
+            if progress.is_running() {
+                return Err(HostError::Systemd { what, message: "it still runs".to_owned() });
+            }
+            // A failed unit goes with reset-failed, one that remains after its exit with a stop.
+            let _ = bus.systemd.reset_failed_unit(unit.clone()).await;
+            let stopped = bus.systemd.stop_unit(unit.clone(), "replace".into()).await;
+            match stopped {
+                Err(error) if !is_unknown_unit(&error) => return Err(refused(what, error)),
+                _ if Instant::now() >= deadline => {
+                    return Err(HostError::TimedOut { what: unit, limit: STOP_LIMIT });
+                }
+                _ => tokio::time::sleep(LOOK_FIRST).await,
+            }
+        }
+        for path in [self.output(&unit), self.error(&unit)] {
+            files::remove(path).await?;
+        }
+        Ok(())
+    }
+
+    fn output(&self, unit: &str) -> PathBuf {
+        self.folder.join(format!("{unit}.stdout"))
+    }
+
+    fn error(&self, unit: &str) -> PathBuf {
+        self.folder.join(format!("{unit}.stderr"))
+    }
+
+    /// Until the unit ended, over broken connections if need be.
+    async fn finish(&self, unit: &str, limit: Duration) -> Result<Applied, HostError> {
+        let wait = limit + STOP_LIMIT + GRACE;
+        let deadline = Instant::now() + wait;
+        let (mut bus, mut pause) = (None, LOOK_FIRST);
+        let ended = loop {
+            let looked = async {
+                let connected = match bus.take() {
+                    Some(connected) => connected,
+                    None => Bus::connect().await?,
+                };
+                let progress = Progress::look(&connected, unit).await?;
+                bus = Some(connected);
+                Ok::<_, HostError>(progress)
+            };
+            match looked.await {
+                Ok(Some(progress)) if progress.is_running() => {}
+                Ok(ended) => break ended,
+                Err(error) if Instant::now() >= deadline => return Err(error),
+                // systemd that reloads, a bus that restarts: the unit goes on.
+                Err(error) => tracing::warn!(unit, %error, "systemd could not be asked; asking again"),
+            }
+            if Instant::now() >= deadline {
+                return Err(HostError::TimedOut { what: unit.to_owned(), limit: wait });
+            }
+            tokio::time::sleep(pause).await;
+            pause = LOOK_LATER.min(pause * 2);
+        };
+        self.take(unit, ended)
+    }
+
+    /// The result of a unit that ended; none stands for one that somebody stopped or removed.
+    fn take(&self, unit: &str, ended: Option<Progress>) -> Result<Applied, HostError> {
+        let read = |path: PathBuf| Stream::read(&path).map_err(|problem| files::with_path(problem, path));
+        let (standard_output, standard_error) = (read(self.output(unit))?, read(self.error(unit))?);
+        let (output, output_cut) = output::both(&standard_output, &standard_error);
+        let (exit_code, error) = ended.as_ref().map_or_else(
+            || (None, Some(format!("{unit} was stopped or removed from outside before its end was seen"))),
+            Progress::result,
+        );
+        let duration_ms = ended.as_ref().map_or(0, Progress::duration_ms);
+        Ok(Applied {
+            made: exit_code == Some(0) && error.is_none(),
+            outcome: Outcome { exit_code, output, output_cut, duration_ms, error },
+            standard_output: standard_output.secret(),
+        })
+    }
+
+    fn properties(&self, id: &ChangeId, program: &Program) -> Result<Vec<(String, OwnedVariant)>, HostError> {
+        let name = program.program.name();
+        let path = programs::find(name).ok_or_else(|| HostError::NotStarted {
+            program: name.to_owned(),
+            source: std::io::ErrorKind::NotFound.into(),
+        })?;
+        let path = path.to_string_lossy().into_owned();
+        let unit = id.unit();
+        let stream = |path: PathBuf| -> Result<OwnedFd, HostError> {
+            let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            files::make_folders(&self.folder, 0o700)
+                .and_then(|folder| folder.fresh(&file_name))
+                .map_err(|problem| files::with_path(problem, path))
+        };
+        let command =
+            vec![path.clone()].into_iter().chain(program.arguments.iter().cloned()).collect::<Vec<_>>();
+        let environment = vec![
+            format!("PATH={}", programs::SEARCH_PATH),
+            "HOME=/root".into(),
+            "LANG=C".into(),
+            "KUBECONFIG=".into(),
+        ];
+        let mut properties = vec![
+            ("Description", Variant::from(format!("Muster: {}, change {}: {program}", id.step, id.index))),
+            ("Type", Variant::from("oneshot")),
+            ("RemainAfterExit", Variant::from(true)),
+            ("ExecStart", Variant::from(vec![(path, command, false)])),
+            ("Environment", Variant::from(environment)),
+            ("TimeoutStartUSec", Variant::from(microseconds(program.limit))),
+            ("TimeoutStopUSec", Variant::from(microseconds(STOP_LIMIT))),
+            ("KillMode", Variant::from("control-group")),
+            ("TasksMax", Variant::from(MOST_PROCESSES)),
+            ("StandardOutputFileDescriptor", Variant::from(Fd::from(stream(self.output(&unit))?))),
+            ("StandardErrorFileDescriptor", Variant::from(Fd::from(stream(self.error(&unit))?))),
+        ];
+        // Without it, systemd gives /dev/null.
+        if let Some(input) = &program.input {
+            let file =
+                sealed(input).map_err(|source| HostError::NotStarted { program: name.to_owned(), source })?;
+            properties.push(("StandardInputFileDescriptor", Variant::from(Fd::from(file))));
+        }
+        let owned = |(name, value): (&str, Variant<'static>)| Ok((name.to_owned(), value.try_into_owned()?));
+        properties
+            .into_iter()
+            .map(owned)
+            .collect::<Result<_, zbus::Error>>()
+            .map_err(|error| refused(format!("the properties of {unit}"), error))
+    }
+}
+
+/// The text in memory that nobody can change any more, never on a disk.
+fn sealed(text: &SecretString) -> std::io::Result<OwnedFd> {
+    let memory = rustix::fs::memfd_create("muster-input", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut file = File::from(memory);
+    file.write_all(text.expose_secret().as_bytes())?;
+    file.seek(SeekFrom::Start(0))?;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(&file, seals)?;
+    Ok(file.into())
+}
+
+fn microseconds(duration: Duration) -> u64 {
+    duration.as_micros().try_into().unwrap_or(u64::MAX)
+}

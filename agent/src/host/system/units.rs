@@ -1,0 +1,117 @@
+//! systemd units: how they stand, and starting, stopping, enabling and masking them.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+
+use super::bus::{Bus, refused};
+use crate::host::HostError;
+use crate::host::change::UnitAction;
+use crate::host::query::Unit;
+
+/// systemd's own limits end most jobs after 90 s; Docker with many containers stops slowly.
+const JOB_LIMIT: Duration = Duration::from_secs(240);
+
+/// What systemd knows of a unit; also of one that does not exist.
+pub(super) async fn state(name: &str) -> Result<Unit, HostError> {
+    let bus = Bus::connect().await?;
+    let asked = async {
+        let path = bus.systemd.load_unit(name.to_owned()).await?;
+        bus.unit(&path).await
+    };
+    let properties = asked.await.map_err(|error| refused(format!("to tell the state of {name}"), error))?;
+    let (load, active) = (properties.text("LoadState"), properties.text("ActiveState"));
+    Ok(Unit {
+        exists: matches!(load, "loaded" | "masked"),
+        active: matches!(active, "active" | "activating" | "reloading"),
+        file_state: properties.text("UnitFileState").to_owned(),
+        state: format!("{active} ({})", properties.text("SubState")),
+    })
+}
+
+/// The names of all .swap units: those in memory (from fstab or active) and those that only have a file.
+pub(super) async fn swap_units() -> Result<Vec<String>, HostError> {
+    let bus = Bus::connect().await?;
+    let failed = |error| refused("to list its units", error);
+    let loaded = bus.systemd.list_units().await.map_err(failed)?;
+    let files = bus.systemd.list_unit_files().await.map_err(failed)?;
+    let loaded = loaded.into_iter().filter(|unit| unit.2 != "not-found").map(|unit| unit.0);
+    let with_file = files.into_iter().map(|(path, _)| path.rsplit('/').next().unwrap_or_default().to_owned());
+    let mut names: Vec<String> = loaded.chain(with_file).filter(|name| name.ends_with(".swap")).collect();
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
+}
+
+/// Does it and waits for its end.
+pub(super) async fn act(name: &str, action: UnitAction) -> Result<(), HostError> {
+    let bus = Bus::connect().await?;
+    let verb = match action {
+        UnitAction::Start => "start",
+        UnitAction::Stop => "stop",
+        UnitAction::Restart => "restart",
+        UnitAction::Enable => "enable",
+        UnitAction::Disable => "disable",
+        UnitAction::Mask => "mask",
+    };
+    let what = format!("to {verb} {name}");
+    let files = || vec![name.to_owned()];
+    let failed = |error| refused(&what, error);
+    match action {
+        UnitAction::Start | UnitAction::Stop | UnitAction::Restart => {
+            return tokio::time::timeout(JOB_LIMIT, job(&bus, name, action, &what)).await.map_err(|_| {
+                HostError::TimedOut { what: format!("systemd, asked {what},"), limit: JOB_LIMIT }
+            })?;
+        }
+        UnitAction::Enable => {
+            bus.systemd.enable_unit_files(files(), false, false).await.map_err(failed)?;
+        }
+        UnitAction::Disable => {
+            bus.systemd.disable_unit_files(files(), false).await.map_err(failed)?;
+        }
+        UnitAction::Mask => {
+            bus.systemd.mask_unit_files(files(), false, false).await.map_err(failed)?;
+        }
+    }
+    bus.systemd.reload().await.map_err(failed)
+}
+
+/// systemd reads its unit files again.
+pub(super) async fn reload() -> Result<(), HostError> {
+    let bus = Bus::connect().await?;
+    bus.systemd.reload().await.map_err(|error| refused("to read its unit files again", error))
+}
+
+/// One job to its end. Subscribed before the job exists, so that its end cannot be missed.
+async fn job(bus: &Bus, name: &str, action: UnitAction, what: &str) -> Result<(), HostError> {
+    let failed = |error| refused(what, error);
+    bus.systemd.subscribe().await.map_err(failed)?;
+    let mut removed = bus.systemd.receive_job_removed().await.map_err(failed)?;
+    let (unit, mode) = (name.to_owned(), "replace".to_owned());
+    let job = match action {
+        UnitAction::Stop => bus.systemd.stop_unit(unit, mode).await,
+        UnitAction::Restart => bus.systemd.restart_unit(unit, mode).await,
+        _ => bus.systemd.start_unit(unit, mode).await,
+    }
+    .map_err(failed)?;
+    while let Some(signal) = removed.next().await {
+        let ended = signal.args().map_err(failed)?;
+        if ended.job != job {
+            continue;
+        }
+        return match ended.result.as_str() {
+            "done" | "skipped" => Ok(()),
+            other => {
+                let state = state(name).await.map(|unit| unit.state).unwrap_or_default();
+                let message = format!(
+                    "the job ended with `{other}`; {name} is {state}; `journalctl -u {name}` says more"
+                );
+                Err(HostError::Systemd { what: what.to_owned(), message })
+            }
+        };
+    }
+    Err(HostError::Systemd {
+        what: what.to_owned(),
+        message: "the system bus closed the connection".to_owned(),
+    })
+}
