@@ -171,6 +171,13 @@ async fn serve<S: Steps>(
 }
 
 fn show_journal(path: &Path) -> Result<(), Failure> {
+    if !path.exists() {
+        return Err(format!(
+            "there is no journal at {}: nothing was done on this machine yet",
+            path.display()
+        )
+        .into());
+    }
     let journal = Journal::read_only(path)?;
     for event in journal.after(0)? {
         // One JSON object a line; what programs said must not steer the terminal.
@@ -180,6 +187,7 @@ fn show_journal(path: &Path) -> Result<(), Failure> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a test prepares its own folder")]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;

@@ -2,25 +2,17 @@
 
 use std::process::ExitCode;
 
-use muster_agent::service::{Replies, Steps};
-use muster_proto::agent::{CheckStepReply, CheckStepRequest, RunStepRequest};
-use tonic::Status;
+use muster_agent::engine::Engine;
+use muster_agent::host::system::{SystemHost, users};
+use muster_proto::journal::Journal;
 
-/// Stands where the engine will be.
-#[derive(Clone)]
-struct NoSteps;
-
-impl Steps for NoSteps {
-    async fn check(&self, _: CheckStepRequest) -> Result<CheckStepReply, Status> {
-        Err(Status::unimplemented("this build has no steps yet"))
-    }
-    async fn run(&self, _: RunStepRequest) -> Result<Replies, Status> {
-        Err(Status::unimplemented("this build has no steps yet"))
-    }
-}
-
-#[tokio::main]
+// Two threads also on a machine with one processor: a slow disk must not keep the connection from being answered.
+#[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
     muster_proto::transport::install_cryptography();
-    muster_agent::cli::run(async |_, _| Ok(NoSteps)).await
+    muster_agent::cli::run(async |paths, settings| {
+        let journal = Journal::open(&paths.journal())?;
+        Ok(Engine::new(SystemHost::new(), journal, settings.allow_steps.clone()))
+    })
+    .await
 }

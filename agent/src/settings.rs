@@ -95,6 +95,7 @@ impl Paths {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a test prepares its own folder")]
 mod tests {
     use super::*;
 

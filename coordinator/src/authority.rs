@@ -169,6 +169,7 @@ fn server_parameters() -> Result<CertificateParams, rcgen::Error> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a test prepares its own folder")]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;

@@ -1,5 +1,10 @@
 //! The unix sockets for people and scripts: who may open one is the file's mode, what it serves is given here.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a socket is bound at its path; its own folder holds nothing of others"
+)]
+
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -20,6 +25,10 @@ pub enum SocketError {
     Occupied { path: PathBuf },
     #[error("the socket {path} cannot be opened: is its folder missing, or of another owner?")]
     Opening { path: PathBuf, source: io::Error },
+    #[error(
+        "{path} cannot be given to the group {group}: the coordinator's user must be a member (SupplementaryGroups={group} in its unit)"
+    )]
+    Group { path: PathBuf, group: String, source: nix::Error },
     #[error("the service descriptions for reflection cannot be read")]
     Reflection(#[from] tonic_reflection::server::Error),
 }
@@ -53,7 +62,11 @@ pub async fn open(path: &Path, access: Access<'_>) -> Result<UnixListener, Socke
         Access::Everybody => set_mode(0o666)?,
         Access::Group(name) => match Group::from_name(name).map_err(|error| failed(error.into()))? {
             Some(group) => {
-                chown(path, None, Some(group.gid)).map_err(|error| failed(error.into()))?;
+                chown(path, None, Some(group.gid)).map_err(|source| SocketError::Group {
+                    path: path.to_owned(),
+                    group: group.name.clone(),
+                    source,
+                })?;
                 set_mode(0o660)?;
             }
             None => {

@@ -1,5 +1,7 @@
 //! Files of our own state that must be whole or absent, and readable by their owner alone.
 
+#![allow(clippy::disallowed_methods, reason = "here it is done whole, private and without following links")]
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};

@@ -15,10 +15,10 @@ use tonic::transport::{Channel, Endpoint, Server};
 pub const MESSAGE_LIMIT: usize = 8 * 1024 * 1024;
 
 /// A silent peer is asked whether it lives after this time ...
-pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(4);
 
-/// ... and given up after this one: a dead peer is noticed within 10 s.
-pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// ... and given up after this one: a dead peer is noticed within 14 s, and one whose disk is slow is not given up.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 const HEADER_LIMIT: u32 = 16 * 1024;
 const CONCURRENT_STREAMS: u32 = 64;
@@ -108,11 +108,19 @@ impl<S> Watched<S> {
         if let Err(error) = &result {
             self.ended.send_if_modified(|first| {
                 let unset = first.is_none();
-                first.get_or_insert_with(|| error.to_string());
+                first.get_or_insert_with(|| in_words(error));
                 unset
             });
         }
         result
+    }
+}
+
+fn in_words(error: &io::Error) -> String {
+    match error.kind() {
+        // What a peer that was killed leaves behind; rustls has a longer sentence for it, with a link.
+        io::ErrorKind::UnexpectedEof => "the other side closed it".to_owned(),
+        _ => error.to_string(),
     }
 }
 

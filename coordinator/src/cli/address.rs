@@ -64,7 +64,9 @@ pub fn candidates(all: bool) -> Result<Vec<Candidate>, AddressError> {
         }
         let Some(address) = interface.address else { continue };
         let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-        let v6 = address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())).filter(|_| all);
+        // A link-local address means nothing without the interface that it was seen on.
+        let v6 = address.as_sockaddr_in6().map(|v6| v6.ip()).filter(|v6| all && !v6.is_unicast_link_local());
+        let v6 = v6.map(IpAddr::V6);
         if let Some(address) = v4.or(v6) {
             found.push(Candidate { interface: name, address });
         }

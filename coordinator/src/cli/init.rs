@@ -86,6 +86,7 @@ pub async fn run(root: &Path, arguments: Arguments) -> Result<(), Failure> {
 }
 
 /// The master's own agent enrols like every other, at the same address: its address is known in the same way.
+#[allow(clippy::disallowed_methods, reason = "root starts the agent's own enrolment, with fixed arguments")]
 async fn enrol_own_agent(paths: &Paths, node: &NodeName, file: &File) -> Result<(), Failure> {
     let mut client = admin(paths).await?;
     let nodes = client.list_nodes(ListNodesRequest {}).await.map_err(ClientError::from)?.into_inner().nodes;

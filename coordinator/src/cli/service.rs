@@ -71,6 +71,7 @@ pub fn ufw_is_on(root: &Path) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a test prepares its own folder")]
 mod tests {
     use super::*;
 
