@@ -1,1 +1,3 @@
+//! The harness of the tests that need both sides: a coordinator's runs and agents over fake hosts, in one process.
 
+pub mod cluster;

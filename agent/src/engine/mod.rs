@@ -3,6 +3,7 @@
 
 mod attempt;
 mod follow;
+mod serving;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -58,8 +59,8 @@ impl<H> Clone for Engine<H> {
 struct Inner<H> {
     host: H,
     journal: Journal,
-    /// Steps that this node's owner forbids, by name.
-    forbidden: Vec<String>,
+    /// The steps that this node's owner allows, by name; none: all of them.
+    allowed: Option<Vec<String>>,
     memory: Mutex<Memory>,
     /// One CHANGING step at a time per node; waiting and looking block nobody.
     changing: tokio::sync::Mutex<()>,
@@ -81,11 +82,11 @@ struct Job {
 }
 
 impl<H: Host + 'static> Engine<H> {
-    pub fn new(host: H, journal: Journal, forbidden: Vec<String>) -> Self {
+    pub fn new(host: H, journal: Journal, allowed: Option<Vec<String>>) -> Self {
         let inner = Inner {
             host,
             journal,
-            forbidden,
+            allowed,
             memory: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
         };
@@ -201,7 +202,7 @@ impl<H: Host> Inner<H> {
 
     fn admit(&self, message: Option<&agent::Step>) -> Result<Step, Refused> {
         let step = Step::parse(message.ok_or(BadStep::Unknown)?)?;
-        if self.forbidden.iter().any(|name| name == step.name()) {
+        if self.allowed.as_ref().is_some_and(|names| !names.iter().any(|name| name == step.name())) {
             return Err(Refused::NotAllowed(step.name().to_owned()));
         }
         Ok(step)

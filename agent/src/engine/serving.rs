@@ -1,0 +1,38 @@
+//! The engine behind the NodeAgent service: refusals become gRPC codes that the coordinator tells from lost connections.
+
+use futures_util::StreamExt;
+use muster_proto::agent::{CheckStepReply, CheckStepRequest, RunStepRequest};
+use muster_proto::cause::chain;
+use tonic::Status;
+
+use super::{Engine, Refused};
+use crate::host::change::Host;
+use crate::host::query::KubernetesProgram;
+use crate::service::{Replies, Steps};
+
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Self {
+        let message = chain(&refused);
+        match refused {
+            Refused::Id(_) | Refused::Step(_) | Refused::Ticket(_) => Status::invalid_argument(message),
+            Refused::OtherContent(_) | Refused::Host(_) => Status::failed_precondition(message),
+            Refused::NotAllowed(_) => Status::permission_denied(message),
+            Refused::Journal(_) => Status::internal(message),
+        }
+    }
+}
+
+impl<H: Host + 'static> Steps for Engine<H> {
+    async fn check(&self, request: CheckStepRequest) -> Result<CheckStepReply, Status> {
+        Ok(Engine::check(self, request).await?)
+    }
+
+    async fn run(&self, request: RunStepRequest) -> Result<Replies, Status> {
+        Ok(Engine::run(self, request)?.map(|reply| reply.map_err(Status::from)).boxed())
+    }
+
+    async fn kubeadm_version(&self) -> String {
+        let version = self.host().kubernetes_version(KubernetesProgram::Kubeadm).await;
+        version.ok().flatten().map(|version| version.to_string()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,172 @@
+//! A coordinator and its agents in one process: real engine, real executor, real journals, gRPC over in-memory
+//! streams. Stand-ins: the hosts and kubeadm (`FakeHost`, with memory), and the stream in the place of TCP and TLS.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use muster_agent::engine::Engine;
+use muster_agent::host::fake::{FakeCluster, FakeHost};
+use muster_agent::service::NodeService;
+use muster_coordinator::fleet::Fleet;
+use muster_coordinator::runs::Runs;
+use muster_proto::agent::node_agent_server::NodeAgentServer;
+use muster_proto::coordinator::{ClusterFiles, ClusterStatus, RunEnd, progress};
+use muster_proto::journal::Journal;
+use muster_proto::names::NodeName;
+use muster_proto::transport;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tonic::transport::server::Connected;
+
+/// The pod network's manifest of these tests.
+pub const NETWORK: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: kube-flannel-cfg, namespace: kube-system}\ndata:\n  net-conf.json: |\n    {\"Network\": \"10.244.0.0/16\", \"Backend\": {\"Type\": \"vxlan\"}}\n---\napiVersion: apps/v1\nkind: DaemonSet\nmetadata: {name: kube-flannel-ds, namespace: kube-system}\n";
+
+/// Machines, their agents, and the coordinator over them.
+pub struct TestCluster {
+    pub folder: TempDir,
+    pub kubernetes: FakeCluster,
+    pub hosts: BTreeMap<NodeName, FakeHost>,
+    pub fleet: Fleet,
+    pub runs: Runs,
+    agents: BTreeMap<NodeName, JoinSet<()>>,
+}
+
+impl TestCluster {
+    /// Stock Debian hosts of these names, the first one the master; their agents are connected.
+    pub async fn of(names: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let kubernetes = FakeCluster::default();
+        let hosts: BTreeMap<NodeName, FakeHost> = names
+            .iter()
+            .map(|name| (name.parse().unwrap(), FakeHost::debian(name, kubernetes.clone())))
+            .collect();
+        let fleet = Fleet::new();
+        let runs = open_runs(folder.path(), &fleet);
+        let mut cluster = Self { folder, kubernetes, hosts, fleet, runs, agents: BTreeMap::new() };
+        for name in names {
+            cluster.start_agent(name);
+        }
+        cluster
+    }
+
+    /// A new life of a node's agent, over the same host and journal.
+    pub fn start_agent(&mut self, name: &str) {
+        let node: NodeName = name.parse().unwrap();
+        let host = self.hosts[&node].clone();
+        let journal = Journal::open(&self.agent_journal(name)).expect("the agent's journal opens");
+        let engine = Engine::new(host.clone(), journal, None);
+        let address =
+            host.with(|state| *state.addresses.iter().find(|address| !address.is_loopback()).unwrap());
+        let service = NodeService::new(engine, node.clone(), address);
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let incoming = stream::iter([Ok::<_, io::Error>(InMemory(ours))]).chain(stream::pending());
+            let _ = transport::server()
+                .add_service(NodeAgentServer::new(service))
+                .serve_with_incoming(incoming)
+                .await;
+        });
+        let fleet = self.fleet.clone();
+        let (name, first_answer) = (node.clone(), Duration::from_secs(5));
+        tasks.spawn(async move {
+            let _ = fleet.adopt(&name, theirs, first_answer, || true, ()).await;
+        });
+        self.agents.insert(node, tasks);
+    }
+
+    /// The node's agent dies: its connection is cut and nothing of it goes on.
+    pub fn kill_agent(&mut self, name: &str) {
+        self.agents.remove(&name.parse::<NodeName>().unwrap());
+    }
+
+    /// The coordinator dies and a new one opens its state; the agents must be started again to connect to it.
+    pub fn restart_coordinator(&mut self) {
+        self.agents.clear();
+        self.fleet = Fleet::new();
+        self.runs = open_runs(self.folder.path(), &self.fleet);
+    }
+
+    pub fn host(&self, name: &str) -> &FakeHost {
+        &self.hosts[&name.parse::<NodeName>().unwrap()]
+    }
+
+    pub fn agent_journal(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(format!("agent-{name}.db"))
+    }
+
+    /// The spec for these hosts; `more` is put into its `spec`.
+    pub fn files(&self, more: &str) -> ClusterFiles {
+        let master =
+            self.hosts.keys().find(|name| name.as_str().starts_with('m')).expect("there is a master");
+        let role = |name: &NodeName| if name == master { "control-plane" } else { "worker" };
+        let nodes: String =
+            self.hosts.keys().map(|name| format!("    - {{name: {name}, role: {}}}\n", role(name))).collect();
+        let spec = format!(
+            "apiVersion: muster/v1\nkind: Cluster\nmetadata: {{name: lab}}\nspec:\n  kubernetesVersion: v1.20.2\n  nodes:\n{nodes}  networking: {{podSubnet: 10.244.0.0/16, manifest: network.yaml}}\n  host: {{disableFirewall: true, cgroupDriver: systemd}}\n  kubectlUsers: [student]\n{more}"
+        );
+        let files = [("network.yaml".to_owned(), NETWORK.to_owned())].into();
+        ClusterFiles { spec, spec_path: "cluster.yaml".to_owned(), files }
+    }
+
+    /// Runs bootstrap to its end; every status on the way, and the end.
+    pub async fn bootstrap(&self, more: &str) -> (Vec<ClusterStatus>, RunEnd) {
+        let mut progress = self.runs.bootstrap(self.files(more)).await.expect("the run begins");
+        let mut seen = Vec::new();
+        while let Some(message) = progress.next().await {
+            match message.expect("progress is sent").item {
+                Some(progress::Item::Status(status)) => seen.push(status),
+                Some(progress::Item::End(end)) => return (seen, end),
+                None => {}
+            }
+        }
+        panic!("the progress ended without the run's end");
+    }
+}
+
+fn open_runs(folder: &Path, fleet: &Fleet) -> Runs {
+    Runs::open(&folder.join("journal.db"), &folder.join("runs.db"), fleet.clone()).expect("the record opens")
+}
+
+/// An in-memory stream that tonic takes for a connection.
+struct InMemory(tokio::io::DuplexStream);
+
+impl Connected for InMemory {
+    type ConnectInfo = ();
+    fn connect_info(&self) {}
+}
+
+impl tokio::io::AsyncRead for InMemory {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        std::pin::Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl tokio::io::AsyncWrite for InMemory {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+        buffer: &[u8],
+    ) -> std::task::Poll<io::Result<usize>> {
+        std::pin::Pin::new(&mut self.0).poll_write(context, buffer)
+    }
+    fn poll_flush(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        std::pin::Pin::new(&mut self.0).poll_flush(context)
+    }
+    fn poll_shutdown(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        std::pin::Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,158 @@
+//! The whole of a bootstrap, coordinator and agents in one process over fake hosts: what a run must hold to, whatever
+//! its steps are. Real kubeadm is the lab's business (tests/lab).
+
+use std::time::Duration;
+
+use muster_agent::host::change::ProgramName;
+use muster_agent::host::fake::Moment;
+use muster_proto::event::StepState;
+use muster_proto::journal::Journal;
+use muster_tests::cluster::TestCluster;
+
+const RUNS_PODS: &str = "  controlPlane: {runsPods: true}\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_machines_become_a_cluster_and_again_there_is_nothing_to_do() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    let (_, end) = cluster.bootstrap(RUNS_PODS).await;
+    assert_eq!((end.phase.as_str(), &end.failures[..]), ("done", &[][..]));
+    assert!(end.changed_steps > 10, "{end:?}");
+    let before: Vec<_> = cluster.hosts.values().map(|host| host.snapshot()).collect();
+    let (_, again) = cluster.bootstrap(RUNS_PODS).await;
+    assert_eq!((again.phase.as_str(), again.changed_steps), ("done", 0), "{again:?}");
+    let after: Vec<_> = cluster.hosts.values().map(|host| host.snapshot()).collect();
+    assert!(before == after, "a second run changes nothing");
+    assert_eq!(
+        cluster.host("w1").run_log().iter().filter(|line| line.starts_with("kubeadm join")).count(),
+        1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_alone_runs_the_pods_itself() {
+    let cluster = TestCluster::of(&["m1"]).await;
+    let (_, end) = cluster.bootstrap(RUNS_PODS).await;
+    assert_eq!(end.phase, "done", "{end:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_shows_the_changes_and_makes_none() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    let before: Vec<_> = cluster.hosts.values().map(|host| host.snapshot()).collect();
+    let plan = cluster.runs.plan(cluster.files(RUNS_PODS)).await.unwrap();
+    let after: Vec<_> = cluster.hosts.values().map(|host| host.snapshot()).collect();
+    assert!(before == after, "planning changes nothing");
+    let hosts = plan.nodes[0].steps.iter().find(|step| step.step_id == "m1/hosts").unwrap();
+    assert_eq!(hosts.finding, "todo");
+    assert!(hosts.changes[0].difference.contains("+10.88.0.11 m1"), "{hosts:?}");
+    assert!(plan.nodes.iter().flat_map(|node| &node.steps).all(|step| step.finding != "blocked"), "{plan:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_never_goes_backwards_and_the_journals_are_gap_free() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    let (seen, _) = cluster.bootstrap(RUNS_PODS).await;
+    for pair in seen.windows(2) {
+        assert!(pair[0].sequence <= pair[1].sequence);
+        for (before, after) in pair[0].nodes.iter().zip(&pair[1].nodes) {
+            assert!(before.steps_done <= after.steps_done, "{}", after.name);
+        }
+    }
+    for name in ["m1", "w1"] {
+        let events = Journal::read_only(&cluster.agent_journal(name)).unwrap().after(0).unwrap();
+        let numbers: Vec<u64> = events.iter().map(|event| event.sequence).collect();
+        assert_eq!(numbers, (1..=events.len() as u64).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_nodes_failure_stops_no_other() {
+    let cluster = TestCluster::of(&["m1", "w1", "w2"]).await;
+    cluster.host("w1").fail_next(ProgramName::Kubeadm, 1, "error execution phase preflight: [preflight] Some fatal errors occurred:\n\t[ERROR Swap]: running with swap on is not supported. Please disable swap\n");
+    let (seen, end) = cluster.bootstrap(RUNS_PODS).await;
+    assert_eq!(end.phase, "failed");
+    let first = &end.failures[0];
+    assert_eq!((first.node.as_str(), first.step.as_str()), ("w1", "kubeadm-join"));
+    assert!(first.cause.contains("running with swap on"), "{first:?}");
+    let state =
+        |id: &str| seen.last().unwrap().steps.iter().find(|step| step.id == id).unwrap().state.clone();
+    assert_eq!(state("w2/kubeadm-join"), "done");
+    assert_eq!(state("m1/nodes-ready"), "pending");
+    let (_, end) = cluster.bootstrap(RUNS_PODS).await;
+    assert_eq!(end.phase, "done", "the same command goes on: {end:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_names_machines_without_an_agent_says_so_for_all_of_them() {
+    let cluster = TestCluster::of(&["m1"]).await;
+    let mut files = cluster.files(RUNS_PODS);
+    files.spec = files.spec.replace(
+        "  networking",
+        "    - {name: w1, role: worker}\n    - {name: w2, role: worker}\n  networking",
+    );
+    let error = cluster.runs.plan(files).await.unwrap_err();
+    assert!(error.message().contains("w1") && error.message().contains("w2"), "{error}");
+}
+
+/// How many changes a clean run makes on a node.
+async fn changes_of_a_clean_run(name: &str) -> u32 {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    cluster.bootstrap(RUNS_PODS).await;
+    cluster.host(name).applied()
+}
+
+/// The agent of one node dies in its n-th change, before the effect or after it, comes back, and the run goes on.
+async fn survives(name: &'static str, nth: u32, moment: Moment) {
+    let mut cluster = TestCluster::of(&["m1", "w1"]).await;
+    cluster.host(name).crash_at(nth, moment);
+    let (runs, files) = (cluster.runs.clone(), cluster.files(RUNS_PODS));
+    let run = tokio::spawn(async move {
+        use futures_util::StreamExt;
+        let mut last = None;
+        let mut progress = runs.bootstrap(files).await.unwrap();
+        while let Some(message) = progress.next().await {
+            last = message.unwrap().item;
+        }
+        last
+    });
+    tokio::time::timeout(Duration::from_secs(60), cluster.host(name).died())
+        .await
+        .unwrap_or_else(|_| panic!("{name}: the fault at change {nth} never fired"));
+    cluster.kill_agent(name);
+    cluster.start_agent(name);
+    let last = tokio::time::timeout(Duration::from_secs(120), run).await.expect("the run ends").unwrap();
+    let what = format!("{name}: change {nth} {moment:?}");
+    let Some(muster_proto::coordinator::progress::Item::End(end)) = last else { panic!("{what}: no end") };
+    assert_eq!(end.phase, "done", "{what}: {end:?}");
+    let log = cluster.host(name).run_log();
+    for once in ["kubeadm init", "kubeadm join"] {
+        let count = log.iter().filter(|line| line.starts_with(once)).count();
+        assert!(count <= 1, "{what}: {once} ran {count} times");
+    }
+    assert_eq!(cluster.host(name).overlaps(), 0, "{what}");
+    let journal = Journal::read_only(&cluster.agent_journal(name)).unwrap();
+    let status = cluster.runs.status().unwrap();
+    for step in status.steps.iter().filter(|step| step.node == name) {
+        assert_eq!(
+            journal.state(&status.run_id, &step.id.parse().unwrap()).unwrap(),
+            StepState::Done,
+            "{what}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_masters_agent_may_die_at_every_change_and_the_run_goes_on() {
+    for nth in 1..=changes_of_a_clean_run("m1").await {
+        survives("m1", nth, Moment::BeforeEffect).await;
+        survives("m1", nth, Moment::AfterEffect).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workers_agent_may_die_at_every_change_and_the_run_goes_on() {
+    for nth in 1..=changes_of_a_clean_run("w1").await {
+        survives("w1", nth, Moment::BeforeEffect).await;
+        survives("w1", nth, Moment::AfterEffect).await;
+    }
+}
