@@ -3,26 +3,27 @@
 use std::io::{stdin, stdout};
 use std::process::ExitCode;
 
+use muster_agent::cli;
 use muster_agent::engine::Engine;
 use muster_agent::host::system::{SystemHost, users};
 use muster_proto::journal::Journal;
 
 fn main() -> ExitCode {
-    // The agent's own child that works in a user's home with that user's rights; before anything else is set up.
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == "user-file") {
-        return users::run_child(arguments, stdin(), stdout());
+    if arguments.next().is_some_and(|first| first == users::SUBCOMMAND) {
+        // The agent's child as another user: it starts no threads and opens no connection.
+        return users::run_child(arguments, stdin().lock(), stdout().lock());
     }
-    serve_or_command()
+    muster_proto::transport::install_cryptography();
+    work()
 }
 
 // Two threads also on a machine with one processor: a slow disk must not keep the connection from being answered.
 #[tokio::main(worker_threads = 2)]
-async fn serve_or_command() -> ExitCode {
-    muster_proto::transport::install_cryptography();
-    muster_agent::cli::run(async |paths, settings| {
+async fn work() -> ExitCode {
+    cli::run(async |paths, settings| {
         let journal = Journal::open(&paths.journal())?;
-        Ok(Engine::new(SystemHost::new(), journal, settings.allow_steps.clone()))
+        Ok(Engine::new(SystemHost::below(&paths.root), journal, settings.allow_steps.clone()))
     })
     .await
 }

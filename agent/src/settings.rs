@@ -68,6 +68,8 @@ impl Settings {
 /// Where the files are; a test puts all of them under a folder of its own.
 #[derive(Debug, Clone)]
 pub struct Paths {
+    /// `/`, or the folder that stands for it.
+    pub root: PathBuf,
     pub configuration: PathBuf,
     /// What must outlive a reboot: the identity and the journal.
     pub state: PathBuf,
@@ -79,6 +81,7 @@ impl Paths {
     /// The paths under this root, which is `/` outside of tests.
     pub fn under(root: &Path) -> Self {
         Self {
+            root: root.to_owned(),
             configuration: root.join("etc/muster/agent.toml"),
             state: root.join("var/lib/muster-agent"),
             runtime: root.join("run/muster-agent"),
