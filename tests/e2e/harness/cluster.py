@@ -1,0 +1,213 @@
+"""A cluster as a person makes it: packages, init, tokens, enrolment, bootstrap; and what must hold afterwards."""
+
+import json
+import re
+import subprocess
+import time
+
+from .lab import ROOT, Failed, addresses, command_line, lab, run
+
+STUDENT_NUMBER = "20251234"
+USER = "student"
+HOME = "/root/cluster"
+EXAMPLE = ROOT / "deploy/examples/cluster.yaml"
+POD_NETWORK = ROOT / "tests/lab/pod-network.yaml"
+BOOTSTRAP_LIMIT = 600
+
+
+class Cluster:
+    """Fresh machines: m1 becomes the control plane, the others workers."""
+
+    def __init__(self, machines, *, runs_pods=True):
+        names = ["m1", *(f"w{number}" for number in range(1, machines))]
+        number = (lambda index: "") if machines == 2 else (lambda index: str(index))
+        self.nodes = {"m1": f"k8s-master-{STUDENT_NUMBER}"}
+        for index, name in enumerate(names[1:], 1):
+            self.nodes[name] = f"k8s-node{number(index)}-{STUDENT_NUMBER}"
+        self.runs_pods = runs_pods
+        lab("up", "--machines", str(machines), timeout=5400)
+        self.address = addresses()["m1"]
+
+    # --- what a person does -----------------------------------------------------------------------------------------
+
+    def install(self):
+        """The packages, with apt, as on any machine."""
+        packages = {"muster-agent": list(self.nodes), "muster-coordinator": ["m1"]}
+        for package, machines in packages.items():
+            (file,) = (ROOT / "dist").glob(f"{package}_*.deb")
+            for machine in machines:
+                lab("cp", str(file), f"{machine}:/root/{package}.deb")
+                run(machine, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-y",
+                    "--no-install-recommends", "install", f"/root/{package}.deb")
+
+    def enrol(self):
+        """The master with `init`, every other machine with a token that goes from one screen to the other."""
+        run("m1", "coordinator", "init", "--address", self.address, "--node", self.nodes["m1"])
+        for machine in list(self.nodes)[1:]:
+            token = run("m1", "coordinator", "token", "create", "--node", self.nodes[machine], "--token-only").stdout
+            run(machine, "agent", "enroll", "--coordinator", self.address, "--token-file", "/dev/stdin", input=token)
+
+    def write_spec(self):
+        """The example that the package ships, for these machines."""
+        entries = "".join(f"    - name: {node}\n      role: {'control-plane' if machine == 'm1' else 'worker'}\n"
+                          for machine, node in self.nodes.items())
+        text = EXAMPLE.read_text()
+        for pattern, replacement in [
+            (r"(?m)^  nodes:\n(    - name: .*\n      role: .*\n)+", f"  nodes:\n{entries}"),
+            (r"(?m)^    runsPods: .*$", f"    runsPods: {str(self.runs_pods).lower()}"),
+            # CoreDNS is not in Debian, so the lab has no image of it.
+            (r"(?m)^    # (skipPhases: \[addon/coredns\])$", r"    \1"),
+        ]:
+            text, count = re.subn(pattern, replacement, text)
+            if count != 1:
+                raise Failed(f"{EXAMPLE} has no place for {replacement!r}")
+        run("m1", "mkdir", "-p", HOME)
+        run("m1", "tee", f"{HOME}/cluster.yaml", input=text)
+        lab("cp", str(POD_NETWORK), f"m1:{HOME}/pod-network.yaml")
+
+    def bootstrap(self, log=None):
+        """The one command. With a log its output goes there, else live to our own, a terminal too."""
+        command = command_line("m1", ["coordinator", "bootstrap", "-f", f"{HOME}/cluster.yaml"])
+        try:
+            done = subprocess.run(command, stdin=None if log is None else subprocess.DEVNULL, stdout=log,
+                                  stderr=None if log is None else subprocess.STDOUT, timeout=BOOTSTRAP_LIMIT)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"the bootstrap did not end within {BOOTSTRAP_LIMIT} s") from None
+        if done.returncode:
+            raise Failed(f"the bootstrap ended with {done.returncode}")
+
+    def kubectl(self, *arguments, check=True):
+        """As the user whom the cluster file names, with that user's own kubeconfig."""
+        return run("m1", "kubectl", *arguments, user=USER, check=check)
+
+    # --- what must hold ---------------------------------------------------------------------------------------------
+
+    def not_ready(self):
+        """Why the cluster is not whole: empty when every node is Ready and the web servers answer everywhere."""
+        said = self.kubectl("get", "nodes", "-o", "json", check=False)
+        if said.returncode:
+            return f"kubectl: {said.stderr.strip()}"
+        ready = {node["metadata"]["name"]: condition["status"] for node in json.loads(said.stdout)["items"]
+                 for condition in node["status"]["conditions"] if condition["type"] == "Ready"}
+        wrong = [f"{node} is {ready.get(node, 'missing')}" for node in self.nodes.values() if ready.get(node) != "True"]
+        if wrong or len(ready) != len(self.nodes):
+            return f"nodes Ready: {ready}; {', '.join(wrong)}"
+        pods = [pod for pod in json.loads(self.kubectl("get", "pods", "-A", "-o", "json").stdout)["items"]
+                if any("nginx" in container["image"] for container in pod["spec"]["containers"])
+                and "deletionTimestamp" not in pod["metadata"]]
+        hosts = {pod["spec"].get("nodeName") for pod in pods}
+        if not hosts >= set(self.nodes.values()):
+            return f"web servers only on {sorted(filter(None, hosts))}"
+        for machine in self.nodes:
+            for pod in pods:
+                address = pod["status"].get("podIP")
+                if not address:
+                    return f"{pod['metadata']['name']} has no address"
+                page = run(machine, "curl", "-sS", "--max-time", "3", f"http://{address}/", check=False)
+                if "nginx" not in page.stdout:
+                    return f"{pod['metadata']['name']} does not answer {machine}: {page.stderr.strip() or page.stdout}"
+        return ""
+
+    def expect_whole(self, within=0):
+        """Every node Ready, a web server on each, each answering every machine; at the latest after so many seconds."""
+        end = time.monotonic() + within
+        while problem := self.not_ready():
+            if time.monotonic() > end:
+                raise Failed(problem)
+            time.sleep(1)
+
+    def expect_prepared(self):
+        """What the spec says of the machines themselves."""
+        for machine, node in self.nodes.items():
+            for wanted, command in [
+                (node, ["hostname"]),
+                ("", ["sh", "-c", "tail -n +2 /proc/swaps"]),
+                ("", ["systemctl", "--failed", "--no-legend", "--plain"]),
+                ("active", ["systemctl", "is-active", "muster-agent.service"]),
+            ]:
+                said = run(machine, *command, check=False).stdout.strip()
+                if said != wanted:
+                    raise Failed(f"`{' '.join(command)}` on {machine} says {said!r}, not {wanted!r}")
+            hosts = run(machine, "cat", "/etc/hosts").stdout
+            for other in self.nodes.values():
+                if not re.search(rf"(?m)^[0-9.]+\s.*\b{other}\b", hosts):
+                    raise Failed(f"{other} does not stand in /etc/hosts of {machine}")
+
+    def expect_done(self):
+        """The status that scripts read, as a user without any right."""
+        status = json.loads(run("m1", "coordinator", "status", "-o", "json", user="nobody").stdout)
+        if status["phase"] != "done":
+            raise Failed(f"the phase is {status['phase']!r}, not 'done'")
+
+    def expect_nothing_to_do(self, within=2.0):
+        """The same command again changes nothing and takes no time."""
+        began = time.monotonic()
+        said = run("m1", "coordinator", "bootstrap", "-f", f"{HOME}/cluster.yaml").stdout
+        took = time.monotonic() - began
+        if "nothing to do" not in said:
+            raise Failed(f"bootstrap over a finished cluster said:\n{said}")
+        if took > within:
+            raise Failed(f"bootstrap over a finished cluster took {took:.1f} s, not at most {within} s")
+        return took
+
+    def expect_no_bootstrap_tokens(self):
+        """Join tickets are revoked when all nodes are Ready."""
+        tokens = self.kubectl("-n", "kube-system", "get", "secrets", "--field-selector",
+                              "type=bootstrap.kubernetes.io/token", "-o", "name").stdout.split()
+        if tokens:
+            raise Failed(f"bootstrap tokens are left: {tokens}")
+
+    def usage(self):
+        """Memory and processor time of our programs since they started."""
+        figures = []
+        for machine in self.nodes:
+            for unit in ["muster-coordinator", "muster-agent"][machine != "m1":]:
+                pid = run(machine, "systemctl", "show", "-p", "MainPID", "--value", unit).stdout.strip()
+                status = run(machine, "cat", f"/proc/{pid}/status").stdout
+                resident, highest = (int(re.search(rf"{field}:\s+(\d+)", status)[1]) / 1024
+                                     for field in ("VmRSS", "VmHWM"))
+                times = run(machine, "cat", f"/proc/{pid}/stat").stdout.rsplit(")", 1)[1].split()
+                seconds = (int(times[11]) + int(times[12])) / 100
+                figures.append(f"{unit} on {machine}: {resident:.0f} MiB resident (at most {highest:.0f}), "
+                               f"{seconds:.1f} s of processor time")
+        return figures
+
+    def save_evidence(self, folder):
+        """What tells why, out of every machine, before it is gone."""
+        folder.mkdir(parents=True, exist_ok=True)
+        everywhere = {
+            "journal": ["journalctl", "-b", "--no-pager", "-o", "short-precise"],
+            "agent-journal": ["agent", "journal"],
+            "units": ["systemctl", "--no-pager", "--all", "list-units", "muster-*", "docker*", "kubelet*"],
+            "containers": ["docker", "ps", "-a"],
+        }
+        on_master = {
+            "status.json": ["coordinator", "status", "-o", "json"],
+            "status": ["coordinator", "status"],
+            "cluster": ["kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "get", "nodes,pods", "-A", "-o", "wide"],
+        }
+        for machine in self.nodes:
+            for name, command in (everywhere | (on_master if machine == "m1" else {})).items():
+                try:
+                    said = run(machine, *command, check=False, timeout=30)
+                    (folder / f"{machine}-{name}.txt").write_text(said.stdout + said.stderr)
+                except (Failed, OSError) as error:
+                    (folder / f"{machine}-{name}.txt").write_text(f"{error}\n")
+
+
+def whole_way(machines, report, *, runs_pods=True, before=lambda cluster: None):
+    """From fresh machines to a finished cluster; everything that must hold then does. `before` may spoil the machines."""
+    cluster = report.cluster = Cluster(machines, runs_pods=runs_pods)
+    before(cluster)
+    cluster.install()
+    cluster.enrol()
+    cluster.write_spec()
+    began = time.monotonic()
+    with report.log("bootstrap.txt") as log:
+        cluster.bootstrap(log)
+    report.figure(f"bootstrap {time.monotonic() - began:.0f} s")
+    cluster.expect_whole()
+    cluster.expect_prepared()
+    cluster.expect_done()
+    cluster.expect_no_bootstrap_tokens()
+    return cluster

@@ -1,0 +1,21 @@
+"""The main job: machines become a cluster with one command, and the same command again changes nothing."""
+
+from harness.cluster import whole_way
+
+
+def two_machines(report):
+    cluster = whole_way(2, report)
+    for figure in cluster.usage():
+        report.figure(figure)
+    report.figure(f"again: nothing to do in {cluster.expect_nothing_to_do():.1f} s")
+
+
+def three_machines(report):
+    whole_way(3, report).expect_nothing_to_do()
+
+
+def one_machine(report):
+    whole_way(1, report, runs_pods=True).expect_nothing_to_do()
+
+
+SCENARIOS = [two_machines, three_machines, one_machine]
