@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
+use zbus::proxy::CacheProperties;
 use zbus_systemd::systemd1::{ManagerProxy, UnitProxy};
 
 /// The unit of `agent serve`.
@@ -28,7 +29,12 @@ pub async fn enable_and_restart() -> Result<(), UnitError> {
     systemd.enable_unit_files(vec![UNIT.to_owned()], false, false).await?;
     systemd.reload().await?;
     systemd.restart_unit(UNIT.to_owned(), "replace".to_owned()).await?;
-    let unit = UnitProxy::new(&bus, systemd.load_unit(UNIT.to_owned()).await?).await?;
+    // Not from zbus' cache: nobody subscribed, so that systemd would not tell it of a change.
+    let unit = UnitProxy::builder(&bus)
+        .path(systemd.load_unit(UNIT.to_owned()).await?)
+        .cache_properties(CacheProperties::No)
+        .build()
+        .await?;
     let started = timeout(START_TIMEOUT, async {
         loop {
             match unit.active_state().await?.as_str() {

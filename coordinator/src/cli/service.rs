@@ -6,6 +6,7 @@ use std::time::Duration;
 use muster_proto::coordinator::ListNodesRequest;
 use tokio::time::{Instant, sleep};
 use zbus_systemd::systemd1::{ManagerProxy, UnitProxy};
+use zbus_systemd::zbus::proxy::CacheProperties;
 
 use crate::cli::{ClientError, admin};
 use crate::settings::Paths;
@@ -35,7 +36,12 @@ pub async fn enable_and_start() -> Result<(), ServiceError> {
     systemd.enable_unit_files(vec![UNIT.to_owned()], false, false).await?;
     systemd.reload().await?;
     systemd.start_unit(UNIT.to_owned(), "replace".to_owned()).await?;
-    let unit = UnitProxy::new(&bus, systemd.load_unit(UNIT.to_owned()).await?).await?;
+    // Not from zbus' cache: nobody subscribed, so that systemd would not tell it of a change.
+    let unit = UnitProxy::builder(&bus)
+        .path(systemd.load_unit(UNIT.to_owned()).await?)
+        .cache_properties(CacheProperties::No)
+        .build()
+        .await?;
     let deadline = Instant::now() + START_TIMEOUT;
     while Instant::now() < deadline {
         match unit.active_state().await?.as_str() {
