@@ -92,7 +92,7 @@ impl Journal {
         let sequence = *self.last.borrow() + 1;
         let event = Event { sequence, time: Timestamp::now(), run: run.to_owned(), step: step.clone(), kind };
         self.insert(&connection, &event, "self", sequence)?;
-        drop(connection);
+        // Still under the lock: the next writer takes its number from here.
         self.last.send_replace(sequence);
         Ok(event)
     }
@@ -115,7 +115,7 @@ impl Journal {
         let sequence = *self.last.borrow() + 1;
         let event = Event { sequence, ..theirs.clone() };
         self.insert(&connection, &event, origin, theirs.sequence)?;
-        drop(connection);
+        // Still under the lock: the next writer takes its number from here.
         self.last.send_replace(sequence);
         Ok(true)
     }
@@ -291,6 +291,25 @@ mod tests {
         assert!(!ours.adopt("node-1", &event).unwrap());
         assert_eq!(ours.adopted_from("node-1", "r1", &step()).unwrap(), 1);
         assert_eq!(ours.last_sequence(), 2);
+    }
+
+    #[test]
+    fn many_writers_at_once_leave_no_gap_and_no_number_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        std::thread::scope(|scope| {
+            for writer in 0..8 {
+                let journal = journal.clone();
+                scope.spawn(move || {
+                    for n in 0..20 {
+                        let step = format!("node-{writer}/step-{n}").parse().unwrap();
+                        journal.append("r1", &step, started()).unwrap();
+                    }
+                });
+            }
+        });
+        let numbers: Vec<u64> = journal.after(0).unwrap().iter().map(|event| event.sequence).collect();
+        assert_eq!(numbers, (1..=160).collect::<Vec<_>>());
     }
 
     #[test]
