@@ -224,6 +224,7 @@ fn to_value(server: &str, object: DynamicObject) -> Result<Value, HostError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a test prepares its own folder")]
 mod tests {
     use super::*;
 
