@@ -19,8 +19,9 @@ use crate::host::change::{Applied, Change, ChangeId, Host};
 use crate::steps::{Finding, Input, Step, Yield};
 use crate::ticket::Ticket;
 
-/// How often a step that waits looks again.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// A step that waits looks again after this, then after twice as long and so on, up to `LONGEST_PAUSE`.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(800);
 
 /// How often different changes may follow each other in one step before the engine calls it going in circles.
 const ROUNDS: u32 = 6;
@@ -82,6 +83,7 @@ impl<H: Host> Attempt<H> {
         let mut deadline = Instant::now() + self.step.settle();
         let mut last_made: Vec<String> = Vec::new();
         let mut waiting_for = String::new();
+        let mut pause = FIRST_PAUSE;
         loop {
             let what = match self.look().await? {
                 Finding::Done(result) => return Ok((changes_made, result)),
@@ -109,8 +111,10 @@ impl<H: Host> Attempt<H> {
             if what != waiting_for {
                 self.record(EventKind::Waiting { for_what: what.clone() })?;
                 waiting_for = what;
+                pause = FIRST_PAUSE;
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(pause).await;
+            pause = LONGEST_PAUSE.min(pause * 2);
         }
     }
 
