@@ -56,7 +56,7 @@ impl Kubernetes {
         name: &str,
     ) -> Result<Option<Value>, HostError> {
         let (api, server) = self.api(kind, namespace).await?;
-        let found = within(&server, api.get_opt(name)).await?;
+        let found = self.ask(&server, api.get_opt(name)).await?;
         found.map(|object| to_value(&server, object)).transpose()
     }
 
@@ -69,7 +69,7 @@ impl Kubernetes {
     ) -> Result<Vec<Value>, HostError> {
         let (api, server) = self.api(kind, namespace).await?;
         let wanted = ListParams::default().labels(selector);
-        let found = within(&server, api.list(&wanted)).await?;
+        let found = self.ask(&server, api.list(&wanted)).await?;
         found.items.into_iter().map(|object| to_value(&server, object)).collect()
     }
 
@@ -78,15 +78,14 @@ impl Kubernetes {
     pub async fn remove_taints(&self, node: &NodeName, keys: &[String]) -> Result<(), HostError> {
         let (api, server) = self.api(ObjectKind::Node, "").await?;
         for _ in 0..ROUNDS {
-            let held = within(&server, api.get(node.as_str())).await?;
+            let held = self.ask(&server, api.get(node.as_str())).await?;
             let Some(patch) = taint_patch(&to_value(&server, held)?, keys) else { return Ok(()) };
             let merge = Patch::Merge(&patch);
             let parameters = PatchParams::default();
             let request = api.patch(node.as_str(), &parameters, &merge);
-            match tokio::time::timeout(LIMIT, request).await {
-                Ok(Err(kube::Error::Api(status))) if status.code == 409 => {}
-                Ok(answer) => return answer.map(|_| ()).map_err(|error| failed(&server, &error)),
-                Err(_) => return Err(too_slow(&server)),
+            let patched = self.ask(&server, unless(409, request)).await?;
+            if patched.is_some() {
+                return Ok(());
             }
         }
         Err(HostError::Kubernetes {
@@ -99,11 +98,25 @@ impl Kubernetes {
     /// Deletes an object and, in the background, what it owns. Gone already is fine.
     pub async fn delete(&self, kind: ObjectKind, namespace: &str, name: &str) -> Result<(), HostError> {
         let (api, server) = self.api(kind, namespace).await?;
-        match tokio::time::timeout(LIMIT, api.delete(name, &DeleteParams::background())).await {
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(()),
-            Ok(answer) => answer.map(|_| ()).map_err(|error| failed(&server, &error)),
-            Err(_) => Err(too_slow(&server)),
+        let parameters = DeleteParams::background();
+        self.ask(&server, unless(404, api.delete(name, &parameters))).await.map(|_| ())
+    }
+
+    /// The answer within its time. After a failure that may pass, the next request makes a new connection: this one may
+    /// lead to a server that is gone.
+    async fn ask<T>(
+        &self,
+        server: &str,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, HostError> {
+        let answer = match tokio::time::timeout(LIMIT, request).await {
+            Ok(answer) => answer.map_err(|error| failed(server, &error)),
+            Err(_) => Err(too_slow(server)),
+        };
+        if answer.as_ref().is_err_and(HostError::is_transient) {
+            *self.connected.lock().await = None;
         }
+        answer
     }
 
     async fn api(
@@ -148,7 +161,6 @@ impl Kubernetes {
         // The API server is a neighbour: no proxy of the environment lies between.
         config.proxy_url = None;
         config.connect_timeout = Some(LIMIT / 2);
-        config.read_timeout = Some(LIMIT);
         let server = config.cluster_url.to_string();
         let client = Client::try_from(config).map_err(|error| unusable(chain(&error)))?;
         Ok(connected.insert(Connected { text, server, client }).clone())
@@ -185,10 +197,11 @@ fn taint_patch(node: &Value, keys: &[String]) -> Option<Value> {
     Some(json!({ "metadata": { "resourceVersion": version }, "spec": { "taints": left } }))
 }
 
-async fn within<T>(server: &str, request: impl Future<Output = kube::Result<T>>) -> Result<T, HostError> {
-    match tokio::time::timeout(LIMIT, request).await {
-        Ok(answer) => answer.map_err(|error| failed(server, &error)),
-        Err(_) => Err(too_slow(server)),
+/// None when the server answers with this code.
+async fn unless<T>(code: u16, request: impl Future<Output = kube::Result<T>>) -> kube::Result<Option<T>> {
+    match request.await {
+        Err(kube::Error::Api(status)) if status.code == code => Ok(None),
+        answer => answer.map(Some),
     }
 }
 

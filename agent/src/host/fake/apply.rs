@@ -78,7 +78,7 @@ async fn ended(result: &mut watch::Receiver<Option<Ended>>) -> Applied {
         Ok(ended) => ended.clone().unwrap_or_default(),
         Err(_) => Ended { exit_code: 137, standard_error: "the host died".into(), ..Ended::default() },
     };
-    let output = printable(&redact(&format!("{}{}", ended.standard_output, ended.standard_error)));
+    let output = redact(&printable(&format!("{}{}", ended.standard_output, ended.standard_error)));
     Applied {
         made: ended.exit_code == 0,
         outcome: Outcome { exit_code: Some(ended.exit_code), output, ..Outcome::default() },
@@ -205,6 +205,10 @@ impl State {
         };
         if let Some(device) = name.strip_suffix(".swap").filter(|_| !after.active) {
             self.swaps.remove(&std::path::PathBuf::from(format!("/{}", device.replace('-', "/"))));
+        }
+        if name == "kubelet.service" {
+            let configured = self.files.contains_key(std::path::Path::new("/var/lib/kubelet/config.yaml"));
+            self.kubelet_healthy = after.active && configured;
         }
         if name == "docker.service" {
             self.docker = after.active.then(|| self.docker_now());

@@ -50,7 +50,8 @@ impl Stream {
 
     /// The text that may be kept, and how many bytes were left out of its middle.
     fn for_the_journal(&self) -> (String, u64) {
-        let (text, cut) = cut(&printable(&redact(&self.text)));
+        // An escape sequence in its middle must not hide a secret from redaction.
+        let (text, cut) = cut(&redact(&printable(&self.text)));
         (text, cut + self.unread)
     }
 }
@@ -101,7 +102,7 @@ mod tests {
 
     #[test]
     fn secrets_and_escapes_are_out_of_the_journal_and_in_the_capture() {
-        let said = stream("kubeadm join 10.88.0.11:6443 --token s41abx.qkb1j0cxvu3rp1j0\u{1b}[0m");
+        let said = stream("kubeadm join 10.88.0.11:6443 --token s41abx.\u{1b}[1mqkb1j0cxvu3rp1j0\u{1b}[0m");
         let (text, cut) = both(&said, &stream("warning\n"));
         assert_eq!((text.as_str(), cut), ("kubeadm join 10.88.0.11:6443 --token <redacted>\nwarning\n", 0));
         assert!(said.secret().expose_secret().contains("qkb1j0cxvu3rp1j0"));

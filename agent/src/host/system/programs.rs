@@ -44,7 +44,7 @@ impl Answer {
         Err(HostError::ProgramFailed {
             program: program.to_owned(),
             status: self.status.to_string(),
-            message: printable(&redact(said.trim())),
+            message: redact(&printable(said.trim())),
         })
     }
 }

@@ -76,6 +76,7 @@ impl Progress {
             }
             "exit-code" => None,
             "timeout" => Some(format!("it was ended by its time limit of {} s", self.limit.as_secs())),
+            "success" if self.code == 0 => Some("it was stopped from outside before it ran".to_owned()),
             "signal" | "core-dump" | "success" => Some(format!("it was ended by signal {}", self.status)),
             "oom-kill" => Some("the kernel ended it because memory ran out".to_owned()),
             other => Some(format!("systemd reports `{other}`")),
@@ -124,6 +125,7 @@ mod tests {
         assert_eq!(told(ended("signal", 2, 9)), "it was ended by signal 9");
         assert_eq!(told(ended("success", 2, 15)), "it was ended by signal 15");
         assert_eq!(told(ended("exit-code", 1, 203)), "systemd could not start the program (its code 203)");
+        assert_eq!(told(ended("success", 0, 0)), "it was stopped from outside before it ran");
         assert_eq!(ended("timeout", 2, 15).result().0, None);
         assert_eq!(told(ended("resources", 0, 0)), "systemd reports `resources`");
     }
