@@ -131,5 +131,5 @@ def _supervisors():
             arguments = (directory / "cmdline").read_text().split("\0")
         except OSError:
             continue
-        if len(arguments) > 3 and Path(arguments[1]).name == "lab" and arguments[2] == "supervise":
+        if len(arguments) > 4 and Path(arguments[-4]).name == "lab" and arguments[-3] == "supervise":
             yield int(directory.name)

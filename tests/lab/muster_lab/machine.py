@@ -9,7 +9,6 @@ import os
 import signal
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def start(name):
         raise LabError(f"{name} is running already")
     with open(MACHINES / name / "console.log", "ab") as console:
         # A session of its own: it must outlive the command that started it.
-        subprocess.Popen([sys.executable, ENTRY_POINT, "supervise", name], stdin=subprocess.DEVNULL, stdout=console,
+        subprocess.Popen([ENTRY_POINT, "supervise", name], stdin=subprocess.DEVNULL, stdout=console,
                          stderr=console, cwd="/", start_new_session=True)
 
 

@@ -61,14 +61,15 @@ def plug_in(machine, index, nat_trap, link_up):
     """Make the machine's network afresh: after a reboot nothing of the old routes, bridges and rules may be left."""
     unplug(machine)
     own = namespace(machine)
-    card = "enp0s8" if nat_trap else "eth0"
-    _ip(f"netns add {own}",
-        f"link add {card} address 08:00:27:00:08:{index:02x} netns {own} type veth peer name {machine} netns {SWITCH}")
-    _ip(f"link set {machine} master switch0", f"link set {machine} {'up' if link_up else 'down'}", netns=SWITCH)
-    _ip("link set lo up", f"addr add {address(index)}/24 dev {card}", f"link set {card} up", netns=own)
+    _ip(f"netns add {own}")
+    _ip("link set lo up", netns=own)
     if nat_trap:
         _plug_in_nat(machine, own, index)
-    else:
+    card = "enp0s8" if nat_trap else "eth0"
+    _ip(f"link add {card} address 08:00:27:00:08:{index:02x} netns {own} type veth peer name {machine} netns {SWITCH}")
+    _ip(f"link set {machine} master switch0", f"link set {machine} {'up' if link_up else 'down'}", netns=SWITCH)
+    _ip(f"addr add {address(index)}/24 dev {card}", f"link set {card} up", netns=own)
+    if not nat_trap:
         _ip(f"route add default via {GATEWAY} dev {card}", netns=own)
 
 

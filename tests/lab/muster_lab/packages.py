@@ -1,5 +1,6 @@
 """The packages kubelet, kubeadm, kubectl and kubernetes-cni, made like those of 1.20's time, from the built programs."""
 
+import hashlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -89,8 +90,10 @@ def _build(out):
                     "etc/systemd/system/kubelet.service.d/10-kubeadm.conf": KUBEADM_DROP_IN},
              scripts={"conffiles": "/etc/systemd/system/kubelet.service.d/10-kubeadm.conf\n"})
     shutil.rmtree(work)
-    with open(out / "Packages", "w") as index:
-        subprocess.run(["dpkg-scanpackages", "-m", "."], cwd=out, stdout=index, stderr=subprocess.DEVNULL, check=True)
+    index = subprocess.run(["dpkg-scanpackages", "-m", "."], cwd=out, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                           check=True).stdout
+    (out / "Packages").write_bytes(index)
+    (out / "Release").write_text(f"Suite: lab\nDate: Thu, 01 Jan 1970 00:00:00 UTC\nSHA256:\n {hashlib.sha256(index).hexdigest()} {len(index)} Packages\n")
 
 
 def _cni_plugins(work):
