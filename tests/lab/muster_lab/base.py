@@ -64,6 +64,7 @@ def ensure():
     _boot_and_load(archive)
     _make_anonymous(root)
     disk.rename("unfinished-base", base)
+    disk.trim()
     return base
 
 

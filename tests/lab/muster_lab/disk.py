@@ -82,6 +82,11 @@ def delete(name):
     _run("btrfs", "-q", "subvolume", "delete", path)
 
 
+def trim():
+    """Give back what deleted files held. The kernel does it by and by, and stops at unmounting: after a build, ask."""
+    _run("fstrim", MOUNT)
+
+
 def delete_all_but(prefixes):
     """Delete the machines, what is unfinished, and temporary files of a killed build: all that is not named so."""
     for path in MOUNT.iterdir():
