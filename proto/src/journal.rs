@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 use tokio::sync::watch;
 
 use crate::event::{Event, EventKind, IllegalEvent, StepState, transition};
@@ -87,20 +87,21 @@ impl Journal {
 
     /// Writes one event of this side's own; it is durable when this returns. An event that may not follow is refused.
     pub fn append(&self, run: &str, step: &StepId, kind: EventKind) -> Result<Event, JournalError> {
-        let connection = self.connection.lock().expect("no holder of the lock panics");
-        transition(self.fold(&connection, run, step)?, &kind)?;
-        let sequence = *self.last.borrow() + 1;
+        let mut connection = self.connection.lock().expect("no holder of the lock panics");
+        let transaction = self.begin(&mut connection)?;
+        transition(self.fold(&transaction, run, step)?, &kind)?;
+        let sequence = self.next(&transaction)?;
         let event = Event { sequence, time: Timestamp::now(), run: run.to_owned(), step: step.clone(), kind };
-        self.insert(&connection, &event, "self", sequence)?;
-        // Still under the lock: the next writer takes its number from here.
-        self.last.send_replace(sequence);
+        self.insert(&transaction, &event, "self", sequence)?;
+        self.commit(transaction, sequence)?;
         Ok(event)
     }
 
     /// Takes over an event of a node's journal; false when it is held already. The event gets a sequence of this journal.
     pub fn adopt(&self, origin: &str, theirs: &Event) -> Result<bool, JournalError> {
-        let connection = self.connection.lock().expect("no holder of the lock panics");
-        let known = connection
+        let mut connection = self.connection.lock().expect("no holder of the lock panics");
+        let transaction = self.begin(&mut connection)?;
+        let known = transaction
             .query_row(
                 "SELECT 1 FROM event WHERE origin = ?1 AND origin_sequence = ?2",
                 params![origin, theirs.sequence as i64],
@@ -111,12 +112,11 @@ impl Journal {
         if known.is_some() {
             return Ok(false);
         }
-        transition(self.fold(&connection, &theirs.run, &theirs.step)?, &theirs.kind)?;
-        let sequence = *self.last.borrow() + 1;
+        transition(self.fold(&transaction, &theirs.run, &theirs.step)?, &theirs.kind)?;
+        let sequence = self.next(&transaction)?;
         let event = Event { sequence, ..theirs.clone() };
-        self.insert(&connection, &event, origin, theirs.sequence)?;
-        // Still under the lock: the next writer takes its number from here.
-        self.last.send_replace(sequence);
+        self.insert(&transaction, &event, origin, theirs.sequence)?;
+        self.commit(transaction, sequence)?;
         Ok(true)
     }
 
@@ -188,6 +188,27 @@ impl Journal {
 
     pub fn last_sequence(&self) -> u64 {
         *self.last.borrow()
+    }
+
+    /// Reading the state, taking the number and writing are one: another process on the same file (an agent that was just
+    /// killed, say) cannot come between.
+    fn begin<'a>(&self, connection: &'a mut Connection) -> Result<Transaction<'a>, JournalError> {
+        connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|source| self.storage(source))
+    }
+
+    fn next(&self, connection: &Connection) -> Result<u64, JournalError> {
+        connection
+            .query_row("SELECT coalesce(max(sequence), 0) + 1 FROM event", [], |row| row.get::<_, i64>(0))
+            .map(|sequence| sequence as u64)
+            .map_err(|source| self.storage(source))
+    }
+
+    fn commit(&self, transaction: Transaction<'_>, sequence: u64) -> Result<(), JournalError> {
+        transaction.commit().map_err(|source| self.storage(source))?;
+        self.last.send_replace(sequence);
+        Ok(())
     }
 
     fn fold(&self, connection: &Connection, run: &str, step: &StepId) -> Result<StepState, JournalError> {
@@ -310,6 +331,16 @@ mod tests {
         });
         let numbers: Vec<u64> = journal.after(0).unwrap().iter().map(|event| event.sequence).collect();
         assert_eq!(numbers, (1..=160).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn two_processes_on_one_file_do_not_take_the_same_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let (one, other) = (Journal::open(&path).unwrap(), Journal::open(&path).unwrap());
+        one.append("r1", &step(), started()).unwrap();
+        let event = other.append("r1", &step(), EventKind::Done { changes: 0 }).unwrap();
+        assert_eq!(event.sequence, 2);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use muster_proto::journal::Journal;
 use muster_proto::names::NodeName;
 use muster_proto::transport;
 use tempfile::TempDir;
-use tokio::task::JoinSet;
+use tokio::runtime::{Builder, Runtime};
 use tonic::transport::server::Connected;
 
 /// The pod network's manifest of these tests.
@@ -31,12 +31,17 @@ pub struct TestCluster {
     pub hosts: BTreeMap<NodeName, FakeHost>,
     pub fleet: Fleet,
     pub runs: Runs,
-    agents: BTreeMap<NodeName, JoinSet<()>>,
+    /// Every agent's life on a runtime of its own: ending it ends all that the agent does, as a kill would.
+    agents: BTreeMap<NodeName, Option<Runtime>>,
 }
 
 impl TestCluster {
     /// Stock Debian hosts of these names, the first one the master; their agents are connected.
     pub async fn of(names: &[&str]) -> Self {
+        // RUST_LOG=info shows what both sides say.
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .try_init();
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let kubernetes = FakeCluster::default();
         let hosts: BTreeMap<NodeName, FakeHost> = names
@@ -62,8 +67,9 @@ impl TestCluster {
             host.with(|state| *state.addresses.iter().find(|address| !address.is_loopback()).unwrap());
         let service = NodeService::new(engine, node.clone(), address);
         let (ours, theirs) = tokio::io::duplex(1 << 20);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
+        let life =
+            Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime starts");
+        life.spawn(async move {
             let incoming = stream::iter([Ok::<_, io::Error>(InMemory(ours))]).chain(stream::pending());
             let _ = transport::server()
                 .add_service(NodeAgentServer::new(service))
@@ -72,20 +78,27 @@ impl TestCluster {
         });
         let fleet = self.fleet.clone();
         let (name, first_answer) = (node.clone(), Duration::from_secs(5));
-        tasks.spawn(async move {
+        tokio::spawn(async move {
             let _ = fleet.adopt(&name, theirs, first_answer, || true, ()).await;
         });
-        self.agents.insert(node, tasks);
+        self.kill_agent(node.as_str());
+        self.agents.insert(node, Some(life));
     }
 
     /// The node's agent dies: its connection is cut and nothing of it goes on.
     pub fn kill_agent(&mut self, name: &str) {
-        self.agents.remove(&name.parse::<NodeName>().unwrap());
+        if let Some(life) = self.agents.remove(&name.parse::<NodeName>().unwrap()).flatten() {
+            // On a thread of its own: a runtime may not wait for another. Nothing of the old life goes on after this.
+            let ended = std::thread::spawn(move || life.shutdown_timeout(Duration::from_secs(5)));
+            ended.join().expect("the agent's runtime ends");
+        }
     }
 
     /// The coordinator dies and a new one opens its state; the agents must be started again to connect to it.
     pub fn restart_coordinator(&mut self) {
-        self.agents.clear();
+        for name in self.hosts.keys().map(ToString::to_string).collect::<Vec<_>>() {
+            self.kill_agent(&name);
+        }
         self.fleet = Fleet::new();
         self.runs = open_runs(self.folder.path(), &self.fleet);
     }
@@ -124,6 +137,13 @@ impl TestCluster {
             }
         }
         panic!("the progress ended without the run's end");
+    }
+}
+
+impl Drop for TestCluster {
+    fn drop(&mut self) {
+        // A runtime may not be dropped where others run; it is left to end by itself.
+        self.agents.values_mut().filter_map(Option::take).for_each(Runtime::shutdown_background);
     }
 }
 

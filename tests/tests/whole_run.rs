@@ -120,8 +120,12 @@ async fn survives(name: &'static str, nth: u32, moment: Moment) {
         .unwrap_or_else(|_| panic!("{name}: the fault at change {nth} never fired"));
     cluster.kill_agent(name);
     cluster.start_agent(name);
-    let last = tokio::time::timeout(Duration::from_secs(120), run).await.expect("the run ends").unwrap();
     let what = format!("{name}: change {nth} {moment:?}");
+    let Ok(last) = tokio::time::timeout(Duration::from_secs(40), run).await else {
+        let journal = Journal::read_only(&cluster.agent_journal(name)).unwrap().after(0).unwrap();
+        panic!("{what}: the run does not end; the agent's journal: {journal:#?}");
+    };
+    let last = last.unwrap();
     let Some(muster_proto::coordinator::progress::Item::End(end)) = last else { panic!("{what}: no end") };
     assert_eq!(end.phase, "done", "{what}: {end:?}");
     let log = cluster.host(name).run_log();

@@ -12,7 +12,7 @@ use muster_proto::names::StepId;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
-use super::Inner;
+use super::{End, Inner};
 use crate::diagnosis;
 use crate::host::HostError;
 use crate::host::change::{Applied, Change, ChangeId, Host};
@@ -51,20 +51,15 @@ impl From<JournalError> for Stop {
 }
 
 impl<H: Host> Attempt<H> {
-    pub(super) async fn run(mut self) -> agent::StepOutput {
+    /// Runs to an end that the journal holds; an error when it cannot hold it.
+    pub(super) async fn run(mut self) -> End {
         let (kind, output) = match self.until_done().await {
             Ok((changes, output)) => (EventKind::Done { changes }, output_of(output)),
             Err(Stop::Blocked(complaint)) => (EventKind::Blocked { complaint }, agent::StepOutput::default()),
             Err(Stop::Failed(complaint)) => (EventKind::Failed { complaint }, agent::StepOutput::default()),
-            Err(Stop::Unrecorded(error)) => {
-                tracing::error!(step = %self.id, error = chain(&error), "the journal cannot be written; the step stops here");
-                return agent::StepOutput::default();
-            }
+            Err(Stop::Unrecorded(error)) => return Err(chain(&error)),
         };
-        if let Err(error) = self.record(kind) {
-            tracing::error!(step = %self.id, error = chain(&error), "the step's end could not be journalled");
-        }
-        output
+        self.record(kind).map(|_| output).map_err(|error| chain(&error))
     }
 
     async fn until_done(&mut self) -> Result<(u32, Yield), Stop> {

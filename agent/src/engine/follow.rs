@@ -5,7 +5,7 @@ use muster_proto::journal::Journal;
 use muster_proto::names::StepId;
 use tokio::sync::{mpsc, watch};
 
-use super::Refused;
+use super::{End, Refused};
 
 /// Sends the journal's events of one step in one run, as they come, then the output. Ends when nobody listens.
 pub(super) async fn follow(
@@ -13,7 +13,7 @@ pub(super) async fn follow(
     run: String,
     id: StepId,
     after: u64,
-    mut end: watch::Receiver<Option<agent::StepOutput>>,
+    mut end: watch::Receiver<Option<End>>,
     events: mpsc::Sender<Result<RunStepReply, Refused>>,
 ) {
     let mut sent = after;
@@ -43,9 +43,10 @@ pub(super) async fn follow(
                 return;
             }
         }
-        if let Some(output) = ended {
-            let item = agent::run_step_reply::Item::Output(output);
-            let _ = events.send(Ok(RunStepReply { item: Some(item) })).await;
+        if let Some(end) = ended {
+            let last =
+                end.map(|output| RunStepReply { item: Some(agent::run_step_reply::Item::Output(output)) });
+            let _ = events.send(last.map_err(Refused::Unrecorded)).await;
             return;
         }
         if gone {

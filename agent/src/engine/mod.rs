@@ -43,6 +43,8 @@ pub enum Refused {
     Host(#[from] HostError),
     #[error("the agent's journal")]
     Journal(#[from] JournalError),
+    #[error("the step stopped, because what it does cannot be recorded: {0}")]
+    Unrecorded(String),
 }
 
 /// Runs steps on one host. Cheap to clone; all clones are one.
@@ -74,11 +76,14 @@ struct Memory {
     jobs: BTreeMap<StepId, Job>,
 }
 
+/// What a step yields at its end, or why the journal could not be written.
+type End = Result<agent::StepOutput, String>;
+
 struct Job {
     run: String,
     content: String,
     /// None while the step runs.
-    end: watch::Receiver<Option<agent::StepOutput>>,
+    end: watch::Receiver<Option<End>>,
 }
 
 impl<H: Host + 'static> Engine<H> {
@@ -150,7 +155,7 @@ impl<H: Host + 'static> Engine<H> {
         step: Step,
         content: String,
         input: Input,
-    ) -> Result<watch::Receiver<Option<agent::StepOutput>>, Refused> {
+    ) -> Result<watch::Receiver<Option<End>>, Refused> {
         let mut memory = self.inner.memory();
         let mut before = None;
         if let Some(job) = memory.jobs.get(id) {
@@ -174,7 +179,7 @@ impl<H: Host + 'static> Engine<H> {
                     Ok(Finding::Done(result)) => output_of(result),
                     _ => agent::StepOutput::default(),
                 };
-                ended.send_replace(Some(output));
+                ended.send_replace(Some(Ok(output)));
             });
             return Ok(end);
         }

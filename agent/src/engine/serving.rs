@@ -17,7 +17,7 @@ impl From<Refused> for Status {
             Refused::Id(_) | Refused::Step(_) | Refused::Ticket(_) => Status::invalid_argument(message),
             Refused::OtherContent(_) | Refused::Host(_) => Status::failed_precondition(message),
             Refused::NotAllowed(_) => Status::permission_denied(message),
-            Refused::Journal(_) => Status::internal(message),
+            Refused::Journal(_) | Refused::Unrecorded(_) => Status::internal(message),
         }
     }
 }
