@@ -54,7 +54,7 @@ impl Observe for SystemHost {
     }
 
     async fn kubernetes_version(&self, program: KubernetesProgram) -> Answer<Option<KubernetesVersion>> {
-        programs::kubernetes_version(program).await
+        programs::kubernetes_version(&self.remembered, program).await
     }
 
     async fn missing_programs(&self, names: &'static [&'static str]) -> Answer<Vec<&'static str>> {
@@ -74,7 +74,7 @@ impl Observe for SystemHost {
         version: KubernetesVersion,
         repository: Option<&str>,
     ) -> Answer<Vec<ImageReference>> {
-        programs::kubeadm_images(version, repository).await
+        programs::kubeadm_images(&self.remembered, version, repository).await
     }
 
     async fn object(&self, kind: ObjectKind, namespace: &str, name: &str) -> Answer<Option<Value>> {

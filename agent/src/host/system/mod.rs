@@ -11,6 +11,7 @@ mod make;
 mod output;
 mod plain_file;
 mod programs;
+mod remembered;
 mod result;
 mod transient;
 mod units;
@@ -19,6 +20,7 @@ pub mod users;
 use std::path::{Path, PathBuf};
 
 use crate::kubernetes::Kubernetes;
+use remembered::Remembered;
 use transient::Transient;
 
 /// The host that the agent runs on.
@@ -30,6 +32,7 @@ pub struct SystemHost {
     own_binary: PathBuf,
     transient: Transient,
     kubernetes: Kubernetes,
+    remembered: Remembered,
 }
 
 impl SystemHost {
@@ -44,6 +47,7 @@ impl SystemHost {
             own_binary: "/proc/self/exe".into(),
             transient: Transient { folder: root.join("run/muster-agent/output") },
             kubernetes: Kubernetes::new(root.join("etc/kubernetes/admin.conf")),
+            remembered: Remembered::default(),
         }
     }
 

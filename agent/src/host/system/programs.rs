@@ -10,6 +10,7 @@ use muster_proto::redaction::{printable, redact};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
+use super::remembered::Remembered;
 use crate::host::HostError;
 use crate::host::query::{Docker, KubernetesProgram};
 
@@ -59,12 +60,13 @@ pub(super) fn find(name: &str) -> Option<PathBuf> {
     candidates.into_iter().find(executable)
 }
 
+fn not_found(program: &str) -> HostError {
+    HostError::NotStarted { program: program.to_owned(), source: std::io::ErrorKind::NotFound.into() }
+}
+
 /// Runs a program that is found on the search path.
 pub(super) async fn run(name: &str, arguments: &[&str], limit: Duration) -> Result<Answer, HostError> {
-    let path = find(name).ok_or_else(|| HostError::NotStarted {
-        program: name.to_owned(),
-        source: std::io::ErrorKind::NotFound.into(),
-    })?;
+    let path = find(name).ok_or_else(|| not_found(name))?;
     let mut command = Command::new(path);
     command.arg0(name).args(arguments);
     finish(command, name, None, limit).await
@@ -121,6 +123,7 @@ pub(super) async fn finish(
 
 /// The version that a program says of itself; none when it is not installed.
 pub(super) async fn kubernetes_version(
+    remembered: &Remembered,
     program: KubernetesProgram,
 ) -> Result<Option<KubernetesVersion>, HostError> {
     let name = program.name();
@@ -129,10 +132,7 @@ pub(super) async fn kubernetes_version(
         KubernetesProgram::Kubelet => &["--version"],
         KubernetesProgram::Kubectl => &["version", "--client", "-o", "json"],
     };
-    if find(name).is_none() {
-        return Ok(None);
-    }
-    let said = run(name, arguments, LIMIT).await?.success(name)?;
+    let Some(said) = remembered.ask(name, arguments, LIMIT).await? else { return Ok(None) };
     parse_version(program, &said).map(Some).ok_or_else(|| HostError::Unexpected {
         what: format!("{name} {}", arguments.join(" ")),
         message: printable(said.trim()),
@@ -184,6 +184,7 @@ fn parse_images(said: &str) -> Vec<String> {
 
 /// The images that kubeadm wants for a version. The version is given, so that kubeadm asks nobody on the internet.
 pub(super) async fn kubeadm_images(
+    remembered: &Remembered,
     version: KubernetesVersion,
     repository: Option<&str>,
 ) -> Result<Vec<ImageReference>, HostError> {
@@ -192,7 +193,7 @@ pub(super) async fn kubeadm_images(
     if let Some(repository) = repository {
         arguments.extend(["--image-repository", repository]);
     }
-    let said = run("kubeadm", &arguments, LIMIT).await?.success("kubeadm config images list")?;
+    let said = remembered.ask("kubeadm", &arguments, LIMIT).await?.ok_or_else(|| not_found("kubeadm"))?;
     let images =
         said.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::parse::<ImageReference>);
     images.collect::<Result<_, _>>().map_err(|error| HostError::Unexpected {
