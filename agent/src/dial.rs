@@ -35,8 +35,9 @@ pub enum DialError {
     Unresolved(Endpoint, #[source] io::Error),
     #[error(
         "no answer from {0} within {DIAL_TIMEOUT:?}: most likely a firewall on the master drops TCP port {port} \
-         (there: `sudo ufw allow {port}/tcp`), or the address is not the master's",
-        port = .0.port
+         (there: `sudo ufw allow in proto tcp to {to} port {port}`), or the address is not the master's",
+        port = .0.port,
+        to = .0.address_or_any()
     )]
     Silent(Endpoint),
     #[error(
@@ -99,6 +100,11 @@ async fn connect(endpoint: &Endpoint) -> Result<TcpStream, DialError> {
 impl Endpoint {
     pub fn new(host: IpAddr, port: u16) -> Self {
         Self { host: host.to_string(), port }
+    }
+
+    /// What a rule of ufw can name: it takes no host names.
+    fn address_or_any(&self) -> &str {
+        if self.host.parse::<IpAddr>().is_ok() { &self.host } else { "any" }
     }
 }
 
@@ -176,6 +182,13 @@ mod tests {
         {
             assert!(wrong.parse::<Endpoint>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_time_out_names_the_firewall_and_the_exact_rule() {
+        let said = |endpoint: &str| DialError::Silent(endpoint.parse().unwrap()).to_string();
+        assert!(said("10.88.0.11").contains("`sudo ufw allow in proto tcp to 10.88.0.11 port 7443`"));
+        assert!(said("master.lab:8443").contains("`sudo ufw allow in proto tcp to any port 8443`"));
     }
 
     #[tokio::test]

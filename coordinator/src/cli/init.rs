@@ -14,7 +14,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::{ClientError, Failure, address, admin, service};
+use super::{ClientError, Failure, address, admin, firewall, service};
 use crate::settings::{File, Paths};
 
 /// The token that `init` hands to the master's own agent is used at once.
@@ -31,6 +31,9 @@ pub struct Arguments {
     /// Enrol this machine's own agent too, under this name
     #[arg(long)]
     node: Option<NodeName>,
+    /// Where ufw guards this machine, add the one rule that lets the nodes dial in
+    #[arg(long)]
+    allow_firewall: bool,
 }
 
 /// This machine cannot be made the master.
@@ -81,7 +84,8 @@ pub async fn run(root: &Path, arguments: Arguments) -> Result<(), Failure> {
     if let Some(node) = &arguments.node {
         enrol_own_agent(&paths, node, &file).await?;
     }
-    say_what_comes_next(root, &arguments.node, port);
+    firewall::offer(root, &file, arguments.allow_firewall).await?;
+    say_what_comes_next(&arguments.node);
     Ok(())
 }
 
@@ -122,11 +126,7 @@ fn agent_program() -> PathBuf {
     beside.filter(|program| program.exists()).unwrap_or_else(|| PathBuf::from("/usr/bin/agent"))
 }
 
-fn say_what_comes_next(root: &Path, enrolled: &Option<NodeName>, port: u16) {
-    if service::ufw_is_on(root) {
-        anstream::println!("\nufw guards this machine. So that the nodes can dial in, run:\n");
-        anstream::println!("    sudo ufw allow {port}/tcp");
-    }
+fn say_what_comes_next(enrolled: &Option<NodeName>) {
     anstream::println!("\nNext:\n");
     if enrolled.is_none() {
         anstream::println!(

@@ -3,6 +3,7 @@
 pub mod address;
 mod bootstrap;
 mod cluster_file;
+pub mod firewall;
 pub mod init;
 pub mod node;
 mod plan;

@@ -1,6 +1,5 @@
 //! The daemon's own systemd unit, enabled and started over D-Bus, and the wait until the daemon answers.
 
-use std::path::Path;
 use std::time::Duration;
 
 use muster_proto::coordinator::ListNodesRequest;
@@ -68,27 +67,4 @@ pub async fn wait_for_answer(paths: &Paths) -> Result<(), ServiceError> {
 async fn ask(paths: &Paths) -> Result<(), ClientError> {
     admin(paths).await?.list_nodes(ListNodesRequest {}).await?;
     Ok(())
-}
-
-/// Whether ufw guards this machine, so that agents cannot dial in before a rule lets them.
-pub fn ufw_is_on(root: &Path) -> bool {
-    let settings = std::fs::read_to_string(root.join("etc/ufw/ufw.conf")).unwrap_or_default();
-    settings.lines().any(|line| line.trim().eq_ignore_ascii_case("ENABLED=yes"))
-}
-
-#[cfg(test)]
-#[allow(clippy::disallowed_methods, reason = "a test prepares its own folder")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ufw_is_on_when_its_settings_say_so() {
-        let root = tempfile::tempdir().unwrap();
-        assert!(!ufw_is_on(root.path()));
-        std::fs::create_dir_all(root.path().join("etc/ufw")).unwrap();
-        std::fs::write(root.path().join("etc/ufw/ufw.conf"), "# ENABLED=yes\nENABLED=no\n").unwrap();
-        assert!(!ufw_is_on(root.path()));
-        std::fs::write(root.path().join("etc/ufw/ufw.conf"), "ENABLED=yes\nLOGLEVEL=low\n").unwrap();
-        assert!(ufw_is_on(root.path()));
-    }
 }
