@@ -75,7 +75,7 @@ impl Runs {
 
     /// What bootstrap would change on every host: the agents look, with the same code, and change nothing.
     pub async fn plan(&self, files: ClusterFiles) -> Result<PlanReply, Status> {
-        let plan = self.make_plan(&files).await?;
+        let plan = self.without_done_once(self.make_plan(&files).await?)?;
         let looked = join_all(plan.steps.iter().map(|step| self.look(step))).await;
         let findings: BTreeMap<&StepId, &StepPlan> =
             plan.steps.iter().map(|step| &step.id).zip(&looked).collect();
@@ -83,7 +83,9 @@ impl Runs {
         for step in &plan.steps {
             let mut found = findings[&step.id].clone();
             let waits_for = step.after.iter().find(|id| findings[id].finding != "done");
-            if let (Some(first), "blocked") = (waits_for, found.finding.as_str()) {
+            // What an earlier step yields is there only in a run.
+            if let (Some(first), "blocked") = (waits_for.or(step.input_from.as_ref()), found.finding.as_str())
+            {
                 // It cannot be looked at before the steps in front of it have run.
                 found = StepPlan { finding: "later".into(), complaint: format!("after {first}"), ..found };
             }
@@ -125,13 +127,18 @@ impl Runs {
         &self,
         files: ClusterFiles,
     ) -> Result<BoxStream<'static, Result<Progress, Status>>, Status> {
-        let mut plan = self.make_plan(&files).await?;
+        let plan = self.make_plan(&files).await?;
         let digest = plan.digest();
-        if self.record.was_done(&digest).map_err(RunsError::from)? {
+        let active = self.begin(self.without_done_once(plan)?, digest)?;
+        Ok(Box::pin(self.clone().progress(active)))
+    }
+
+    /// Leaves out what is not repeated once this very plan was done.
+    fn without_done_once(&self, mut plan: Plan) -> Result<Plan, RunsError> {
+        if self.record.was_done(&plan.digest())? {
             plan.steps.retain(|step| !step.once);
         }
-        let active = self.begin(plan, digest)?;
-        Ok(Box::pin(self.clone().progress(active)))
+        Ok(plan)
     }
 
     fn begin(&self, plan: Plan, plan_digest: String) -> Result<Active, Status> {

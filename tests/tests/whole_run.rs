@@ -49,6 +49,33 @@ async fn a_plan_shows_the_changes_and_makes_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_plan_over_a_finished_cluster_finds_nothing_to_change_and_nothing_blocked() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    cluster.bootstrap(RUNS_PODS).await;
+    let plan = cluster.runs.plan(cluster.files(RUNS_PODS)).await.unwrap();
+    for step in plan.nodes.iter().flat_map(|node| &node.steps) {
+        assert!(step.finding == "done" || step.step_id.ends_with("/smoke-answer"), "{step:?}");
+        assert_ne!(step.finding, "blocked", "{step:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_smoke_test_that_is_not_kept_is_gone_afterwards_and_not_done_again() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    let removed = "  controlPlane: {runsPods: true}\n  smokeTest: {keep: false}\n";
+    let (_, end) = cluster.bootstrap(removed).await;
+    assert_eq!(end.phase, "done", "{end:?}");
+    assert!(
+        cluster.kubernetes.with(|state| state.get("Deployment", "default", "muster-smoke-test").is_none())
+    );
+    let applied = |log: Vec<String>| log.iter().filter(|line| line.starts_with("kubectl")).count();
+    let before = applied(cluster.host("m1").run_log());
+    let (_, again) = cluster.bootstrap(removed).await;
+    assert_eq!((again.phase.as_str(), again.changed_steps), ("done", 0), "{again:?}");
+    assert_eq!(applied(cluster.host("m1").run_log()), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn status_never_goes_backwards_and_the_journals_are_gap_free() {
     let cluster = TestCluster::of(&["m1", "w1"]).await;
     let (seen, _) = cluster.bootstrap(RUNS_PODS).await;
