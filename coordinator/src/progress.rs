@@ -35,6 +35,7 @@ impl StepFold {
             EventKind::Intended { summary, .. } => self.detail.clone_from(summary),
             EventKind::Made { .. } | EventKind::NotMade { .. } => {}
             EventKind::Waiting { for_what } => self.detail.clone_from(for_what),
+            EventKind::Noticed { what, .. } => self.detail.clone_from(what),
             EventKind::Done { changes } => {
                 self.changes = *changes;
                 self.detail = if *changes == 0 { "nothing to change".into() } else { String::new() };
@@ -172,6 +173,26 @@ mod tests {
         let master = &status.nodes[0];
         assert_eq!((master.steps_done, master.steps, master.current.as_str()), (1, 2, "kubeadm-init"));
         assert_eq!((status.sequence, status.nodes[1].state.as_str()), (4, "pending"));
+    }
+
+    #[test]
+    fn what_keeps_a_running_program_from_its_end_is_shown_while_it_runs() {
+        let intended = EventKind::Intended {
+            index: 0,
+            change: serde_json::Value::Null,
+            summary: "run kubeadm init".into(),
+            before: None,
+        };
+        let events = [
+            event(1, "m1/swap", EventKind::Started { content: String::new(), attempt: 1 }),
+            event(2, "m1/swap", intended),
+            event(3, "m1/swap", EventKind::Noticed { index: 0, what: "Docker does not run".into() }),
+        ];
+        let status = fold(&run(RunPhase::Running), &events);
+        assert_eq!(
+            (status.steps[0].state.as_str(), status.steps[0].detail.as_str()),
+            ("changing", "Docker does not run")
+        );
     }
 
     #[test]

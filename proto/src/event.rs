@@ -51,6 +51,11 @@ pub enum EventKind {
     Waiting {
         for_what: String,
     },
+    /// While the program of the change with this index runs: what keeps it from its end, as far as the host tells.
+    Noticed {
+        index: u32,
+        what: String,
+    },
     Done {
         changes: u32,
     },
@@ -179,6 +184,9 @@ pub fn transition(state: StepState, event: &EventKind) -> Result<StepState, Ille
         // The result of a program that outlived its agent is written by the agent that came back.
         (S::Running, E::Made { .. } | E::NotMade { .. }) => Ok(S::Running),
         (S::Running | S::Waiting, E::Waiting { .. }) => Ok(S::Waiting),
+        (S::Changing(open), E::Noticed { index, .. }) if open == *index => Ok(state),
+        // Of a program that outlived its agent.
+        (S::Running, E::Noticed { .. }) => Ok(S::Running),
         (S::Running | S::Waiting, E::Done { .. }) => Ok(S::Done),
         (S::Running | S::Waiting, E::Blocked { .. }) => Ok(S::Blocked),
         (S::Pending | S::Running | S::Waiting | S::Changing(_), E::Failed { .. }) => Ok(S::Failed),
@@ -196,6 +204,7 @@ impl EventKind {
             Self::Made { .. } => "made",
             Self::NotMade { .. } => "not-made",
             Self::Waiting { .. } => "waiting",
+            Self::Noticed { .. } => "noticed",
             Self::Done { .. } => "done",
             Self::Blocked { .. } => "blocked",
             Self::Failed { .. } => "failed",
@@ -251,6 +260,16 @@ mod tests {
     #[test]
     fn a_step_may_start_again_after_a_crash_in_the_middle_of_a_change() {
         assert_eq!(fold(&[started(), intended(0), started(), made(0)]), Ok(StepState::Running));
+    }
+
+    #[test]
+    fn what_is_noticed_belongs_to_the_change_that_runs_and_changes_no_state() {
+        let noticed = |index| EventKind::Noticed { index, what: "swap is on".into() };
+        assert_eq!(fold(&[started(), intended(0), noticed(0), noticed(0)]), Ok(StepState::Changing(0)));
+        assert_eq!(fold(&[started(), intended(0), noticed(0), made(0)]), Ok(StepState::Running));
+        assert_eq!(fold(&[started(), intended(0), started(), noticed(0), made(0)]), Ok(StepState::Running));
+        assert!(fold(&[started(), intended(0), noticed(1)]).is_err());
+        assert!(fold(&[noticed(0)]).is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use muster_agent::host::change::ProgramName;
 use muster_agent::host::fake::Moment;
+use muster_agent::host::query::JournalLine;
 use muster_proto::event::StepState;
 use muster_proto::journal::Journal;
 use muster_tests::cluster::TestCluster;
@@ -90,6 +91,29 @@ async fn status_never_goes_backwards_and_the_journals_are_gap_free() {
         let numbers: Vec<u64> = events.iter().map(|event| event.sequence).collect();
         assert_eq!(numbers, (1..=events.len() as u64).collect::<Vec<_>>());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubeadm_that_only_waited_is_explained_by_the_kubelets_journal() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    let host = cluster.host("m1");
+    host.fail_next(ProgramName::Kubeadm, 1, "[certs] Generating\n\t\ttimed out waiting for the condition\nerror execution phase wait-control-plane: couldn't initialize a Kubernetes cluster\n");
+    let line = JournalLine {
+        time: "2100-01-01T00:00:00Z".parse().unwrap(),
+        message: "F1122 11:03:33.652436   28093 server.go:269] failed to run Kubelet: running with swap on is not supported, please disable swap!".into(),
+    };
+    host.with(|state| state.kubelet_journal.push(line));
+    let (_, end) = cluster.bootstrap(RUNS_PODS).await;
+    let first = &end.failures[0];
+    assert_eq!(
+        (first.step.as_str(), first.cause.as_str()),
+        ("kubeadm-init", "swap is on, and the kubelet refuses to run with it")
+    );
+    assert!(
+        first.evidence.contains("as a consequence, error execution phase wait-control-plane"),
+        "{first:?}"
+    );
+    assert!(first.remedy.contains("`sudo kubeadm reset -f` on m1"), "{first:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

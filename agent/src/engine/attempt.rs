@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use muster_proto::agent;
 use muster_proto::cause::chain;
 use muster_proto::event::{Complaint, Event, EventKind, Outcome};
@@ -13,7 +14,7 @@ use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 use super::{End, Inner};
-use crate::diagnosis;
+use crate::diagnosis::{self, Findings, Watch};
 use crate::host::HostError;
 use crate::host::change::{Applied, Change, ChangeId, Host};
 use crate::steps::{Finding, Input, Step, Yield};
@@ -37,7 +38,7 @@ pub(super) struct Attempt<H> {
 }
 
 /// How an attempt ends when it is not done.
-enum Stop {
+pub(super) enum Stop {
     Blocked(Complaint),
     Failed(Complaint),
     /// The journal cannot be written: nothing more may be changed, and nothing more can be recorded.
@@ -140,15 +141,19 @@ impl<H: Host> Attempt<H> {
                 Err(error) => return Err(Stop::Failed(not_possible(change, &error))),
             };
             let record = serde_json::to_value(change).unwrap_or_default();
-            self.record(EventKind::Intended {
+            let intended = self.record(EventKind::Intended {
                 index: id.index,
                 change: record,
                 summary: change.to_string(),
                 before,
             })?;
-            let applied = inner.host.apply(change, &id).await;
+            let mut watch = self.watch_over(change, intended.time);
+            let applied = self.watched(inner.host.apply(change, &id), watch.as_mut(), id.index).await?;
             match applied {
-                Ok(applied) => self.take(&id, change, applied).await?,
+                Ok(applied) => {
+                    let found = self.look_back(watch, applied.made).await;
+                    self.take(&id, change, applied, &found).await?;
+                }
                 Err(error) => {
                     let outcome = Outcome { error: Some(chain(&error)), ..Outcome::default() };
                     self.record(EventKind::NotMade { index: id.index, outcome })?;
@@ -160,7 +165,13 @@ impl<H: Host> Attempt<H> {
     }
 
     /// Journals how a change ended, keeps what a program yielded, and lets its unit go.
-    async fn take(&mut self, id: &ChangeId, change: &Change, applied: Applied) -> Result<(), Stop> {
+    async fn take(
+        &mut self,
+        id: &ChangeId,
+        change: &Change,
+        applied: Applied,
+        found: &Findings,
+    ) -> Result<(), Stop> {
         let Applied { made, outcome, standard_output } = applied;
         let kind = if made {
             EventKind::Made { index: id.index, outcome: outcome.clone() }
@@ -179,18 +190,21 @@ impl<H: Host> Attempt<H> {
             }
             self.forget(id).await;
         }
-        if made { Ok(()) } else { Err(Stop::Failed(diagnosis::of_change(change, &outcome))) }
+        if made {
+            return Ok(());
+        }
+        Err(Stop::Failed(diagnosis::of_change(change, &outcome, self.id.node(), found)))
     }
 
     /// A program that an earlier life of the agent started and whose end it never wrote: it is waited for and its
     /// result taken, never started a second time. Without its unit, looking at the host decides.
     async fn settle_open_change(&mut self, before: &[Event]) -> Result<(), Stop> {
-        let mut open: BTreeMap<u32, &serde_json::Value> = BTreeMap::new();
+        let mut open: BTreeMap<u32, (&serde_json::Value, Timestamp)> = BTreeMap::new();
         let mut ended = Vec::new();
         for event in before {
             match &event.kind {
                 EventKind::Intended { index, change, .. } if change["change"] == "run" => {
-                    open.insert(*index, change);
+                    open.insert(*index, (change, event.time));
                 }
                 EventKind::Made { index, .. } | EventKind::NotMade { index, .. } => {
                     if open.remove(index).is_some() {
@@ -203,10 +217,12 @@ impl<H: Host> Attempt<H> {
         for index in ended {
             self.forget(&ChangeId { step: self.id.clone(), index }).await;
         }
-        for (index, record) in open {
+        for (index, (record, since)) in open {
             let id = ChangeId { step: self.id.clone(), index };
-            let found = self.inner.host.attach(&id).await;
-            let applied = found
+            let inner = self.inner.clone();
+            let mut watch = self.watch_over_record(record, since);
+            let attached = self.watched(inner.host.attach(&id), watch.as_mut(), index).await?;
+            let applied = attached
                 .map_err(|error| Stop::Failed(Complaint::new(chain(&error), "", "run bootstrap again")))?;
             let Some(applied) = applied else { continue };
             let Applied { made, outcome, standard_output } = applied;
@@ -220,6 +236,12 @@ impl<H: Host> Attempt<H> {
                 self.inner.memory().ticket = Ticket::parse(standard_output.expose_secret()).ok();
             }
             self.forget(&id).await;
+            let verb = watch.as_ref().map(Watch::verb);
+            let found = self.look_back(watch, made).await;
+            if let Some(verb) = verb.filter(|_| !made) {
+                let complaint = diagnosis::of_kubeadm(verb, &outcome, self.id.node(), &found);
+                return Err(Stop::Failed(complaint));
+            }
             if !made {
                 let said = outcome.output.lines().last().unwrap_or_default().to_owned();
                 let ended = outcome.error.unwrap_or_else(|| format!("exit code {:?}", outcome.exit_code));
@@ -240,7 +262,7 @@ impl<H: Host> Attempt<H> {
         }
     }
 
-    fn record(&self, kind: EventKind) -> Result<Event, JournalError> {
+    pub(super) fn record(&self, kind: EventKind) -> Result<Event, JournalError> {
         self.inner.journal.append(&self.run, &self.id, kind)
     }
 

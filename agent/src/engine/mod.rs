@@ -4,6 +4,7 @@
 mod attempt;
 mod follow;
 mod serving;
+mod watched;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};

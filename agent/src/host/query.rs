@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use muster_proto::names::{ImageReference, KubernetesVersion, NodeName, UserName};
 use serde_json::Value;
 
@@ -71,6 +72,13 @@ pub trait Observe: Send + Sync {
     fn kubelet_healthy(&self) -> impl Future<Output = Answer<bool>> + Send;
     /// GET / over plain HTTP: the status code, or none when nothing answers within 3 s.
     fn http_status(&self, address: SocketAddr) -> impl Future<Output = Answer<Option<u16>>> + Send;
+    /// What the kubelet, and systemd about it, wrote into the journal since then; at most 4 MiB, oldest first. Nothing when
+    /// there is no journal.
+    fn kubelet_journal(&self, since: Timestamp) -> impl Future<Output = Answer<Vec<JournalLine>>> + Send;
+    /// The newest Kubernetes containers of Docker that ended, each with its last lines; at most 8. Nothing without Docker.
+    fn exited_containers(&self) -> impl Future<Output = Answer<Vec<ExitedContainer>>> + Send;
+    /// Why no TCP connection to HOST:PORT can be opened within 3 s; none when it can.
+    fn unreachable(&self, endpoint: &str) -> impl Future<Output = Answer<Option<String>>> + Send;
     /// The addresses of this host's interfaces.
     fn addresses(&self) -> impl Future<Output = Answer<Vec<IpAddr>>> + Send;
 }
@@ -86,6 +94,21 @@ pub struct Unit {
     pub file_state: String,
     /// ActiveState and SubState for evidence, for instance `failed (failed)`.
     pub state: String,
+}
+
+/// One line of the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalLine {
+    pub time: Timestamp,
+    pub message: String,
+}
+
+/// A container that ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExitedContainer {
+    pub name: String,
+    pub exit_code: i64,
+    pub last_lines: Vec<String>,
 }
 
 /// A passwd entry.

@@ -64,11 +64,13 @@ impl Images {
             .collect();
         missing.sort_unstable();
         missing.dedup();
-        if missing.is_empty() {
-            return Ok(Finding::DONE);
-        }
+        let cause = match &missing[..] {
+            [one] => format!("the image {one} is not on this node"),
+            [first, rest @ ..] => format!("the image {first} and {} more are not on this node", rest.len()),
+            [] => return Ok(Finding::DONE),
+        };
         Ok(Finding::blocked(
-            format!("{} container images are not on this node", missing.len()),
+            cause,
             missing.join("\n"),
             format!(
                 "docker pull {} (or load them: docker load -i FILE; or name a registry that holds them as imageRepository)",

@@ -54,6 +54,11 @@ impl KubeadmJoin {
         })
     }
 
+    /// HOST:PORT of the API server.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     pub async fn check<H: Observe>(&self, host: &H, input: &Input) -> Result<Finding, HostError> {
         let kubelet_conf = host.read_file(Path::new(KUBELET_CONF)).await?;
         let bootstrap = host.read_file(Path::new(BOOTSTRAP_CONF)).await?.is_some();

@@ -131,6 +131,16 @@ macro_rules! steps {
     };
 }
 
+impl Step {
+    /// The API server that the step's program must reach, where there is one already.
+    pub fn endpoint(&self) -> Option<&str> {
+        match self {
+            Self::KubeadmJoin(join) => Some(join.endpoint()),
+            _ => None,
+        }
+    }
+}
+
 steps! {
     Hostname => hostname,
     Hosts => hosts,

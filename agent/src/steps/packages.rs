@@ -48,7 +48,15 @@ impl Packages {
         if !unit.exists && !missing.contains(&"kubelet") {
             problems.push(format!("systemd knows no {KUBELET}"));
         }
-        if unit.file_state.starts_with("masked") {
+        let masked = unit.file_state.starts_with("masked");
+        if masked && problems.is_empty() {
+            return Ok(Finding::blocked(
+                "the kubelet is masked: systemd may not start it",
+                format!("{KUBELET} is {}", unit.file_state),
+                "`sudo systemctl unmask kubelet` on this node, then run the same command again",
+            ));
+        }
+        if masked {
             problems.push(format!("{KUBELET} is masked (systemctl unmask kubelet)"));
         }
         if !problems.is_empty() {

@@ -23,7 +23,7 @@ pub use cluster::{ClusterState, FakeCluster};
 pub use stock::{CA_CERTIFICATE, CA_HASH};
 
 use super::change::ProgramName;
-use super::query::{Docker, KubernetesProgram, Unit, User};
+use super::query::{Docker, ExitedContainer, JournalLine, KubernetesProgram, Unit, User};
 
 /// One host. Cheap to clone: all clones are the same host.
 #[derive(Debug, Clone)]
@@ -61,6 +61,10 @@ pub struct State {
     pub addresses: Vec<IpAddr>,
     /// Addresses that answer no HTTP although a pod is there.
     pub silent: BTreeSet<SocketAddr>,
+    pub kubelet_journal: Vec<JournalLine>,
+    pub exited_containers: Vec<ExitedContainer>,
+    /// HOST:PORT that no connection can be opened to, and why.
+    pub unreachable: BTreeMap<String, String>,
 }
 
 /// A plain file.

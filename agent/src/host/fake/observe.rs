@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use muster_proto::names::{ImageReference, KubernetesVersion, UserName};
 use serde_json::Value;
 
@@ -10,7 +11,9 @@ use super::FakeHost;
 use super::cluster::ClusterState;
 use super::stock::stock_images;
 use crate::host::HostError;
-use crate::host::query::{Docker, KubernetesProgram, ObjectKind, Observe, Unit, User};
+use crate::host::query::{
+    Docker, ExitedContainer, JournalLine, KubernetesProgram, ObjectKind, Observe, Unit, User,
+};
 
 type Answer<T> = Result<T, HostError>;
 
@@ -143,6 +146,18 @@ impl Observe for FakeHost {
             cluster.of_kind("Pod").any(|pod| pod["status"]["podIP"] == address.ip().to_string())
         });
         Ok(there.then_some(200))
+    }
+
+    async fn kubelet_journal(&self, since: Timestamp) -> Answer<Vec<JournalLine>> {
+        Ok(self.state().kubelet_journal.iter().filter(|line| line.time >= since).cloned().collect())
+    }
+
+    async fn exited_containers(&self) -> Answer<Vec<ExitedContainer>> {
+        Ok(self.state().exited_containers.clone())
+    }
+
+    async fn unreachable(&self, endpoint: &str) -> Answer<Option<String>> {
+        Ok(self.state().unreachable.get(endpoint).cloned())
     }
 
     async fn addresses(&self) -> Answer<Vec<IpAddr>> {

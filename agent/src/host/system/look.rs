@@ -3,12 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use muster_proto::names::{ImageReference, KubernetesVersion, UserName};
 use serde_json::Value;
 
-use super::{SystemHost, files, http, programs, units};
+use super::{SystemHost, files, http, programs, units, witness};
 use crate::host::HostError;
-use crate::host::query::{Docker, KubernetesProgram, ObjectKind, Observe, Unit, User};
+use crate::host::query::{
+    Docker, ExitedContainer, JournalLine, KubernetesProgram, ObjectKind, Observe, Unit, User,
+};
 
 type Answer<T> = Result<T, HostError>;
 
@@ -92,6 +95,18 @@ impl Observe for SystemHost {
 
     async fn http_status(&self, address: SocketAddr) -> Answer<Option<u16>> {
         Ok(http::status(address, "/").await)
+    }
+
+    async fn kubelet_journal(&self, since: Timestamp) -> Answer<Vec<JournalLine>> {
+        witness::kubelet_journal(since).await
+    }
+
+    async fn exited_containers(&self) -> Answer<Vec<ExitedContainer>> {
+        witness::exited_containers().await
+    }
+
+    async fn unreachable(&self, endpoint: &str) -> Answer<Option<String>> {
+        Ok(witness::unreachable(endpoint).await)
     }
 
     async fn addresses(&self) -> Answer<Vec<IpAddr>> {

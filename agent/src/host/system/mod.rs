@@ -16,6 +16,7 @@ mod result;
 mod transient;
 mod units;
 pub mod users;
+mod witness;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,186 @@
+//! The kubelet's journal: lines that name a cause which does not go away by waiting. What every start of a cluster says
+//! on its way (connection refused, node not found, cni config uninitialized, no config.yaml yet) is no sign.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::sign::{Cause, Sign, add, short};
+use crate::host::query::JournalLine;
+
+const PLACE: &str = "the kubelet's journal";
+
+static IMAGE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r#"(?:ailed pulling image|ailed to get sandbox image|ailed to pull image|Back-off pulling image) \\*"([^"\\]+)"#)
+        .expect("the pattern is constant and valid")
+});
+static PORT: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"listen \w+ \S*:(\d+): bind: address already in use")
+        .expect("the pattern is constant and valid")
+});
+static RUNTIME: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r#"OCI runtime create failed: ([^"]+)"#).expect("the pattern is constant and valid")
+});
+static FATAL: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r#"(?:failed to run Kubelet: |"command failed" err=")(.+)"#)
+        .expect("the pattern is constant and valid")
+});
+static SILENT: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"dial tcp (\S+:\d+): (?:i/o timeout|connect: no route to host)")
+        .expect("the pattern is constant and valid")
+});
+
+/// The causes that the journal names, each with the line in which it appeared first.
+pub(super) fn signs(lines: &[JournalLine]) -> Vec<Sign> {
+    let mut signs = Vec::new();
+    for line in lines {
+        if let Some((cause, sentence)) = of_line(&line.message) {
+            add(&mut signs, Sign::new(cause, sentence, PLACE, &line.message).at(line.time));
+        }
+    }
+    signs
+}
+
+/// Whether a line tells of an error in klog's form; shown when no cause is known.
+pub(super) fn is_error(message: &str) -> bool {
+    let mut letters = message.chars();
+    matches!(letters.next(), Some('E' | 'F')) && letters.take(4).all(|letter| letter.is_ascii_digit())
+}
+
+/// What one line says, in the words of 1.20 (dockershim) and of 1.36 (containerd).
+pub(super) fn of_line(line: &str) -> Option<(Cause, String)> {
+    let has = |text: &str| line.contains(text);
+    if has("running with swap on is not supported") {
+        return Some((Cause::SwapOn, "swap is on, and the kubelet refuses to run with it".into()));
+    }
+    if has("is different from docker cgroup driver") {
+        return Some((Cause::CgroupDriver, "the kubelet and Docker use different cgroup drivers".into()));
+    }
+    if has("configured to not run on a host using cgroup v1") {
+        return Some((Cause::CgroupVersion, "this kubelet refuses to run on cgroup v1".into()));
+    }
+    if has("Cannot connect to the Docker daemon") || has("failed to get docker version") {
+        return Some((Cause::RuntimeStopped, "Docker does not run".into()));
+    }
+    if has("OCI runtime create failed")
+        || has("runc did not terminate success")
+        || has("failed to create shim")
+    {
+        let why = RUNTIME.captures(line).map(|found| short(&found[1], 160));
+        let why = why.unwrap_or_else(|| "its program runc fails".into());
+        return Some((
+            Cause::RuntimeBroken,
+            format!("the container runtime cannot start any container: {why}"),
+        ));
+    }
+    if let Some(found) = IMAGE.captures(line) {
+        return Some((
+            Cause::ImageMissing,
+            format!("the image {} is not on this node and cannot be pulled", &found[1]),
+        ));
+    }
+    if let Some(found) = PORT.captures(line) {
+        return Some((Cause::PortTaken, format!("port {} is taken by another program", &found[1])));
+    }
+    if has("x509: certificate has expired or is not yet valid") {
+        return Some((Cause::ClockWrong, clock(line)));
+    }
+    if has("Failed while requesting a signed certificate") && has("Unauthorized") {
+        return Some((Cause::Unauthorized, "the API server does not accept the kubelet's token".into()));
+    }
+    if let Some(found) = SILENT.captures(line) {
+        return Some((Cause::ApiUnreachable, format!("{} cannot be reached from this node", &found[1])));
+    }
+    // Before kubeadm wrote its configuration, every kubelet says this.
+    let unconfigured = has("failed to load Kubelet config file") || has("failed to load kubelet config file");
+    let fatal = FATAL.captures(line).filter(|_| !unconfigured)?;
+    Some((
+        Cause::KubeletRefuses,
+        format!("the kubelet refuses to run: {}", short(fatal[1].trim_end_matches('"'), 200)),
+    ))
+}
+
+/// Which way the clock is wrong, as far as the text tells.
+pub(super) fn clock(line: &str) -> String {
+    if line.contains("is before") {
+        "the clock of this node is behind: the cluster's certificate is not yet valid here".into()
+    } else if line.contains("is after") {
+        "the cluster's certificate has expired, or the clock of this node is ahead".into()
+    } else {
+        "the cluster's certificate is not valid now: this node's clock differs from the control plane's"
+            .into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(line: &str) -> (Cause, String) {
+        of_line(line).unwrap_or_else(|| panic!("no cause in {line}"))
+    }
+
+    #[test]
+    fn swap_is_named_in_the_words_of_old_and_new_kubelets() {
+        let old = "F1122 11:03:33.652436   28093 server.go:269] failed to run Kubelet: running with swap on is not supported, please disable swap! or set --fail-swap-on flag to false. /proc/swaps contained: [Filename Type Size Used Priority /swapfile file 65532 132 -2]";
+        let new = "E1122 10:47:30.298256     459 run.go:72] \"command failed\" err=\"failed to run Kubelet: running with swap on is not supported, please disable swap or set --fail-swap-on flag to false\"";
+        for line in [old, new] {
+            assert_eq!(
+                told(line),
+                (Cause::SwapOn, "swap is on, and the kubelet refuses to run with it".into())
+            );
+        }
+    }
+
+    #[test]
+    fn a_missing_sandbox_image_is_named_for_docker_and_for_containerd() {
+        let docker = "E1122 11:06:53.914330   20350 remote_runtime.go:116] RunPodSandbox from runtime service failed: rpc error: code = Unknown desc = failed pulling image \"k8s.gcr.io/pause:3.2\": Error response from daemon: Get \"https://k8s.gcr.io/v2/\": dial tcp: lookup k8s.gcr.io on [::1]:53: read udp [::1]:42489->[::1]:53: read: connection refused";
+        assert_eq!(told(docker).1, "the image k8s.gcr.io/pause:3.2 is not on this node and cannot be pulled");
+        let containerd = "E1122 11:01:00.393032    4340 remote_runtime.go:237] \"RunPodSandbox from runtime service failed\" err=\"rpc error: code = Unknown desc = failed to start sandbox \\\"99ab\\\": failed to get sandbox image \\\"registry.k8s.io/pause:3.10\\\": failed to pull image \\\"registry.k8s.io/pause:3.10\\\": failed to pull and unpack image\"";
+        assert_eq!(
+            told(containerd).1,
+            "the image registry.k8s.io/pause:3.10 is not on this node and cannot be pulled"
+        );
+    }
+
+    #[test]
+    fn a_broken_runc_is_named_with_its_own_words() {
+        let line = "E1122 12:00:01.000000    1 remote_runtime.go:116] RunPodSandbox from runtime service failed: rpc error: code = Unknown desc = failed to start sandbox container for pod \"etcd-m1\": Error response from daemon: OCI runtime create failed: unable to retrieve OCI runtime error (open /run/containerd/log.json: no such file or directory): runc did not terminate successfully: exit status 1: unknown";
+        let (cause, sentence) = told(line);
+        assert_eq!(cause, Cause::RuntimeBroken);
+        assert!(
+            sentence.starts_with("the container runtime cannot start any container: unable to retrieve"),
+            "{sentence}"
+        );
+    }
+
+    #[test]
+    fn a_stopped_docker_different_drivers_and_cgroup_v1_are_told_apart() {
+        let docker = "F1122 server.go:269] failed to run Kubelet: failed to create kubelet: failed to get docker version: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?";
+        assert_eq!(told(docker), (Cause::RuntimeStopped, "Docker does not run".into()));
+        let driver = "F1122 server.go:269] failed to run Kubelet: misconfiguration: kubelet cgroup driver: \"systemd\" is different from docker cgroup driver: \"cgroupfs\"";
+        assert_eq!(told(driver).0, Cause::CgroupDriver);
+        let version = "E1122 10:48:32.163151     312 run.go:72] \"command failed\" err=\"failed to validate kubelet configuration, error: kubelet is configured to not run on a host using cgroup v1. cgroup v1 support is unsupported and will be removed in a future release, path: &TypeMeta{Kind:,APIVersion:,}\"";
+        assert_eq!(told(version).0, Cause::CgroupVersion);
+        let other = "E1122 run.go:72] \"command failed\" err=\"failed to parse kubelet flag: unknown flag: --network-plugin\"";
+        assert_eq!(
+            told(other).1,
+            "the kubelet refuses to run: failed to parse kubelet flag: unknown flag: --network-plugin"
+        );
+    }
+
+    #[test]
+    fn what_every_healthy_start_says_is_no_sign() {
+        for line in [
+            "F1122 10:53:02.1   1 server.go:198] failed to load Kubelet config file /var/lib/kubelet/config.yaml, error failed to read kubelet config file \"/var/lib/kubelet/config.yaml\"",
+            "E1122 10:47:30.1   1 run.go:72] \"command failed\" err=\"failed to load kubelet config file, path: /var/lib/kubelet/config.yaml\"",
+            "E1122 10:53:12.492369   23645 certificate_manager.go:437] Failed while requesting a signed certificate from the master: cannot create certificate signing request: Post \"https://10.88.0.11:6443/apis\": dial tcp 10.88.0.11:6443: connect: connection refused",
+            "E1122 10:53:19.116188   23645 kubelet.go:2163] Container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:docker: network plugin is not ready: cni config uninitialized",
+            "E1122 10:53:19.117171   23645 remote_runtime.go:332] ContainerStatus \"f6cc\" from runtime service failed: rpc error: code = Unknown desc = Error: No such container: f6cc",
+            "E1122 11:01:52.569290   19070 kubelet.go:2243] node \"w1\" not found",
+            "kubelet.service: Main process exited, code=exited, status=255/EXCEPTION",
+        ] {
+            assert_eq!(of_line(line), None, "{line}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! From a program that failed to what a person should read: the first cause on top, what follows from it marked as such,
+//! what to do, the command that shows more and the one to start over.
+
+mod containers;
+mod kubelet;
+mod preflight;
+mod sign;
+mod watch;
+mod words;
+
+use muster_proto::event::{Complaint, Outcome};
+
+use crate::host::change::{Change, ProgramName};
+use sign::{Sign, first, short};
+pub use watch::{Findings, Watch};
+
+/// Lines of output that are shown as evidence when nothing better is known.
+const LAST_LINES: usize = 12;
+
+/// What to say of a change that was not made on this node; `found` is what was seen while kubeadm ran.
+pub fn of_change(change: &Change, outcome: &Outcome, node: &str, found: &Findings) -> Complaint {
+    let Change::Run(program) = change else {
+        let cause = format!("could not {change}");
+        return Complaint::new(
+            cause,
+            outcome.error.clone().unwrap_or_default(),
+            "remove the cause and run the same command again",
+        );
+    };
+    match (program.program, program.arguments.first().map(String::as_str)) {
+        (ProgramName::Kubeadm, Some(verb @ ("init" | "join"))) => of_kubeadm(verb, outcome, node, found),
+        (name, _) => of_program(name.name(), &program.to_string(), outcome),
+    }
+}
+
+/// What to say of a `kubeadm init` or `kubeadm join` that failed.
+pub fn of_kubeadm(verb: &str, outcome: &Outcome, node: &str, found: &Findings) -> Complaint {
+    if let Some(complaint) = preflight::complaint(&outcome.output, node) {
+        return complaint;
+    }
+    let said = last_word(&format!("kubeadm {verb}"), outcome);
+    let mut signs = found.signs.clone();
+    signs.extend(words::sign(&outcome.output));
+    let start_over = start_over(&outcome.output, node);
+    let more = format!(
+        "more: `sudo journalctl -u kubelet` and `sudo agent journal` on {node}; kubeadm tells every step of it with `--v=6`"
+    );
+    let Some(cause) = first(&signs) else {
+        let mut evidence: Vec<String> =
+            found.errors.iter().map(|line| format!("the kubelet's journal: {line}")).collect();
+        evidence.extend(last_lines(&outcome.output).map(str::to_owned));
+        return Complaint::new(
+            format!("{said}; kubelet, containers and Docker name no cause that is known"),
+            evidence.join("\n"),
+            format!("{more}; {start_over}"),
+        );
+    };
+    let mut evidence = vec![cause.evidence()];
+    evidence.extend(signs.iter().filter(|other| other.cause != cause.cause).map(consequence));
+    if cause.line != short(&said, 400) {
+        evidence.push(format!("as a consequence, {said}"));
+    }
+    Complaint::new(
+        cause.sentence.clone(),
+        evidence.join("\n"),
+        format!("{}; {start_over}; {more}", cause.cause.remedy(node)),
+    )
+}
+
+fn consequence(sign: &Sign) -> String {
+    format!("as a consequence, {}", sign.evidence())
+}
+
+/// How to begin again: once kubeadm has written its first file, only after a reset.
+fn start_over(output: &str, node: &str) -> String {
+    let wrote = ["[certs]", "[kubeconfig]", "[kubelet-start]"].iter().any(|phase| output.contains(phase));
+    if wrote {
+        format!("then start over: `sudo kubeadm reset -f` on {node}, and the same bootstrap again")
+    } else {
+        "then run the same bootstrap again".into()
+    }
+}
+
+fn of_program(name: &str, call: &str, outcome: &Outcome) -> Complaint {
+    Complaint::new(
+        last_word_of(name, call, outcome),
+        last_lines(&outcome.output).collect::<Vec<_>>().join("\n"),
+        "the whole output is in `sudo agent journal` on that node; remove the cause and run the same command again",
+    )
+}
+
+fn last_word(call: &str, outcome: &Outcome) -> String {
+    last_word_of("kubeadm", call, outcome)
+}
+
+/// The program's own error line and how it ended.
+fn last_word_of(name: &str, call: &str, outcome: &Outcome) -> String {
+    let ended = match (&outcome.error, outcome.exit_code) {
+        (Some(error), _) => error.clone(),
+        (None, Some(code)) => format!("{name} ended with exit code {code}"),
+        (None, None) => format!("{name} was killed"),
+    };
+    let said = words::error_line(&outcome.output).map(strip_prefix);
+    said.map_or_else(|| format!("{call}: {ended}"), |said| format!("{said} ({ended})"))
+}
+
+fn last_lines(output: &str) -> impl Iterator<Item = &str> {
+    output.lines().skip(output.lines().count().saturating_sub(LAST_LINES))
+}
+
+fn strip_prefix(line: &str) -> &str {
+    line.strip_prefix("error: ").or_else(|| line.strip_prefix("Error: ")).unwrap_or(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::sign::Cause;
+    use super::*;
+    use crate::host::change::Program;
+
+    const TIMED_OUT: &str = "[certs] Generating \"ca\" certificate and key\n[kubelet-start] Starting the kubelet\n\tUnfortunately, an error has occurred:\n\t\ttimed out waiting for the condition\nerror execution phase wait-control-plane: couldn't initialize a Kubernetes cluster\nTo see the stack trace of this error execute with --v=5 or higher\n";
+
+    fn init() -> Change {
+        Change::Run(Program::new(ProgramName::Kubeadm, ["init"], Duration::from_secs(1)))
+    }
+    fn ended(output: &str) -> Outcome {
+        Outcome { exit_code: Some(1), output: output.to_owned(), ..Outcome::default() }
+    }
+    fn found(signs: Vec<Sign>) -> Findings {
+        Findings { signs, ..Findings::default() }
+    }
+
+    #[test]
+    fn preflight_errors_come_before_everything_else() {
+        let output = "\t[ERROR Swap]: running with swap on is not supported. Please disable swap\n";
+        let seen =
+            found(vec![Sign::new(Cause::KubeletStopped, "the kubelet is stopped", "systemd", "inactive")]);
+        let complaint = of_change(&init(), &ended(output), "m1", &seen);
+        assert_eq!(
+            complaint.cause,
+            "kubeadm refuses to begin: running with swap on is not supported. Please disable swap"
+        );
+    }
+
+    #[test]
+    fn the_deepest_sign_is_the_cause_and_the_time_out_its_consequence() {
+        let seen = found(vec![
+            Sign::new(Cause::ContainerEnds, "the container etcd ended", "a container's last lines", "exit"),
+            Sign::new(
+                Cause::SwapOn,
+                "swap is on",
+                "the kubelet's journal",
+                "running with swap on is not supported",
+            ),
+        ]);
+        let complaint = of_change(&init(), &ended(TIMED_OUT), "m1", &seen);
+        assert_eq!(complaint.cause, "swap is on");
+        let evidence: Vec<&str> = complaint.evidence.lines().collect();
+        assert_eq!(evidence[0], "the kubelet's journal: running with swap on is not supported");
+        assert!(evidence[1].starts_with("as a consequence, a container's last lines"), "{complaint}");
+        assert!(
+            evidence[2].starts_with("as a consequence, error execution phase wait-control-plane"),
+            "{complaint}"
+        );
+        assert!(complaint.remedy.contains("start over: `sudo kubeadm reset -f` on m1"), "{complaint}");
+        assert!(complaint.remedy.contains("`sudo journalctl -u kubelet`"), "{complaint}");
+    }
+
+    #[test]
+    fn a_time_out_without_a_known_cause_is_never_alone() {
+        let seen = Findings { errors: vec!["E1122 something odd".into()], ..Findings::default() };
+        let complaint = of_change(&init(), &ended(TIMED_OUT), "m1", &seen);
+        assert!(complaint.cause.ends_with("name no cause that is known"), "{complaint}");
+        assert!(complaint.evidence.starts_with("the kubelet's journal: E1122 something odd"), "{complaint}");
+    }
+
+    #[test]
+    fn a_join_that_failed_before_it_wrote_anything_needs_no_reset() {
+        let output = "[preflight] Running pre-flight checks\nerror execution phase preflight: couldn't validate the identity of the API Server: could not find a JWS signature in the cluster-info ConfigMap for token ID \"z5rppa\"\n";
+        let complaint = of_kubeadm("join", &ended(output), "w1", &Findings::default());
+        assert_eq!(
+            complaint.cause,
+            "the cluster does not know the join token: it has expired or was deleted"
+        );
+        assert!(!complaint.remedy.contains("reset"), "{complaint}");
+    }
+
+    #[test]
+    fn another_program_shows_its_own_error_line_first() {
+        let apply = Change::Run(Program::new(ProgramName::Kubectl, ["apply"], Duration::from_secs(1)));
+        let complaint =
+            of_change(&apply, &ended("error: no objects passed to apply\n"), "m1", &Findings::default());
+        assert_eq!(complaint.cause, "no objects passed to apply (kubectl ended with exit code 1)");
+        let complaint = of_change(&apply, &ended(""), "m1", &Findings::default());
+        assert_eq!(complaint.cause, "kubectl apply: kubectl ended with exit code 1");
+    }
+}

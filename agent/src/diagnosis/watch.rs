@@ -1,0 +1,207 @@
+//! Looking while kubeadm runs: whoever waits for four minutes learns after seconds what it is waiting for in vain.
+
+use jiff::Timestamp;
+
+use super::sign::{Cause, Sign, add, first, short};
+use super::{containers, kubelet};
+use crate::host::query::Observe;
+
+/// Error lines of the kubelet that are kept for the case that no cause is known.
+const ERRORS: usize = 6;
+
+/// A stopped unit or a silent endpoint is a sign when it is seen this often in a row: kubeadm stops the kubelet itself
+/// for a moment.
+const PERSISTENT: u32 = 2;
+
+/// What was found so far.
+#[derive(Debug, Clone, Default)]
+pub struct Findings {
+    pub(super) signs: Vec<Sign>,
+    /// The kubelet's newest error lines.
+    pub(super) errors: Vec<String>,
+}
+
+/// Looks at one run of kubeadm.
+#[derive(Debug)]
+pub struct Watch {
+    found: Findings,
+    /// `init` or `join`
+    verb: &'static str,
+    /// The API server that a join needs.
+    endpoint: Option<String>,
+    /// The journal was read up to here.
+    read: Timestamp,
+    kubelet_stopped: u32,
+    runtime_stopped: u32,
+    silent: u32,
+    told: Option<Cause>,
+}
+
+impl Watch {
+    /// Over a kubeadm with this first argument, begun at `since`; none for any other.
+    pub fn over(verb: &str, endpoint: Option<&str>, since: Timestamp) -> Option<Self> {
+        let verb = ["init", "join"].into_iter().find(|known| *known == verb)?;
+        Some(Self {
+            found: Findings::default(),
+            verb,
+            endpoint: endpoint.map(str::to_owned),
+            read: since,
+            kubelet_stopped: 0,
+            runtime_stopped: 0,
+            silent: 0,
+            told: None,
+        })
+    }
+
+    pub fn into_findings(self) -> Findings {
+        self.found
+    }
+
+    pub fn verb(&self) -> &'static str {
+        self.verb
+    }
+
+    /// Looks once while the program runs; a sentence when the first cause became known or another one took its place.
+    pub async fn look<H: Observe>(&mut self, host: &H) -> Option<String> {
+        self.gather(host, true).await;
+        let cause = first(&self.found.signs)?;
+        if self.told == Some(cause.cause) {
+            return None;
+        }
+        self.told = Some(cause.cause);
+        Some(format!("kubeadm {} still runs, but {} ({} says so)", self.verb, cause.sentence, cause.place))
+    }
+
+    /// Looks for the last time, after the program failed.
+    pub async fn look_back<H: Observe>(&mut self, host: &H) {
+        self.gather(host, false).await;
+    }
+
+    /// What cannot be asked now is asked the next time: looking never fails the program.
+    async fn gather<H: Observe>(&mut self, host: &H, running: bool) {
+        self.ask_units(host, running).await;
+        let begun = Timestamp::now();
+        if let Ok(lines) = host.kubelet_journal(self.read).await {
+            // A second of overlap: the journal is written a moment later, and signs count once.
+            self.read = lines.last().map_or(self.read, |line| line.time.min(begun));
+            for sign in kubelet::signs(&lines) {
+                add(&mut self.found.signs, sign);
+            }
+            let errors = lines.iter().filter(|line| kubelet::is_error(&line.message));
+            self.found.errors.extend(errors.map(|line| short(&line.message, 300)));
+            self.found.errors.dedup();
+            let surplus = self.found.errors.len().saturating_sub(ERRORS);
+            self.found.errors.drain(..surplus);
+        }
+        if let Ok(ended) = host.exited_containers().await {
+            for sign in containers::signs(&ended, running) {
+                add(&mut self.found.signs, sign);
+            }
+        }
+        if let Some(endpoint) = self.endpoint.clone().filter(|_| self.verb == "join") {
+            let silent = host.unreachable(&endpoint).await.ok().flatten();
+            self.silent = if silent.is_some() { self.silent + 1 } else { 0 };
+            if let Some(why) = silent.filter(|_| self.silent >= PERSISTENT) {
+                let sentence =
+                    format!("the API server at {endpoint} cannot be reached from this node: {why}");
+                self.see(Cause::ApiUnreachable, &sentence, "a connection from here", &why);
+            }
+        }
+    }
+
+    async fn ask_units<H: Observe>(&mut self, host: &H, running: bool) {
+        if let Ok(kubelet) = host.unit("kubelet.service").await {
+            if kubelet.file_state.starts_with("masked") {
+                let line = format!("kubelet.service is masked, {}", kubelet.state);
+                self.see(
+                    Cause::KubeletMasked,
+                    "the kubelet is masked: systemd may not start it",
+                    "systemd",
+                    &line,
+                );
+            }
+            let stopped = kubelet.exists && !kubelet.active;
+            self.kubelet_stopped = if stopped { self.kubelet_stopped + 1 } else { 0 };
+            // Until kubeadm starts it the kubelet may rest; only a program that gave up makes it a sign.
+            if stopped && !running && self.kubelet_stopped >= PERSISTENT {
+                let sentence = format!("the kubelet does not run: {}", kubelet.state);
+                self.see(Cause::KubeletStopped, &sentence, "systemd", &sentence);
+            }
+        }
+        if let Ok(docker) = host.unit("docker.service").await {
+            let stopped = docker.exists && !docker.active;
+            self.runtime_stopped = if stopped { self.runtime_stopped + 1 } else { 0 };
+            if self.runtime_stopped >= PERSISTENT || (stopped && !running) {
+                let line = format!("docker.service is {}", docker.state);
+                self.see(Cause::RuntimeStopped, "Docker does not run", "systemd", &line);
+            }
+        }
+    }
+
+    fn see(&mut self, cause: Cause, sentence: &str, place: &'static str, line: &str) {
+        add(&mut self.found.signs, Sign::new(cause, sentence, place, line).at(Timestamp::now()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::{FakeCluster, FakeHost};
+    use crate::host::query::JournalLine;
+
+    fn host() -> FakeHost {
+        FakeHost::debian("m1", FakeCluster::default())
+    }
+    fn watch(verb: &str) -> Watch {
+        Watch::over(verb, Some("10.88.0.11:6443"), Timestamp::UNIX_EPOCH).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_cause_in_the_journal_is_told_once_and_at_the_first_look() {
+        let (host, mut watch) = (host(), watch("init"));
+        assert_eq!(watch.look(&host).await, None);
+        let message =
+            "F1122 failed to run Kubelet: running with swap on is not supported, please disable swap!";
+        host.with(|state| {
+            state.kubelet_journal.push(JournalLine { time: Timestamp::now(), message: message.into() });
+        });
+        let told = watch.look(&host).await.unwrap();
+        assert_eq!(
+            told,
+            "kubeadm init still runs, but swap is on, and the kubelet refuses to run with it (the kubelet's journal says so)"
+        );
+        assert_eq!(watch.look(&host).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_deeper_cause_takes_the_place_of_what_follows_from_it() {
+        let (host, mut watch) = (host(), watch("init"));
+        let message = "E1122 failed pulling image \"k8s.gcr.io/pause:3.2\": Error response from daemon";
+        host.with(|state| {
+            state.kubelet_journal.push(JournalLine { time: Timestamp::now(), message: message.into() });
+        });
+        assert!(watch.look(&host).await.unwrap().contains("k8s.gcr.io/pause:3.2"));
+        host.with(|state| state.units.get_mut("kubelet.service").unwrap().file_state = "masked".into());
+        assert!(watch.look(&host).await.unwrap().contains("the kubelet is masked"));
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_cannot_reach_the_api_server_is_told_at_the_second_look() {
+        let (host, mut watch) = (host(), watch("join"));
+        host.with(|state| state.unreachable.insert("10.88.0.11:6443".into(), "no answer within 3 s".into()));
+        assert_eq!(watch.look(&host).await, None);
+        let told = watch.look(&host).await.unwrap();
+        assert!(
+            told.contains("10.88.0.11:6443 cannot be reached from this node: no answer within 3 s"),
+            "{told}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_stopped_docker_is_told_at_the_second_look() {
+        let (host, mut watch) = (host(), watch("init"));
+        host.with(|state| state.units.get_mut("docker.service").unwrap().active = false);
+        assert_eq!(watch.look(&host).await, None);
+        assert!(watch.look(&host).await.unwrap().contains("Docker does not run"));
+    }
+}

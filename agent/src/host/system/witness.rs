@@ -1,0 +1,151 @@
+//! What a failed cluster leaves behind for whoever asks why: the kubelet's journal, containers that ended, an endpoint that
+//! does not answer. All of it bounded, and redacted before anybody sees it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use muster_proto::redaction::{printable, redact};
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use super::programs::{find, run};
+use crate::host::HostError;
+use crate::host::query::{ExitedContainer, JournalLine};
+
+const LIMIT: Duration = Duration::from_secs(10);
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+
+/// Of ended containers this many are asked for their last lines, and for this many lines.
+const MOST_CONTAINERS: usize = 8;
+const LAST_LINES: &str = "8";
+
+/// A longer line is cut; a goroutine dump or an event object need not be kept.
+const LONGEST_LINE: usize = 2000;
+
+/// The lines of the kubelet's unit since then, oldest first.
+pub(super) async fn kubelet_journal(since: Timestamp) -> Result<Vec<JournalLine>, HostError> {
+    if find("journalctl").is_none() {
+        return Ok(Vec::new());
+    }
+    // Whole seconds: systemd before 256 knows no fraction after @.
+    let since = format!("@{}", since.as_second());
+    let arguments =
+        ["-u", "kubelet.service", "-o", "json", "--since", since.as_str(), "--no-pager", "--quiet"];
+    let answer = run("journalctl", &arguments, LIMIT).await?;
+    Ok(parse_journal(&String::from_utf8_lossy(&answer.output)))
+}
+
+fn parse_journal(said: &str) -> Vec<JournalLine> {
+    said.lines().filter_map(parse_line).collect()
+}
+
+/// A message that is no text is an array of bytes in journalctl's JSON.
+fn parse_line(line: &str) -> Option<JournalLine> {
+    let entry: Value = serde_json::from_str(line).ok()?;
+    let microseconds = entry["__REALTIME_TIMESTAMP"].as_str()?.parse().ok()?;
+    let message = match &entry["MESSAGE"] {
+        Value::String(text) => text.clone(),
+        Value::Array(bytes) => {
+            let bytes: Vec<u8> =
+                bytes.iter().filter_map(Value::as_u64).filter_map(|byte| u8::try_from(byte).ok()).collect();
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+        _ => return None,
+    };
+    let cut: String = message.chars().take(LONGEST_LINE).collect();
+    Some(JournalLine {
+        time: Timestamp::from_microsecond(microseconds).ok()?,
+        message: redact(&printable(&cut)),
+    })
+}
+
+/// Kubernetes' containers in Docker that ended, the newest first.
+pub(super) async fn exited_containers() -> Result<Vec<ExitedContainer>, HostError> {
+    if find("docker").is_none() {
+        return Ok(Vec::new());
+    }
+    let arguments = [
+        "ps",
+        "-a",
+        "--no-trunc",
+        "--filter",
+        "status=exited",
+        "--filter",
+        "name=k8s_",
+        "--format",
+        "{{.ID}}|{{.Names}}|{{.Status}}",
+    ];
+    let answer = run("docker", &arguments, LIMIT).await?;
+    if !answer.status.success() {
+        return Ok(Vec::new());
+    }
+    let mut containers = Vec::new();
+    for (id, name, exit_code) in parse_containers(&String::from_utf8_lossy(&answer.output)) {
+        let logs = run("docker", &["logs", "--tail", LAST_LINES, &id], LIMIT).await?;
+        let said = format!("{}{}", String::from_utf8_lossy(&logs.output), logs.error);
+        let last_lines = redact(&printable(&said)).lines().map(str::to_owned).collect();
+        containers.push(ExitedContainer { name, exit_code, last_lines });
+    }
+    Ok(containers)
+}
+
+/// Id, name and exit code; sandboxes (`k8s_POD_`) say nothing and are left out.
+fn parse_containers(said: &str) -> Vec<(String, String, i64)> {
+    let parse = |line: &str| {
+        let mut fields = line.splitn(3, '|');
+        let (id, name, status) = (fields.next()?, fields.next()?, fields.next()?);
+        let plain =
+            !id.is_empty() && id.chars().all(|c| c.is_ascii_hexdigit()) && !name.starts_with("k8s_POD_");
+        let exit_code = status.strip_prefix("Exited (")?.split(')').next()?.parse().ok()?;
+        plain.then(|| (id.to_owned(), name.to_owned(), exit_code))
+    };
+    said.lines().filter_map(parse).take(MOST_CONTAINERS).collect()
+}
+
+/// Why no connection can be opened; none when it can.
+pub(super) async fn unreachable(endpoint: &str) -> Option<String> {
+    match tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(endpoint)).await {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(match error.kind() {
+            std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+            _ => error.to_string(),
+        }),
+        Err(_) => Some(format!("no answer within {} s", CONNECT_LIMIT.as_secs())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn journal_lines_keep_their_time_and_lose_their_secrets() {
+        let said = "{\"__REALTIME_TIMESTAMP\":\"1795345413652436\",\"MESSAGE\":\"F1122 failed to run Kubelet: --token s41abx.qkb1j0cxvu3rp1j0\"}\n\
+                    {\"__REALTIME_TIMESTAMP\":\"1795345414000000\",\"MESSAGE\":[72,105]}\n-- no json --\n";
+        let lines = parse_journal(said);
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].message.ends_with("--token <redacted>"), "{}", lines[0].message);
+        assert_eq!(
+            (lines[0].time.as_microsecond(), lines[1].message.as_str()),
+            (1_795_345_413_652_436, "Hi")
+        );
+    }
+
+    #[test]
+    fn ended_containers_are_read_without_their_sandboxes() {
+        let said = "0a1b|k8s_kube-apiserver_kube-apiserver-m1_kube-system_1_4|Exited (1) 3 seconds ago\n\
+                    0c|k8s_POD_etcd-m1_kube-system_1_0|Exited (0) 2 minutes ago\nno container\n";
+        let expected =
+            ("0a1b".to_owned(), "k8s_kube-apiserver_kube-apiserver-m1_kube-system_1_4".to_owned(), 1);
+        assert_eq!(parse_containers(said), [expected]);
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_is_reachable_while_somebody_listens() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = listener.local_addr().unwrap().to_string();
+        assert_eq!(unreachable(&endpoint).await, None);
+        drop(listener);
+        assert_eq!(unreachable(&endpoint).await.as_deref(), Some("connection refused"));
+    }
+}
