@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use muster_proto::coordinator::{RunEnd, progress};
+use muster_proto::coordinator::{ClusterStatus, RunEnd, progress};
 use muster_proto::redaction::printable;
 
+use super::exit::{NotFinished, Outcome};
 use super::screen::Screen;
 use super::{ClientError, Failure, admin, cluster_file};
 use crate::settings::Paths;
@@ -16,16 +17,12 @@ pub(super) struct Arguments {
     file: PathBuf,
 }
 
-/// A run that did not come to its end; its failures were shown already.
-#[derive(Debug, thiserror::Error)]
-#[error("the bootstrap did not finish; once the cause is gone, the same command goes on from here")]
-pub(super) struct NotFinished;
-
 pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failure> {
     let files = cluster_file::read(&arguments.file)?;
     let mut client = admin(paths).await?;
     let mut stream = client.bootstrap(files).await.map_err(ClientError::from)?.into_inner();
     let mut screen = Screen::new();
+    let mut last = ClusterStatus::default();
     loop {
         let message = tokio::select! {
             message = stream.message() => message,
@@ -37,28 +34,28 @@ pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failu
         };
         match message {
             Ok(Some(progress)) => match progress.item {
-                Some(progress::Item::Status(status)) => screen.show(&status),
+                Some(progress::Item::Status(status)) => {
+                    screen.show(&status);
+                    last = status;
+                }
                 Some(progress::Item::End(end)) => {
                     screen.clear();
-                    return report(&end);
+                    return report(&end, &last);
                 }
                 None => {}
             },
             Ok(None) => {
-                return Err(
-                    "the coordinator ended the connection: run the same command again, it goes on".into()
-                );
+                return Err(ClientError::Lost("it ended the connection".into()).into());
             }
             Err(status) => {
                 screen.clear();
-                let said = printable(status.message());
-                return Err(format!("the connection to the coordinator was lost ({said}); the nodes go on: run the same command again").into());
+                return Err(ClientError::Lost(printable(status.message())).into());
             }
         }
     }
 }
 
-fn report(end: &RunEnd) -> Result<(), Failure> {
+fn report(end: &RunEnd, last: &ClusterStatus) -> Result<(), Failure> {
     for (index, failure) in end.failures.iter().enumerate() {
         let lead = if index == 0 { "FAILED" } else { "also" };
         anstream::eprintln!("{lead}  {} / {}: {}", failure.node, failure.step, printable(&failure.cause));
@@ -77,7 +74,7 @@ fn report(end: &RunEnd) -> Result<(), Failure> {
         ("done", 0) => anstream::println!("nothing to do: the cluster is as the file says"),
         ("done", 1) => anstream::println!("done: 1 step changed something"),
         ("done", count) => anstream::println!("done: {count} steps changed something"),
-        _ => return Err(NotFinished.into()),
+        _ => return Err(NotFinished { what: "the bootstrap", outcome: Outcome::of_run(last) }.into()),
     }
     Ok(())
 }

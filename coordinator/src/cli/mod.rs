@@ -3,6 +3,7 @@
 pub mod address;
 mod bootstrap;
 mod cluster_file;
+pub mod exit;
 pub mod firewall;
 pub mod init;
 pub mod node;
@@ -76,11 +77,20 @@ pub enum ClientError {
     Transport { path: PathBuf, source: tonic::transport::Error },
     #[error("{0}")]
     Refused(String),
+    /// What was given is wrong, the cluster file above all.
+    #[error("{0}")]
+    Invalid(String),
+    #[error("the connection to the coordinator was lost ({0}); the nodes go on: run the same command again")]
+    Lost(String),
 }
 
 impl From<tonic::Status> for ClientError {
     fn from(status: tonic::Status) -> Self {
-        Self::Refused(printable(status.message()))
+        let said = printable(status.message());
+        match status.code() {
+            tonic::Code::InvalidArgument => Self::Invalid(said),
+            _ => Self::Refused(said),
+        }
     }
 }
 
@@ -97,10 +107,10 @@ pub async fn run() -> ExitCode {
         Command::Serve => serve(&root).await,
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => exit::Outcome::Done.into(),
         Err(error) => {
             anstream::eprintln!("error: {}", chain(error.as_ref()));
-            ExitCode::FAILURE
+            exit::Outcome::of(&error).into()
         }
     }
 }

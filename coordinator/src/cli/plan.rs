@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use muster_proto::coordinator::StepPlan;
 use muster_proto::redaction::printable;
 
+use super::exit::WouldBlock;
 use super::{ClientError, Failure, admin, cluster_file};
 use crate::settings::Paths;
 
@@ -35,7 +36,7 @@ pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failu
     anstream::println!(
         "{done} steps hold already, {todo} would change something, {later} can be looked at later, {blocked} are blocked; nothing was changed"
     );
-    if blocked > 0 { Err("bootstrap would stop at the blocked steps above".into()) } else { Ok(()) }
+    if blocked > 0 { Err(WouldBlock.into()) } else { Ok(()) }
 }
 
 fn print(step: &StepPlan) {

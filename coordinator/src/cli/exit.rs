@@ -1,0 +1,139 @@
+//! How the commands end: one code for each kind of outcome, so that a script need not read texts. README.md has the table.
+
+use std::process::ExitCode;
+
+use muster_proto::coordinator::ClusterStatus;
+
+use super::cluster_file::FileError;
+use super::{ClientError, Failure};
+
+/// A run that did not come to its end; its failures were shown already.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} did not finish; once the cause is gone, the same command goes on from here")]
+pub(super) struct NotFinished {
+    /// For instance `the bootstrap`.
+    pub(super) what: &'static str,
+    pub(super) outcome: Outcome,
+}
+
+/// A plan with blocked steps.
+#[derive(Debug, thiserror::Error)]
+#[error("bootstrap would stop at the blocked steps above")]
+pub(super) struct WouldBlock;
+
+/// The kinds of outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done, or nothing to do.
+    Done,
+    /// Something that has no kind of its own: the message says what.
+    Unexpected,
+    /// The arguments or the cluster file are wrong; nothing was begun.
+    Usage,
+    /// A node is not as it must be, and a person has to change that; the step changed nothing.
+    Blocked,
+    /// A step was tried and failed.
+    Failed,
+    /// The coordinator cannot be reached, refuses, or may not be used by this user.
+    Unavailable,
+}
+
+impl Outcome {
+    /// The exit code, which scripts rely on.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Unexpected => 1,
+            // clap ends with the same for arguments that it does not understand.
+            Self::Usage => 2,
+            Self::Blocked => 3,
+            Self::Failed => 4,
+            Self::Unavailable => 5,
+        }
+    }
+
+    /// The kind of a command's failure.
+    pub fn of(failure: &Failure) -> Self {
+        if let Some(error) = failure.downcast_ref::<ClientError>() {
+            return match error {
+                ClientError::Invalid(_) => Self::Usage,
+                ClientError::Lost(_)
+                | ClientError::NotRunning { .. }
+                | ClientError::NotAllowed { .. }
+                | ClientError::Transport { .. }
+                | ClientError::Refused(_) => Self::Unavailable,
+            };
+        }
+        if let Some(NotFinished { outcome, .. }) = failure.downcast_ref() {
+            return *outcome;
+        }
+        match () {
+            () if failure.is::<FileError>() => Self::Usage,
+            () if failure.is::<WouldBlock>() => Self::Blocked,
+            () => Self::Unexpected,
+        }
+    }
+
+    /// The kind of a run that did not come to its end: blocked only when nothing failed.
+    pub fn of_run(status: &ClusterStatus) -> Self {
+        let any = |state: &str| status.steps.iter().any(|step| step.state == state);
+        match (any("failed"), any("blocked")) {
+            (false, true) => Self::Blocked,
+            (true, _) => Self::Failed,
+            (false, false) => Self::Unexpected,
+        }
+    }
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        Self::from(outcome.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_proto::coordinator::StepStatus;
+
+    use super::*;
+
+    fn run(states: &[&str]) -> ClusterStatus {
+        let step = |state: &&str| StepStatus { state: (*state).to_owned(), ..StepStatus::default() };
+        ClusterStatus { steps: states.iter().map(step).collect(), ..ClusterStatus::default() }
+    }
+
+    #[test]
+    fn the_table_in_the_readme_names_every_code() {
+        let readme = include_str!("../../../README.md");
+        for outcome in [
+            Outcome::Done,
+            Outcome::Unexpected,
+            Outcome::Usage,
+            Outcome::Blocked,
+            Outcome::Failed,
+            Outcome::Unavailable,
+        ] {
+            let row = format!("\n| {} |", outcome.code());
+            assert_eq!(readme.matches(&row).count(), 1, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_of_the_file_is_the_callers_and_other_refusals_are_the_coordinators() {
+        let of = |status: tonic::Status| Outcome::of(&ClientError::from(status).into());
+        assert_eq!(of(tonic::Status::invalid_argument("cluster.yaml:3: ...")), Outcome::Usage);
+        assert_eq!(of(tonic::Status::failed_precondition("a run is under way")), Outcome::Unavailable);
+        let not_allowed = ClientError::NotAllowed { path: "/run/admin.sock".into() };
+        assert_eq!(Outcome::of(&not_allowed.into()), Outcome::Unavailable);
+        assert_eq!(Outcome::of(&"anything else".into()), Outcome::Unexpected);
+    }
+
+    #[test]
+    fn a_run_is_blocked_only_when_nothing_failed() {
+        assert_eq!(Outcome::of_run(&run(&["done", "blocked", "pending"])), Outcome::Blocked);
+        assert_eq!(Outcome::of_run(&run(&["blocked", "failed"])), Outcome::Failed);
+        let not_finished = NotFinished { what: "the bootstrap", outcome: Outcome::Failed };
+        assert_eq!(Outcome::of(&not_finished.into()), Outcome::Failed);
+        assert_eq!(Outcome::of(&WouldBlock.into()), Outcome::Blocked);
+    }
+}
