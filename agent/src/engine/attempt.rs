@@ -140,7 +140,7 @@ impl<H: Host> Attempt<H> {
                 Ok(before) => before,
                 Err(error) => return Err(Stop::Failed(not_possible(change, &error))),
             };
-            let record = serde_json::to_value(change).unwrap_or_default();
+            let record = change.record();
             let intended = self.record(EventKind::Intended {
                 index: id.index,
                 change: record,

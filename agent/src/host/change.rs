@@ -5,6 +5,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use muster_proto::event::Outcome;
 use muster_proto::names::{NodeName, StepId, UserName};
 use secrecy::SecretString;
@@ -140,6 +141,23 @@ impl fmt::Display for Program {
         f.write_str(self.program.name())?;
         self.arguments.iter().try_for_each(|argument| write!(f, " {argument}"))
     }
+}
+
+impl Change {
+    /// The change as the journal holds it: of a secret content only its digest.
+    pub fn record(&self) -> Value {
+        let mut record = serde_json::to_value(self).unwrap_or_default();
+        if let Self::WriteUserFile { content, secret: true, .. } = self {
+            record["content"] = digest_of(content).into();
+        }
+        record
+    }
+}
+
+/// By this a secret file is known again without its content: `sha256:HEX`.
+pub fn digest_of(content: &str) -> String {
+    let hash = digest::digest(&digest::SHA256, content.as_bytes());
+    hash.as_ref().iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// The change as a person reads it.
