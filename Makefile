@@ -37,6 +37,10 @@ lint: tools ## formatting, clippy, banned crates and licences
 test: tools ## all tests but the lab's
 	.tools/bin/cargo-nextest nextest run --locked --workspace
 
+.PHONY: bench
+bench: tools ## what 2,000 strangers at the coordinator's port cost an agent's calls
+	cargo test --locked --release -p muster-tests --test flood -- --ignored --nocapture
+
 .PHONY: demo
 demo: packages ## a cluster of two machines, from nothing, on this machine (as root; the first time 40 minutes)
 	tests/demo/run

@@ -72,8 +72,8 @@ impl fmt::Display for Rule {
 pub fn missing_rule(root: &Path, file: &File) -> Option<Rule> {
     let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_default();
     let setting = |text: &str, key: &str| {
-        let lines = text.lines().filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
-        lines.last().map(|value| value.trim_matches(['"', '\'', ' ']).to_ascii_lowercase())
+        let value = text.lines().rev().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
+        value.map(|value| value.trim_matches(['"', '\'', ' ']).to_ascii_lowercase())
     };
     let enabled = setting(&read("etc/ufw/ufw.conf"), "ENABLED").as_deref() == Some("yes");
     let policy = setting(&read("etc/default/ufw"), "DEFAULT_INPUT_POLICY");
