@@ -66,8 +66,10 @@ pub(super) fn of_line(line: &str) -> Option<(Cause, String)> {
         || has("runc did not terminate success")
         || has("failed to create shim")
     {
-        let why = RUNTIME.captures(line).map(|found| short(&found[1], 160));
-        let why = why.unwrap_or_else(|| "its program runc fails".into());
+        // What runc itself said, or that it said nothing.
+        let said = RUNTIME.captures(line).map(|found| short(found[1].trim_end_matches(": unknown"), 160));
+        let said = said.filter(|said| !said.starts_with("unable to retrieve OCI runtime error"));
+        let why = said.unwrap_or_else(|| "its program runc fails without a word".into());
         return Some((
             Cause::RuntimeBroken,
             format!("the container runtime cannot start any container: {why}"),
@@ -148,9 +150,15 @@ mod tests {
         let line = "E1122 12:00:01.000000    1 remote_runtime.go:116] RunPodSandbox from runtime service failed: rpc error: code = Unknown desc = failed to start sandbox container for pod \"etcd-m1\": Error response from daemon: OCI runtime create failed: unable to retrieve OCI runtime error (open /run/containerd/log.json: no such file or directory): runc did not terminate successfully: exit status 1: unknown";
         let (cause, sentence) = told(line);
         assert_eq!(cause, Cause::RuntimeBroken);
+        assert_eq!(
+            sentence,
+            "the container runtime cannot start any container: its program runc fails without a word"
+        );
+        let spoken = "Error response from daemon: failed to create shim task: OCI runtime create failed: runc create failed: unable to create session key: operation not permitted: unknown";
         assert!(
-            sentence.starts_with("the container runtime cannot start any container: unable to retrieve"),
-            "{sentence}"
+            told(spoken)
+                .1
+                .ends_with("runc create failed: unable to create session key: operation not permitted")
         );
     }
 

@@ -57,7 +57,7 @@ pub fn of_kubeadm(verb: &str, outcome: &Outcome, node: &str, found: &Findings) -
     };
     let mut evidence = vec![cause.evidence()];
     evidence.extend(signs.iter().filter(|other| other.cause != cause.cause).map(consequence));
-    if cause.line != short(&said, 400) {
+    if cause.line != short(&said, 600) {
         evidence.push(format!("as a consequence, {said}"));
     }
     Complaint::new(

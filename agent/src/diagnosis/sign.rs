@@ -93,7 +93,7 @@ pub(super) struct Sign {
 
 impl Sign {
     pub(super) fn new(cause: Cause, sentence: impl Into<String>, place: &'static str, line: &str) -> Self {
-        Self { cause, sentence: sentence.into(), place, line: short(line, 400), time: None }
+        Self { cause, sentence: sentence.into(), place, line: short(line, 600), time: None }
     }
 
     pub(super) fn at(mut self, time: Timestamp) -> Self {

@@ -207,9 +207,7 @@ impl<H: Host> Attempt<H> {
                     open.insert(*index, (change, event.time));
                 }
                 EventKind::Made { index, .. } | EventKind::NotMade { index, .. } => {
-                    if open.remove(index).is_some() {
-                        ended.push(*index);
-                    }
+                    ended.extend(open.remove(index).map(|_| *index));
                 }
                 _ => {}
             }
