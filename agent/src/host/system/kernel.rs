@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use muster_proto::names::NodeName;
 
+use super::errand::{self, Errand};
 use super::{SystemHost, files, programs};
 use crate::host::HostError;
 
@@ -20,11 +21,8 @@ impl SystemHost {
     /// /etc/hostname first: after a crash between the two the step sees the difference and does both again.
     pub(super) async fn set_hostname(&self, name: &NodeName) -> Result<(), HostError> {
         files::write(self.path("/etc/hostname"), format!("{name}\n"), 0o644).await?;
-        nix::unistd::sethostname(name.as_str()).map_err(|error| HostError::File {
-            action: "setting the host name",
-            path: "/proc/sys/kernel/hostname".into(),
-            source: error.into(),
-        })
+        // Through its file, which asks for root alone; the system call asks for CAP_SYS_ADMIN.
+        self.set_sysctl("kernel.hostname", name.as_str()).await
     }
 
     pub(super) async fn active_swaps(&self) -> Result<Vec<PathBuf>, HostError> {
@@ -35,8 +33,21 @@ impl SystemHost {
         if !self.active_swaps().await?.iter().any(|active| active == device) {
             return Ok(());
         }
-        let device = device.to_string_lossy();
-        programs::run("swapoff", &["--", &device], SWAPOFF_LIMIT).await?.success("swapoff").map(|_| ())
+        let device = device.to_string_lossy().into_owned();
+        if !errand::possible() {
+            return programs::run("swapoff", &["--", &device], SWAPOFF_LIMIT)
+                .await?
+                .success("swapoff")
+                .map(|_| ());
+        }
+        // swapoff wants CAP_SYS_ADMIN and the device, and the agent has neither.
+        let path = programs::find("swapoff").ok_or_else(|| HostError::NotStarted {
+            program: "swapoff".to_owned(),
+            source: std::io::ErrorKind::NotFound.into(),
+        })?;
+        let errand =
+            Errand { path, arguments: vec!["--".to_owned(), device], user: None, limit: SWAPOFF_LIMIT };
+        errand.run("swapoff", None).await?.success("swapoff").map(|_| ())
     }
 
     pub(super) async fn read_sysctl(&self, key: &str) -> Result<Option<String>, HostError> {

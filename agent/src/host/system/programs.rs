@@ -21,7 +21,7 @@ pub(super) const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// No answer is longer.
-const LARGEST: u64 = 4 * 1024 * 1024;
+pub(super) const LARGEST: u64 = 4 * 1024 * 1024;
 
 /// What a program answered.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use muster_proto::event::Outcome;
 use rustix::fs::{MemfdFlags, SealFlags};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::time::Instant;
 use zbus::{Fd, OwnedVariant, Variant};
 
@@ -32,6 +32,9 @@ const LOOK_LATER: Duration = Duration::from_millis(200);
 
 /// More processes than any program of the closed list needs.
 const MOST_PROCESSES: u64 = 4096;
+
+/// More than any of them takes; what is beyond it would hurt the node.
+const MOST_MEMORY: u64 = 1024 * 1024 * 1024;
 
 /// The units of one host, and the folder that their output goes to.
 #[derive(Debug, Clone)]
@@ -188,13 +191,15 @@ impl Transient {
             ("TimeoutStopUSec", Variant::from(microseconds(STOP_LIMIT))),
             ("KillMode", Variant::from("control-group")),
             ("TasksMax", Variant::from(MOST_PROCESSES)),
+            // The name that systemd before 231 knows too.
+            ("MemoryLimit", Variant::from(MOST_MEMORY)),
             ("StandardOutputFileDescriptor", Variant::from(Fd::from(stream(self.output(&unit))?))),
             ("StandardErrorFileDescriptor", Variant::from(Fd::from(stream(self.error(&unit))?))),
         ];
         // Without it, systemd gives /dev/null.
         if let Some(input) = &program.input {
-            let file =
-                sealed(input).map_err(|source| HostError::NotStarted { program: name.to_owned(), source })?;
+            let file = sealed(input.expose_secret().as_bytes())
+                .map_err(|source| HostError::NotStarted { program: name.to_owned(), source })?;
             properties.push(("StandardInputFileDescriptor", Variant::from(Fd::from(file))));
         }
         let owned = |(name, value): (&str, Variant<'static>)| Ok((name.to_owned(), value.try_into_owned()?));
@@ -206,17 +211,17 @@ impl Transient {
     }
 }
 
-/// The text in memory that nobody can change any more, never on a disk.
-fn sealed(text: &SecretString) -> std::io::Result<OwnedFd> {
+/// The bytes in memory that nobody can change any more, never on a disk.
+pub(super) fn sealed(bytes: &[u8]) -> std::io::Result<OwnedFd> {
     let memory = rustix::fs::memfd_create("muster-input", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut file = File::from(memory);
-    file.write_all(text.expose_secret().as_bytes())?;
+    file.write_all(bytes)?;
     file.seek(SeekFrom::Start(0))?;
     let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
     rustix::fs::fcntl_add_seals(&file, seals)?;
     Ok(file.into())
 }
 
-fn microseconds(duration: Duration) -> u64 {
+pub(super) fn microseconds(duration: Duration) -> u64 {
     duration.as_micros().try_into().unwrap_or(u64::MAX)
 }

@@ -11,6 +11,7 @@ use muster_proto::names::UserName;
 use tokio::process::Command;
 
 use super::SystemHost;
+use super::errand::{self, Errand};
 use super::plain_file::{FileProblem, Folder, KINDS, LARGEST};
 use super::programs::{self, Answer};
 use crate::host::HostError;
@@ -85,20 +86,34 @@ impl SystemHost {
         outcome(answer, &user, &user.home.join(path)).map(|_| ())
     }
 
-    /// Our own binary as that user. With `uid` set, the standard library also drops all supplementary groups.
+    /// Our own binary as that user. The agent cannot become somebody else itself: systemd starts it so, in the home as
+    /// everybody sees it.
     async fn as_user(
         &self,
         user: &User,
         arguments: &[PathBuf],
         input: Option<&[u8]>,
     ) -> Result<Answer, HostError> {
-        let mut command = Command::new(&self.own_binary);
-        command.arg(SUBCOMMAND).args(arguments);
-        if nix::unistd::geteuid().is_root() {
-            command.uid(user.uid).gid(user.gid);
+        const NAME: &str = "agent user-file";
+        if !errand::possible() {
+            let mut command = Command::new(&self.own_binary);
+            command.arg(SUBCOMMAND).args(arguments);
+            return programs::finish(command, NAME, input, LIMIT).await;
         }
-        programs::finish(command, "agent user-file", input, LIMIT).await
+        let path = installed_binary()
+            .map_err(|source| HostError::NotStarted { program: NAME.to_owned(), source })?;
+        let words = arguments.iter().map(|word| word.to_string_lossy().into_owned());
+        let arguments = std::iter::once(SUBCOMMAND.to_owned()).chain(words).collect();
+        let errand = Errand { path, arguments, user: Some((user.uid, user.gid)), limit: LIMIT };
+        errand.run(NAME, input).await
     }
+}
+
+/// Where our binary is installed: after an upgrade that is the new one, which speaks to its children as the old one did.
+fn installed_binary() -> io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    let replaced = path.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map(PathBuf::from);
+    Ok(replaced.unwrap_or(path))
 }
 
 /// The child's standard output, or what its exit code says.

@@ -1,0 +1,177 @@
+//! Errands: short programs that need a right which the agent itself gave up, or another user. systemd runs each as a unit
+//! of its own and the agent waits for its end; nothing is found again later, so only what may be done twice is an errand.
+//! Input and output are memory, so that what a user's file holds comes onto no disk and into no log.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::MemfdFlags;
+use tokio::time::Instant;
+use zbus::{Fd, OwnedVariant, Variant};
+
+use super::bus::{Bus, is_unknown_unit, refused};
+use super::programs::{self, Answer, LARGEST};
+use super::result::Progress;
+use super::transient::{microseconds, sealed};
+use crate::host::HostError;
+
+/// Between SIGTERM and SIGKILL, and what the agent waits longer than the unit's own limit.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+const LOOK_FIRST: Duration = Duration::from_millis(10);
+const LOOK_LATER: Duration = Duration::from_millis(200);
+
+/// More than any errand needs.
+const MOST_PROCESSES: u64 = 16;
+const MOST_MEMORY: u64 = 256 * 1024 * 1024;
+
+/// What is run, and as whom.
+#[derive(Debug)]
+pub(super) struct Errand {
+    pub(super) path: PathBuf,
+    pub(super) arguments: Vec<String>,
+    /// User and group; root without.
+    pub(super) user: Option<(u32, u32)>,
+    pub(super) limit: Duration,
+}
+
+/// Whether there is a systemd to ask, and we may ask it. In a test there is none: then a plain child does the same.
+pub(super) fn possible() -> bool {
+    Path::new("/run/systemd/system").is_dir() && nix::unistd::geteuid().is_root()
+}
+
+impl Errand {
+    /// Runs it to its end; `name` is what an error calls it.
+    pub(super) async fn run(self, name: &str, input: Option<&[u8]>) -> Result<Answer, HostError> {
+        let not_started = |source| HostError::NotStarted { program: name.to_owned(), source };
+        let (output, error) = (memory().map_err(not_started)?, memory().map_err(not_started)?);
+        let unit = fresh_name();
+        let bus = Bus::connect().await?;
+        let properties = self.properties(input, &output, &error).map_err(not_started)?;
+        let owned: Result<Vec<(String, OwnedVariant)>, zbus::Error> = properties
+            .into_iter()
+            .map(|(name, value)| Ok((name.to_owned(), value.try_into_owned()?)))
+            .collect();
+        let failed = |error| refused(format!("to run {name}"), error);
+        let owned = owned.map_err(failed)?;
+        bus.systemd
+            .start_transient_unit(unit.clone(), "fail".into(), owned, Vec::new())
+            .await
+            .map_err(failed)?;
+        let ended = self.end(&bus, &unit, name).await;
+        forget(&bus, &unit).await;
+        let (exit_code, problem) = ended?.result();
+        let code = match (exit_code, problem) {
+            (Some(code), None) => code,
+            (_, problem) => {
+                let message = problem.unwrap_or_else(|| "it ended without an exit code".to_owned());
+                return Err(HostError::Systemd { what: format!("to run {name}"), message });
+            }
+        };
+        let (output, error) = (content(output).map_err(not_started)?, content(error).map_err(not_started)?);
+        Ok(Answer {
+            status: ExitStatus::from_raw(code << 8),
+            output,
+            error: String::from_utf8_lossy(&error).into_owned(),
+        })
+    }
+
+    async fn end(&self, bus: &Bus, unit: &str, name: &str) -> Result<Progress, HostError> {
+        let deadline = Instant::now() + self.limit + STOP_LIMIT + STOP_LIMIT;
+        let mut pause = LOOK_FIRST;
+        loop {
+            match Progress::look(bus, unit).await? {
+                Some(progress) if progress.is_running() => {}
+                Some(progress) => return Ok(progress),
+                None => {
+                    let message = "its unit was removed from outside".to_owned();
+                    return Err(HostError::Systemd { what: format!("to run {name}"), message });
+                }
+            }
+            if Instant::now() >= deadline {
+                return Err(HostError::TimedOut { what: name.to_owned(), limit: self.limit });
+            }
+            tokio::time::sleep(pause).await;
+            pause = LOOK_LATER.min(pause * 2);
+        }
+    }
+
+    fn properties(
+        &self,
+        input: Option<&[u8]>,
+        output: &File,
+        error: &File,
+    ) -> std::io::Result<Vec<(&'static str, Variant<'static>)>> {
+        let path = self.path.to_string_lossy().into_owned();
+        let command: Vec<String> =
+            std::iter::once(path.clone()).chain(self.arguments.iter().cloned()).collect();
+        let environment =
+            vec![format!("PATH={}", programs::SEARCH_PATH), "HOME=/".to_owned(), "LANG=C".to_owned()];
+        let mut properties = vec![
+            ("Description", Variant::from("Muster: a short errand of the agent")),
+            ("Type", Variant::from("oneshot")),
+            ("RemainAfterExit", Variant::from(true)),
+            ("ExecStart", Variant::from(vec![(path, command, false)])),
+            ("Environment", Variant::from(environment)),
+            ("NoNewPrivileges", Variant::from(true)),
+            ("TimeoutStartUSec", Variant::from(microseconds(self.limit))),
+            ("TimeoutStopUSec", Variant::from(microseconds(STOP_LIMIT))),
+            ("TasksMax", Variant::from(MOST_PROCESSES)),
+            ("MemoryLimit", Variant::from(MOST_MEMORY)),
+            ("StandardOutputFileDescriptor", Variant::from(Fd::from(OwnedFd::from(output.try_clone()?)))),
+            ("StandardErrorFileDescriptor", Variant::from(Fd::from(OwnedFd::from(error.try_clone()?)))),
+        ];
+        if let Some((user, group)) = self.user {
+            properties.push(("User", Variant::from(user.to_string())));
+            properties.push(("Group", Variant::from(group.to_string())));
+        }
+        if let Some(input) = input {
+            properties.push(("StandardInputFileDescriptor", Variant::from(Fd::from(sealed(input)?))));
+        }
+        Ok(properties)
+    }
+}
+
+/// A name that no other life of the agent gave.
+fn fresh_name() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    format!("muster-errand-{}-{now:x}-{}.service", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn memory() -> std::io::Result<File> {
+    Ok(rustix::fs::memfd_create("muster-errand", MemfdFlags::CLOEXEC)?.into())
+}
+
+fn content(mut memory: File) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    memory.seek(SeekFrom::Start(0))?;
+    memory.take(LARGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The unit's result is known; that systemd forgets it too is tidiness.
+async fn forget(bus: &Bus, unit: &str) {
+    let _ = bus.systemd.reset_failed_unit(unit.to_owned()).await;
+    match bus.systemd.stop_unit(unit.to_owned(), "replace".into()).await {
+        Err(error) if !is_unknown_unit(&error) => tracing::warn!(unit, %error, "an errand's unit is left"),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_errands_have_one_name() {
+        let names: std::collections::BTreeSet<String> = (0..100).map(|_| fresh_name()).collect();
+        assert_eq!(names.len(), 100);
+    }
+}
