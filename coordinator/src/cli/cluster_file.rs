@@ -43,3 +43,21 @@ fn text(path: &Path) -> Result<String, FileError> {
     }
     std::fs::read_to_string(path).map_err(unreadable)
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a test prepares its own folder")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_ten_megabytes_is_refused_by_its_size_and_so_is_a_manifest() {
+        let folder = tempfile::tempdir().unwrap();
+        let (spec, manifest) = (folder.path().join("cluster.yaml"), folder.path().join("network.yaml"));
+        std::fs::write(&manifest, vec![b'a'; 10_000_000]).unwrap();
+        assert!(matches!(read(&manifest), Err(FileError::TooLarge { .. })));
+        let text = "apiVersion: muster/v1\nkind: Cluster\nmetadata: {name: lab}\nspec:\n  kubernetesVersion: v1.20.2\n  nodes:\n    \
+                    - {name: m1, role: control-plane}\n  networking: {podSubnet: 10.244.0.0/16, manifest: network.yaml}\n";
+        std::fs::write(&spec, text).unwrap();
+        assert!(matches!(read(&spec), Err(FileError::TooLarge { .. })));
+    }
+}
