@@ -5,8 +5,8 @@ import json
 from harness.cluster import USER, Cluster
 from harness.lab import Failed, run
 
-# grpcio would send the percent-encoded path of the socket as HTTP/2's :authority, which HTTP/2 servers refuse; hence
-# grpc.default_authority. Requests are empty messages, so no generated code is needed.
+# Many releases of grpcio send the percent-encoded path of the socket as HTTP/2's :authority, which HTTP/2 servers refuse;
+# hence grpc.default_authority. Requests are empty messages, so no generated code is needed.
 CLIENT = r"""
 import json, sys
 import grpc
