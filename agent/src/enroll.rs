@@ -79,7 +79,7 @@ pub async fn enroll(
         coordinator: endpoint.clone(),
         node: node.clone(),
         allow_steps: known.as_ref().and_then(|known| known.allow_steps.clone()),
-        allow_reset: known.is_some_and(|known| known.allow_reset),
+        allow_reset: known.is_none_or(|known| known.allow_reset),
     };
     if let Some(folder) = paths.configuration.parent() {
         private_file::make_public_folder(folder).map_err(SettingsError::from)?;

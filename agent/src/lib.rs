@@ -16,6 +16,8 @@ pub mod kubeadm;
 pub mod kubeconfig_merge;
 pub mod kubectl;
 pub mod kubernetes;
+pub mod ledger;
+pub mod line_changes;
 pub mod marked_block;
 pub mod membership;
 pub mod service;

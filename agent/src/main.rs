@@ -4,7 +4,7 @@ use std::io::{stdin, stdout};
 use std::process::ExitCode;
 
 use muster_agent::cli;
-use muster_agent::engine::Engine;
+use muster_agent::engine::{Allowed, Engine};
 use muster_agent::host::system::{SystemHost, users};
 use muster_proto::journal::Journal;
 
@@ -23,7 +23,8 @@ fn main() -> ExitCode {
 async fn work() -> ExitCode {
     cli::run(async |paths, settings| {
         let journal = Journal::open(&paths.journal())?;
-        Ok(Engine::new(SystemHost::below(&paths.root), journal, settings.allow_steps.clone()))
+        let allowed = Allowed { steps: settings.allow_steps.clone(), no_reset: !settings.allow_reset };
+        Ok(Engine::new(SystemHost::below(&paths.root), journal, allowed))
     })
     .await
 }

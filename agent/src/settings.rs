@@ -36,9 +36,14 @@ pub struct Settings {
     /// The kinds of steps that the coordinator may run here; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_steps: Option<Vec<String>>,
-    /// Whether the coordinator may undo this machine's part of the cluster.
-    #[serde(default)]
+    /// Whether the coordinator may undo this machine's part of the cluster (`coordinator reset`, which a person confirms
+    /// with the cluster's name). It may unless this says false.
+    #[serde(default = "yes")]
     pub allow_reset: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Settings {
@@ -115,6 +120,8 @@ mod tests {
         };
         settings.write(&path).unwrap();
         assert_eq!(Settings::load(&path).unwrap(), settings);
+        std::fs::write(&path, "coordinator = \"10.0.0.1\"\nnode = \"n\"\n").unwrap();
+        assert!(Settings::load(&path).unwrap().allow_reset, "unless it is forbidden");
         std::fs::write(&path, "coordinator = \"10.0.0.1\"\nnode = \"n\"\nallow_rest = true\n").unwrap();
         assert!(matches!(Settings::read(&path), Err(SettingsError::Malformed { .. })));
     }

@@ -9,8 +9,8 @@ use muster_proto::cause::chain;
 use muster_proto::coordinator::admin_server::Admin;
 use muster_proto::coordinator::{
     ClusterFiles, CreateTokenReply, CreateTokenRequest, ListNodesReply, ListNodesRequest, ListTokensReply,
-    ListTokensRequest, NodeRow, PlanReply, Progress, RevokeNodeReply, RevokeNodeRequest, RevokeTokenReply,
-    RevokeTokenRequest, TokenRow,
+    ListTokensRequest, NodeRow, PlanReply, Progress, ResetRequest, RevokeNodeReply, RevokeNodeRequest,
+    RevokeTokenReply, RevokeTokenRequest, TokenRow,
 };
 use muster_proto::names::NodeName;
 use muster_proto::token::{EnrolmentToken, KeyPin, TokenId};
@@ -42,6 +42,7 @@ type Answer<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl Admin for AdminService {
     type BootstrapStream = BoxStream<'static, Result<Progress, Status>>;
+    type ResetStream = BoxStream<'static, Result<Progress, Status>>;
 
     async fn create_token(&self, request: Request<CreateTokenRequest>) -> Answer<CreateTokenReply> {
         let request = request.into_inner();
@@ -121,6 +122,10 @@ impl Admin for AdminService {
 
     async fn bootstrap(&self, request: Request<ClusterFiles>) -> Answer<Self::BootstrapStream> {
         self.runs.bootstrap(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn reset(&self, request: Request<ResetRequest>) -> Answer<Self::ResetStream> {
+        self.runs.reset(request.into_inner()).await.map(Response::new)
     }
 }
 

@@ -74,7 +74,7 @@ impl Executor {
             Err(_) => Complaint::new(
                 format!("the agent gave no result within {limit} minutes"),
                 "",
-                "look at `sudo agent journal` on that node, then run bootstrap again: it re-attaches",
+                "look at `sudo agent journal` on that node, then run the same command again: it re-attaches",
             ),
         };
         if let Err(error) = self.journal.append(&self.run, &id, EventKind::Failed { complaint: failed }) {
@@ -99,8 +99,10 @@ impl Executor {
         let mut pauses = pauses();
         loop {
             let agent = self.fleet.agent(&step.node, AGENT_PATIENCE).await.map_err(|error| {
-                let remedy =
-                    format!("on {}: `systemctl status muster-agent`; then run bootstrap again", step.node);
+                let remedy = format!(
+                    "on {}: `systemctl status muster-agent`; then run the same command again",
+                    step.node
+                );
                 Complaint::new(chain(&error), "", remedy)
             })?;
             let after_sequence = self
@@ -166,8 +168,7 @@ impl Executor {
 
     /// Takes over one event of the agent's journal; what does not belong to this step is refused.
     fn adopt(&self, step: &PlannedStep, sequence: u64, body: &str) -> Result<(), Complaint> {
-        let remedy =
-            "install the same version of muster-agent and muster-coordinator, then run bootstrap again";
+        let remedy = "install the same version of muster-agent and muster-coordinator, then run the same command again";
         let event: Event = serde_json::from_str(body).map_err(|error| {
             Complaint::new("the agent sent an event that cannot be read", error.to_string(), remedy)
         })?;
@@ -205,7 +206,7 @@ fn refused_or_lost(status: &tonic::Status) -> Result<String, Complaint> {
         | Code::Internal => Err(Complaint::new(
             format!("the agent refused the step: {}", status.message()),
             "",
-            "remove the cause and run bootstrap again",
+            "remove the cause and run the same command again",
         )),
         code => Ok(format!("{code:?}: {}", status.message())),
     }
@@ -224,7 +225,7 @@ fn trust(printed: &[String], of_the_file: &str) -> Result<(), Complaint> {
 }
 
 fn unrecorded(error: &JournalError) -> Complaint {
-    Complaint::new(chain(error), "", "free space on the coordinator's disk, then run bootstrap again")
+    Complaint::new(chain(error), "", "free space on the coordinator's disk, then run the same command again")
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod listener;
 pub mod plan;
 pub mod progress;
 pub mod record;
+pub mod reset;
 pub mod runs;
 pub mod settings;
 pub mod sockets;

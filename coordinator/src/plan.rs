@@ -29,6 +29,8 @@ pub struct PlannedStep {
 pub struct Plan {
     pub cluster: NodeName,
     pub steps: Vec<PlannedStep>,
+    /// The pods' range of addresses, which a reset wants to know.
+    pub pod_subnet: String,
 }
 
 impl Plan {
@@ -51,7 +53,7 @@ pub fn plan(spec: &ClusterSpec, facts: &BTreeMap<NodeName, HostFacts>) -> Result
     planner
         .everything()
         .map_err(|error| vec![Complaint::new(error.to_string(), "", "give the node another name")])?;
-    Ok(Plan { cluster: spec.name.clone(), steps: planner.steps })
+    Ok(Plan { cluster: spec.name.clone(), steps: planner.steps, pod_subnet: spec.pod_subnet.to_string() })
 }
 
 /// Every node's address: its agent's own end of the connection. Two nodes with one address cannot form a cluster.

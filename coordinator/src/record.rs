@@ -73,6 +73,7 @@ impl Record {
             "CREATE TABLE IF NOT EXISTS run (
                  number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, cluster TEXT NOT NULL, plan_digest TEXT NOT NULL,
                  steps TEXT NOT NULL, started TEXT NOT NULL, finished TEXT, phase TEXT NOT NULL) STRICT;
+             CREATE TABLE IF NOT EXISTS pod_network (cluster TEXT PRIMARY KEY, subnet TEXT NOT NULL) STRICT;
              UPDATE run SET phase = 'interrupted' WHERE phase = 'running';",
         )?;
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
@@ -87,6 +88,23 @@ impl Record {
         Ok(())
     }
 
+    /// Remembers the pods' range of a cluster, which a reset wants to know.
+    pub fn remember_pod_subnet(&self, cluster: &NodeName, subnet: &str) -> Result<(), RecordError> {
+        self.lock().execute(
+            "INSERT INTO pod_network (cluster, subnet) VALUES (?1, ?2)
+             ON CONFLICT (cluster) DO UPDATE SET subnet = excluded.subnet",
+            params![cluster.as_str(), subnet],
+        )?;
+        Ok(())
+    }
+
+    /// The pods' range of a cluster; empty when none was ever remembered.
+    pub fn pod_subnet(&self, cluster: &NodeName) -> Result<String, RecordError> {
+        let query = "SELECT subnet FROM pod_network WHERE cluster = ?1";
+        let found = self.lock().query_row(query, [cluster.as_str()], |row| row.get(0)).optional()?;
+        Ok(found.unwrap_or_default())
+    }
+
     pub fn finish(&self, id: &str, phase: RunPhase) -> Result<(), RecordError> {
         let now = Timestamp::now().to_string();
         self.lock().execute(
@@ -98,16 +116,26 @@ impl Record {
 
     /// The newest run, if there ever was one.
     pub fn last(&self) -> Result<Option<Run>, RecordError> {
+        self.newest("")
+    }
+
+    /// The newest run that was to make a cluster.
+    pub fn last_bootstrap(&self) -> Result<Option<Run>, RecordError> {
+        self.newest("WHERE steps LIKE '%/kubeadm-init\"%'")
+    }
+
+    fn newest(&self, condition: &'static str) -> Result<Option<Run>, RecordError> {
         let connection = self.lock();
-        let mut statement = connection.prepare_cached(
-            "SELECT id, cluster, plan_digest, steps, started, finished, phase FROM run ORDER BY number DESC LIMIT 1",
-        )?;
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT id, cluster, plan_digest, steps, started, finished, phase FROM run {condition} ORDER BY number DESC LIMIT 1",
+        ))?;
         statement.query_row([], |row| Ok(read(row))).optional()?.transpose()
     }
 
-    /// Whether a run of this very plan came to its end.
+    /// Whether a run of this very plan came to its end, and no reset was begun since.
     pub fn was_done(&self, plan_digest: &str) -> Result<bool, RecordError> {
-        let query = "SELECT EXISTS (SELECT 1 FROM run WHERE plan_digest = ?1 AND phase = 'done')";
+        let query = "SELECT EXISTS (SELECT 1 FROM run WHERE plan_digest = ?1 AND phase = 'done' AND number >
+            (SELECT coalesce(max(number), 0) FROM run WHERE steps LIKE '%/kubeadm-reset\"%'))";
         Ok(self.lock().query_row(query, [plan_digest], |row| row.get(0))?)
     }
 
@@ -156,5 +184,9 @@ mod tests {
         assert!(!again.was_done("d").unwrap());
         again.finish("r1", RunPhase::Done).unwrap();
         assert!(again.was_done("d").unwrap());
+        let reset = Run { id: "r2".into(), steps: vec!["m1/kubeadm-reset".parse().unwrap()], ..run };
+        again.begin(&reset).unwrap();
+        assert!(!again.was_done("d").unwrap(), "what was reset is not done any more");
+        assert_eq!(again.last_bootstrap().unwrap(), None);
     }
 }

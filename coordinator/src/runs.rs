@@ -12,11 +12,12 @@ use jiff::Timestamp;
 use muster_proto::agent::{CheckStepRequest, HostFacts, check_step_reply::Finding};
 use muster_proto::cause::chain;
 use muster_proto::coordinator::{
-    ChangePlan, ClusterFiles, ClusterStatus, NodePlan, PlanReply, Progress, RunEnd, StepPlan, progress,
+    ChangePlan, ClusterFiles, ClusterStatus, NodePlan, PlanReply, Progress, ResetRequest, RunEnd, StepPlan,
+    progress,
 };
 use muster_proto::event::Complaint;
 use muster_proto::journal::{Journal, JournalError};
-use muster_proto::names::{NodeName, StepId};
+use muster_proto::names::{Malformed, NodeName, StepId};
 use tokio::sync::watch;
 use tonic::Status;
 use uuid::Uuid;
@@ -26,6 +27,7 @@ use crate::fleet::Fleet;
 use crate::plan::{self, Plan, PlannedStep};
 use crate::progress::fold;
 use crate::record::{Record, RecordError, Run, RunPhase};
+use crate::reset;
 use crate::spec::ClusterSpec;
 
 /// How long a bootstrap waits for agents that are just connecting.
@@ -129,8 +131,37 @@ impl Runs {
     ) -> Result<BoxStream<'static, Result<Progress, Status>>, Status> {
         let plan = self.make_plan(&files).await?;
         let digest = plan.digest();
+        self.record.remember_pod_subnet(&plan.cluster, &plan.pod_subnet).map_err(RunsError::from)?;
         let active = self.begin(self.without_done_once(plan)?, digest)?;
         Ok(Box::pin(self.clone().progress(active)))
+    }
+
+    /// Undoes what bootstrap did, or attaches to the run that does. Refused without the cluster's name.
+    pub async fn reset(
+        &self,
+        request: ResetRequest,
+    ) -> Result<BoxStream<'static, Result<Progress, Status>>, Status> {
+        let Some(bootstrap) = self.record.last_bootstrap().map_err(RunsError::from)? else {
+            return Err(Status::failed_precondition(
+                "there is nothing to reset: no bootstrap was run from this coordinator",
+            ));
+        };
+        let subnet = self.record.pod_subnet(&bootstrap.cluster).map_err(RunsError::from)?;
+        let known = reset::Known::of(&bootstrap, subnet);
+        let mut nodes = Vec::new();
+        for name in &request.nodes {
+            nodes.push(name.parse().map_err(|error: Malformed| Status::invalid_argument(error.to_string()))?);
+        }
+        if nodes.is_empty() {
+            nodes.clone_from(&known.nodes);
+        }
+        if let Some(refusal) = known.refusal(&nodes, &request.confirm) {
+            return Err(Status::failed_precondition(refusal));
+        }
+        let plan = reset::plan(&known, &nodes, request.remove)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let digest = plan.digest();
+        Ok(Box::pin(self.clone().progress(self.begin(plan, digest)?)))
     }
 
     /// Leaves out what is not repeated once this very plan was done.
@@ -148,7 +179,7 @@ impl Runs {
                 return Ok(active.clone());
             }
             return Err(Status::failed_precondition(
-                "a run of another cluster.yaml is under way: `coordinator status` shows it; wait for its end, then run this again",
+                "another run, of another cluster.yaml or a reset, is under way: `coordinator status` shows it; wait for its end, then run this again",
             ));
         }
         let run = Run {

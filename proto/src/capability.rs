@@ -16,7 +16,7 @@ pub enum Caller {
 use Caller::{Administrator, Coordinator, LocalUser, Stranger};
 
 /// Method by method, who may call it.
-pub const TABLE: [(&str, &[Caller]); 13] = [
+pub const TABLE: [(&str, &[Caller]); 14] = [
     ("/muster.agent.v1.NodeAgent/Hello", &[Coordinator]),
     ("/muster.agent.v1.NodeAgent/CheckStep", &[Coordinator]),
     ("/muster.agent.v1.NodeAgent/RunStep", &[Coordinator]),
@@ -28,6 +28,7 @@ pub const TABLE: [(&str, &[Caller]); 13] = [
     ("/muster.coordinator.v1.Admin/RevokeNode", &[Administrator]),
     ("/muster.coordinator.v1.Admin/Plan", &[Administrator]),
     ("/muster.coordinator.v1.Admin/Bootstrap", &[Administrator]),
+    ("/muster.coordinator.v1.Admin/Reset", &[Administrator]),
     ("/muster.coordinator.v1.Status/Get", &[Administrator, LocalUser]),
     ("/muster.coordinator.v1.Status/Watch", &[Administrator, LocalUser]),
 ];

@@ -6,19 +6,21 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, stream};
-use muster_agent::engine::Engine;
+use muster_agent::engine::{Allowed, Engine};
 use muster_agent::host::fake::{FakeCluster, FakeHost};
 use muster_agent::service::NodeService;
 use muster_coordinator::fleet::Fleet;
 use muster_coordinator::runs::Runs;
 use muster_proto::agent::node_agent_server::NodeAgentServer;
-use muster_proto::coordinator::{ClusterFiles, ClusterStatus, RunEnd, progress};
+use muster_proto::coordinator::{ClusterFiles, ClusterStatus, Progress, ResetRequest, RunEnd, progress};
 use muster_proto::journal::Journal;
 use muster_proto::names::NodeName;
 use muster_proto::transport;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
+use tonic::Status;
 use tonic::transport::server::Connected;
 
 /// The pod network's manifest of these tests.
@@ -62,7 +64,7 @@ impl TestCluster {
         let node: NodeName = name.parse().unwrap();
         let host = self.hosts[&node].clone();
         let journal = Journal::open(&self.agent_journal(name)).expect("the agent's journal opens");
-        let engine = Engine::new(host.clone(), journal, None);
+        let engine = Engine::new(host.clone(), journal, Allowed::default());
         let address =
             host.with(|state| *state.addresses.iter().find(|address| !address.is_loopback()).unwrap());
         let service = NodeService::new(engine, node.clone(), address);
@@ -127,17 +129,30 @@ impl TestCluster {
 
     /// Runs bootstrap to its end; every status on the way, and the end.
     pub async fn bootstrap(&self, more: &str) -> (Vec<ClusterStatus>, RunEnd) {
-        let mut progress = self.runs.bootstrap(self.files(more)).await.expect("the run begins");
-        let mut seen = Vec::new();
-        while let Some(message) = progress.next().await {
-            match message.expect("progress is sent").item {
-                Some(progress::Item::Status(status)) => seen.push(status),
-                Some(progress::Item::End(end)) => return (seen, end),
-                None => {}
-            }
-        }
-        panic!("the progress ended without the run's end");
+        ended(self.runs.bootstrap(self.files(more)).await.expect("the run begins")).await
     }
+
+    /// Resets these nodes (none: all) to the end of the run.
+    pub async fn reset(&self, nodes: &[&str]) -> (Vec<ClusterStatus>, RunEnd) {
+        let nodes = nodes.iter().map(|name| (*name).to_owned()).collect();
+        let request = ResetRequest { nodes, confirm: "lab".to_owned(), remove: false };
+        ended(self.runs.reset(request).await.expect("the reset begins")).await
+    }
+}
+
+/// Every status on the way, and the end.
+pub async fn ended(
+    mut progress: BoxStream<'static, Result<Progress, Status>>,
+) -> (Vec<ClusterStatus>, RunEnd) {
+    let mut seen = Vec::new();
+    while let Some(message) = progress.next().await {
+        match message.expect("progress is sent").item {
+            Some(progress::Item::Status(status)) => seen.push(status),
+            Some(progress::Item::End(end)) => return (seen, end),
+            None => {}
+        }
+    }
+    panic!("the progress ended without the run's end");
 }
 
 impl Drop for TestCluster {

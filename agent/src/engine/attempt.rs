@@ -17,6 +17,7 @@ use super::{End, Inner};
 use crate::diagnosis::{self, Findings, Watch};
 use crate::host::HostError;
 use crate::host::change::{Applied, Change, ChangeId, Host};
+use crate::ledger::Ledger;
 use crate::steps::{Finding, Input, Step, Yield};
 use crate::ticket::Ticket;
 
@@ -118,14 +119,18 @@ impl<H: Host> Attempt<H> {
     async fn look(&self) -> Result<Finding, Stop> {
         // A ticket captured by an earlier step of this node, or by a program of this very step.
         let ticket = self.input.ticket.clone().or_else(|| self.inner.memory().ticket.clone());
-        let input = Input { ticket, pods: self.input.pods.clone() };
+        let ledger = match self.step.reads_ledger() {
+            true => Ledger::of(&self.inner.journal.after(0)?),
+            false => Ledger::default(),
+        };
+        let input = Input { ticket, pods: self.input.pods.clone(), ledger };
         match self.step.check(&self.inner.host, &input).await {
             Ok(finding) => Ok(finding),
             Err(error) if error.is_transient() => Ok(Finding::Wait(chain(&error))),
             Err(error) => Err(Stop::Failed(Complaint::new(
                 chain(&error),
                 "",
-                "remove the cause and run bootstrap again",
+                "remove the cause and run the same command again",
             ))),
         }
     }
@@ -220,8 +225,9 @@ impl<H: Host> Attempt<H> {
             let inner = self.inner.clone();
             let mut watch = self.watch_over_record(record, since);
             let attached = self.watched(inner.host.attach(&id), watch.as_mut(), index).await?;
-            let applied = attached
-                .map_err(|error| Stop::Failed(Complaint::new(chain(&error), "", "run bootstrap again")))?;
+            let applied = attached.map_err(|error| {
+                Stop::Failed(Complaint::new(chain(&error), "", "run the same command again"))
+            })?;
             let Some(applied) = applied else { continue };
             let Applied { made, outcome, standard_output } = applied;
             let kind = if made {
@@ -247,7 +253,7 @@ impl<H: Host> Attempt<H> {
                 return Err(Stop::Failed(Complaint::new(
                     cause,
                     said,
-                    "look at `sudo agent journal` on that node, then run bootstrap again",
+                    "look at `sudo agent journal` on that node, then run the same command again",
                 )));
             }
         }
@@ -269,7 +275,7 @@ impl<H: Host> Attempt<H> {
         Complaint::new(
             format!("waited {limit} s in vain: {what}"),
             "",
-            "remove the cause and run bootstrap again; it goes on from here",
+            "remove the cause and run the same command again; it goes on from here",
         )
     }
 
@@ -286,7 +292,7 @@ fn not_possible(change: &Change, error: &HostError) -> Complaint {
     Complaint::new(
         format!("could not {change}: {}", chain(error)),
         "",
-        "remove the cause and run bootstrap again",
+        "remove the cause and run the same command again",
     )
 }
 

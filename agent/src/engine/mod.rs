@@ -24,6 +24,7 @@ use follow::follow;
 use crate::difference;
 use crate::host::HostError;
 use crate::host::change::Host;
+use crate::ledger::Ledger;
 use crate::steps::{BadStep, Finding, Input, Step};
 use crate::ticket::{NoTicket, Ticket};
 
@@ -40,12 +41,25 @@ pub enum Refused {
     OtherContent(StepId),
     #[error("this node's agent.toml does not allow the step {0}")]
     NotAllowed(String),
+    #[error(
+        "this node's owner forbids a reset: set `allow_reset = true` in /etc/muster/agent.toml there, `systemctl restart muster-agent`, \
+         then run the same command again"
+    )]
+    NoReset,
     #[error("looking at the host")]
     Host(#[from] HostError),
     #[error("the agent's journal")]
     Journal(#[from] JournalError),
     #[error("the step stopped, because what it does cannot be recorded: {0}")]
     Unrecorded(String),
+}
+
+/// What this node's owner lets the coordinator do; all of it when nothing is said.
+#[derive(Debug, Clone, Default)]
+pub struct Allowed {
+    /// The steps by name; none: all of them. Those of a reset are not among them.
+    pub steps: Option<Vec<String>>,
+    pub no_reset: bool,
 }
 
 /// Runs steps on one host. Cheap to clone; all clones are one.
@@ -62,8 +76,7 @@ impl<H> Clone for Engine<H> {
 struct Inner<H> {
     host: H,
     journal: Journal,
-    /// The steps that this node's owner allows, by name; none: all of them.
-    allowed: Option<Vec<String>>,
+    allowed: Allowed,
     memory: Mutex<Memory>,
     /// One CHANGING step at a time per node; waiting and looking block nobody.
     changing: tokio::sync::Mutex<()>,
@@ -88,7 +101,7 @@ struct Job {
 }
 
 impl<H: Host + 'static> Engine<H> {
-    pub fn new(host: H, journal: Journal, allowed: Option<Vec<String>>) -> Self {
+    pub fn new(host: H, journal: Journal, allowed: Allowed) -> Self {
         let inner = Inner {
             host,
             journal,
@@ -107,7 +120,10 @@ impl<H: Host + 'static> Engine<H> {
     pub async fn check(&self, request: CheckStepRequest) -> Result<CheckStepReply, Refused> {
         let _: StepId = request.step_id.parse()?;
         let step = self.inner.admit(request.step.as_ref())?;
-        let input = self.inner.input(None)?;
+        let mut input = Input { ticket: self.inner.memory().ticket.clone(), ..Input::default() };
+        if step.reads_ledger() {
+            input.ledger = Ledger::of(&self.inner.journal.after(0)?);
+        }
         let host = &self.inner.host;
         let finding = match step.check(host, &input).await? {
             Finding::Done(_) => agent::check_step_reply::Finding::Done(agent::Done {}),
@@ -176,6 +192,8 @@ impl<H: Host + 'static> Engine<H> {
             let (id, run) = (id.clone(), run.to_owned());
             memory.jobs.insert(id.clone(), Job { run, content, end: end.clone() });
             tokio::spawn(async move {
+                let ticket = input.ticket.or_else(|| inner.memory().ticket.clone());
+                let input = Input { ticket, ..input };
                 let output = match step.check(&inner.host, &input).await {
                     Ok(Finding::Done(result)) => output_of(result),
                     _ => agent::StepOutput::default(),
@@ -208,16 +226,22 @@ impl<H: Host> Inner<H> {
 
     fn admit(&self, message: Option<&agent::Step>) -> Result<Step, Refused> {
         let step = Step::parse(message.ok_or(BadStep::Unknown)?)?;
-        if self.allowed.as_ref().is_some_and(|names| !names.iter().any(|name| name == step.name())) {
+        if step.is_of_a_reset() {
+            return if self.allowed.no_reset { Err(Refused::NoReset) } else { Ok(step) };
+        }
+        if self.allowed.steps.as_ref().is_some_and(|names| !names.iter().any(|name| name == step.name())) {
             return Err(Refused::NotAllowed(step.name().to_owned()));
         }
         Ok(step)
     }
 
     fn input(&self, message: Option<&agent::StepInput>) -> Result<Input, Refused> {
-        let sent = message.and_then(|input| input.ticket.as_ref()).map(Ticket::from_message).transpose()?;
-        let ticket = sent.or_else(|| self.memory().ticket.clone());
-        Ok(Input { ticket, pods: message.map(|input| input.pods.clone()).unwrap_or_default() })
+        let ticket = message.and_then(|input| input.ticket.as_ref()).map(Ticket::from_message).transpose()?;
+        Ok(Input {
+            ticket,
+            pods: message.map(|input| input.pods.clone()).unwrap_or_default(),
+            ..Input::default()
+        })
     }
 }
 

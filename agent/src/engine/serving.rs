@@ -16,7 +16,7 @@ impl From<Refused> for Status {
         match refused {
             Refused::Id(_) | Refused::Step(_) | Refused::Ticket(_) => Status::invalid_argument(message),
             Refused::OtherContent(_) | Refused::Host(_) => Status::failed_precondition(message),
-            Refused::NotAllowed(_) => Status::permission_denied(message),
+            Refused::NotAllowed(_) | Refused::NoReset => Status::permission_denied(message),
             Refused::Journal(_) | Refused::Unrecorded(_) => Status::internal(message),
         }
     }

@@ -17,6 +17,10 @@ pub(super) async fn image(
 ) -> Result<Option<Value>, HostError> {
     let file = |content: String| json!({ "content": content, "mode": mode });
     Ok(match change {
+        // kubeadm's own files hold keys and tokens, and a reset leaves them to kubeadm.
+        Change::RemoveFile { path } if path.starts_with("/etc/kubernetes") => {
+            host.read_file(path).await?.map(|content| json!({ "secret": true, "bytes": content.len() }))
+        }
         Change::WriteFile { path, .. } | Change::RemoveFile { path } => host.read_file(path).await?.map(file),
         Change::SetHostname { .. } => Some(json!({
             "kernel": host.hostname().await?,
@@ -32,6 +36,9 @@ pub(super) async fn image(
             host.user_file(user, path).await?.map(|content| {
                 if *secret { json!({ "secret": true, "bytes": content.len() }) } else { file(content) }
             })
+        }
+        Change::RemoveUserFile { user, path } => {
+            host.user_file(user, path).await?.map(|content| json!({ "secret": true, "bytes": content.len() }))
         }
         Change::RemoveTaints { node, .. } => {
             let node = host.object(ObjectKind::Node, "", node.as_str()).await?;

@@ -9,7 +9,7 @@ use aws_lc_rs::digest;
 use muster_proto::event::Outcome;
 use muster_proto::names::{NodeName, StepId, UserName};
 use secrecy::SecretString;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::HostError;
@@ -17,7 +17,7 @@ use super::query::{ObjectKind, Observe};
 
 /// One primitive act. All but `Run` may be done twice with the same result, so that a crash in the middle only means
 /// doing it again; `Run` is exactly once, because its unit's name is its identity.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "kebab-case")]
 pub enum Change {
     /// Replaces a plain file, or makes it: temporary file beside it, mode, fsync, rename, fsync of the folder. Folders on
@@ -55,6 +55,11 @@ pub enum Change {
         mode: u32,
         secret: bool,
     },
+    /// Removes a plain file below a user's home, as that user. Gone already is fine.
+    RemoveUserFile {
+        user: UserName,
+        path: PathBuf,
+    },
     /// A merge patch that takes the taints with these keys from a node.
     RemoveTaints {
         node: NodeName,
@@ -69,7 +74,7 @@ pub enum Change {
 }
 
 /// What is done to a systemd unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UnitAction {
     Start,
@@ -78,10 +83,11 @@ pub enum UnitAction {
     Enable,
     Disable,
     Mask,
+    Unmask,
 }
 
 /// A program run as a systemd transient unit: it survives the agent, cannot run twice, and its end can be read later.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Program {
     pub program: ProgramName,
     pub arguments: Vec<String>,
@@ -95,13 +101,18 @@ pub struct Program {
 }
 
 /// The programs that Muster runs to change something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProgramName {
     Kubeadm,
     Kubectl,
     Modprobe,
     Ufw,
+    Swapon,
+    Ip,
+    IptablesRestore,
+    Ip6tablesRestore,
+    Ipvsadm,
 }
 
 impl ProgramName {
@@ -111,6 +122,11 @@ impl ProgramName {
             Self::Kubectl => "kubectl",
             Self::Modprobe => "modprobe",
             Self::Ufw => "ufw",
+            Self::Swapon => "swapon",
+            Self::Ip => "ip",
+            Self::IptablesRestore => "iptables-restore",
+            Self::Ip6tablesRestore => "ip6tables-restore",
+            Self::Ipvsadm => "ipvsadm",
         }
     }
 }
@@ -177,6 +193,7 @@ impl fmt::Display for Change {
                     UnitAction::Enable => "enable",
                     UnitAction::Disable => "disable",
                     UnitAction::Mask => "mask",
+                    UnitAction::Unmask => "unmask",
                 };
                 write!(f, "{verb} {unit}")
             }
@@ -184,6 +201,7 @@ impl fmt::Display for Change {
             Self::WriteUserFile { user, path, mode, .. } => {
                 write!(f, "write ~{user}/{} (mode {mode:04o})", path.display())
             }
+            Self::RemoveUserFile { user, path } => write!(f, "remove ~{user}/{}", path.display()),
             Self::RemoveTaints { node, keys } => {
                 write!(f, "remove the taints {} from node {node}", keys.join(", "))
             }

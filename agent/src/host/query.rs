@@ -72,6 +72,9 @@ pub trait Observe: Send + Sync {
     fn kubelet_healthy(&self) -> impl Future<Output = Answer<bool>> + Send;
     /// GET / over plain HTTP: the status code, or none when nothing answers within 3 s.
     fn http_status(&self, address: SocketAddr) -> impl Future<Output = Answer<Option<u16>>> + Send;
+    /// The rules of the packet filter as iptables-save or ip6tables-save prints them, without counters of rules; none
+    /// when that program is not installed.
+    fn packet_filter(&self, family: Family) -> impl Future<Output = Answer<Option<String>>> + Send;
     /// What the kubelet, and systemd about it, wrote into the journal since then; at most 4 MiB, oldest first. Nothing when
     /// there is no journal.
     fn kubelet_journal(&self, since: Timestamp) -> impl Future<Output = Answer<Vec<JournalLine>>> + Send;
@@ -81,6 +84,13 @@ pub trait Observe: Send + Sync {
     fn unreachable(&self, endpoint: &str) -> impl Future<Output = Answer<Option<String>>> + Send;
     /// The addresses of this host's interfaces.
     fn addresses(&self) -> impl Future<Output = Answer<Vec<IpAddr>>> + Send;
+}
+
+/// Which of the two packet filters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    Ipv4,
+    Ipv6,
 }
 
 /// A systemd unit as it stands.
@@ -149,7 +159,7 @@ impl KubernetesProgram {
 }
 
 /// The kinds of Kubernetes objects that Muster reads or deletes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ObjectKind {
     Node,

@@ -91,7 +91,10 @@ impl KubeadmInit {
         Ok(Finding::blocked(
             format!("kubeadm init on {} is half done", self.wanted.node),
             format!("{answer}\nthere: {}\nmissing: {}", present.join(", "), lacking.join(", ")),
-            format!("on {} run `sudo kubeadm reset -f`, then the same bootstrap again", self.wanted.node),
+            format!(
+                "on {} run `sudo coordinator reset --node {}` (it tells how to confirm), then the same bootstrap again",
+                self.wanted.node, self.wanted.node
+            ),
         ))
     }
 
@@ -217,7 +220,7 @@ mod tests {
         let Finding::Blocked(complaint) = look(&host).await else { panic!() };
         assert_eq!(complaint.cause, "kubeadm init on m1 is half done");
         assert!(complaint.evidence.ends_with("missing: kube-proxy"), "{}", complaint.evidence);
-        assert!(complaint.remedy.contains("`sudo kubeadm reset -f`"), "{}", complaint.remedy);
+        assert!(complaint.remedy.contains("`sudo coordinator reset --node m1`"), "{}", complaint.remedy);
 
         let killed_early = prepared("m1", &FakeCluster::default());
         killed_early.put_file(CA_CERTIFICATE, "");

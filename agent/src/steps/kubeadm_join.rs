@@ -14,8 +14,8 @@ use serde_json::json;
 use super::{BadStep, Finding, Input};
 use crate::host::HostError;
 use crate::host::change::{Change, Program, ProgramName};
-use crate::host::query::Observe;
-use crate::kubeadm::{ConfigApi, file_of};
+use crate::host::query::{KubernetesProgram, Observe};
+use crate::kubeadm::{ADMIN_CONF, ConfigApi, file_of};
 use crate::membership::{CA_CERTIFICATE, KUBELET_CONF, Membership};
 use crate::ticket::{Ticket, is_endpoint};
 
@@ -81,10 +81,19 @@ impl KubeadmJoin {
             .filter_map(|(there, path)| there.then_some(path))
             .collect();
         if !half.is_empty() {
+            // The engine has waited for every unit of an earlier life: no join runs any more. Without a kubelet.conf the
+            // kubelet never got its identity, so the node was never Ready, and there is nothing to lose.
+            let kubeadm = host.kubernetes_version(KubernetesProgram::Kubeadm).await?;
+            if let (Some(kubeadm), false) = (kubeadm, input.ledger.joined || is_control_plane(host).await?) {
+                return Ok(Finding::Todo(vec![super::kubeadm_reset::reset(kubeadm)]));
+            }
             return Ok(Finding::blocked(
                 format!("kubeadm join on {} is half done", self.node),
                 format!("there: {}\nmissing: {KUBELET_CONF}", half.join(", ")),
-                format!("on {} run `sudo kubeadm reset -f`, then the same bootstrap again", self.node),
+                format!(
+                    "on the master run `sudo coordinator reset --node {}` (it tells how to confirm), then the same bootstrap again",
+                    self.node
+                ),
             ));
         }
         let Some(ticket) = &input.ticket else {
@@ -159,6 +168,15 @@ impl KubeadmJoin {
     }
 }
 
+/// Whether a control plane, or what is left of one, is on this host.
+async fn is_control_plane<H: Observe>(host: &H) -> Result<bool, HostError> {
+    let folders = ["/etc/kubernetes/manifests", "/var/lib/etcd/member"];
+    let manifests = host.list_folder(Path::new(folders[0])).await?;
+    let etcd = host.list_folder(Path::new(folders[1])).await?;
+    let admin = host.read_file(Path::new(ADMIN_CONF)).await?;
+    Ok(!manifests.is_empty() || !etcd.is_empty() || admin.is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use muster_proto::agent::step::Kind;
@@ -221,6 +239,12 @@ mod tests {
         let (master, input) = master().await;
         let half = prepared("w1", &master.cluster);
         half.put_file(BOOTSTRAP_CONF, "");
+        let Finding::Todo(changes) = look(&half, &input).await else { panic!() };
+        assert!(changes[0].to_string().starts_with("run kubeadm reset -f"), "{changes:?}");
+        let ledger = crate::ledger::Ledger { joined: true, ..Default::default() };
+        let was_ready = Input { ledger, ..Input::default() };
+        assert_eq!(cause_of(look(&half, &was_ready).await), "kubeadm join on w1 is half done");
+        half.put_file("/etc/kubernetes/manifests/etcd.yaml", "");
         assert_eq!(cause_of(look(&half, &input).await), "kubeadm join on w1 is half done");
 
         let (_, other) = master_and_worker().await;

@@ -1,6 +1,8 @@
 //! The steps, one file each: what holds afterwards, and the one function that looks and decides.
 
+pub mod drain_node;
 pub mod firewall;
+pub mod forget_node;
 pub mod hostname;
 pub mod hosts;
 pub mod images;
@@ -8,21 +10,24 @@ pub mod join_ticket;
 pub mod kernel;
 pub mod kubeadm_init;
 pub mod kubeadm_join;
+pub mod kubeadm_reset;
 pub mod kubeconfig;
+pub mod network_leftovers;
 pub mod nodes_ready;
 pub mod packages;
 pub mod pod_network;
 #[cfg(test)]
 mod rehearsal;
+pub mod restore;
 pub mod revoke_tickets;
 pub mod runtime;
 pub mod smoke_answer;
 pub mod smoke_cleanup;
 pub mod smoke_test;
 pub mod swap;
-pub mod untaint;
 #[cfg(test)]
 mod tests;
+pub mod untaint;
 
 use std::time::Duration;
 
@@ -33,6 +38,7 @@ use muster_proto::names::Malformed;
 use crate::host::HostError;
 use crate::host::change::Change;
 use crate::host::query::Observe;
+use crate::ledger::Ledger;
 use crate::ticket::Ticket;
 
 /// What looking at the host says about a step.
@@ -77,6 +83,8 @@ pub struct Input {
     /// kubeadm-join: the ticket that the coordinator sent. join-ticket: the one captured from kubeadm's output here.
     pub ticket: Option<Ticket>,
     pub pods: Vec<agent::PodAddress>,
+    /// What this agent did here before, for the steps that ask for it.
+    pub ledger: Ledger,
 }
 
 /// A message that is not a step this agent knows, or one with a field that it refuses.
@@ -161,4 +169,21 @@ steps! {
     SmokeTest => smoke_test,
     SmokeAnswer => smoke_answer,
     SmokeCleanup => smoke_cleanup,
+    KubeadmReset => kubeadm_reset,
+    NetworkLeftovers => network_leftovers,
+    Restore => restore,
+    DrainNode => drain_node,
+    ForgetNode => forget_node,
+}
+
+impl Step {
+    /// Whether `check` wants the account of what this agent did.
+    pub fn reads_ledger(&self) -> bool {
+        matches!(self, Self::Restore(_) | Self::KubeadmJoin(_))
+    }
+
+    /// Whether the step undoes; these the owner of a node can forbid all together (`allow_reset`).
+    pub fn is_of_a_reset(&self) -> bool {
+        crate::ledger::RESET_STEPS.contains(&self.name())
+    }
 }

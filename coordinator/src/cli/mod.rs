@@ -5,9 +5,11 @@ mod bootstrap;
 mod cluster_file;
 pub mod exit;
 pub mod firewall;
+mod follow;
 pub mod init;
 pub mod node;
 mod plan;
+mod reset;
 mod screen;
 pub mod service;
 mod status;
@@ -52,6 +54,8 @@ enum Command {
     Plan(plan::Arguments),
     /// Make the cluster, resume it, or attach to the run that makes it; Ctrl-C detaches
     Bootstrap(bootstrap::Arguments),
+    /// Undo what bootstrap did, on one node or on all of them
+    Reset(reset::Arguments),
     /// Where the newest run stands; for every user
     Status(status::Arguments),
     /// The daemon; systemd starts it
@@ -103,6 +107,7 @@ pub async fn run() -> ExitCode {
         Command::Nodes(command) => node::run(&Paths::under(&root), command).await,
         Command::Plan(arguments) => plan::run(&Paths::under(&root), arguments).await,
         Command::Bootstrap(arguments) => bootstrap::run(&Paths::under(&root), arguments).await,
+        Command::Reset(arguments) => reset::run(&Paths::under(&root), arguments).await,
         Command::Status(arguments) => status::run(&Paths::under(&root), arguments).await,
         Command::Serve => serve(&root).await,
     };

@@ -1,9 +1,11 @@
 //! `coordinator nodes`: who is enrolled, and taking somebody off that list.
 
 use clap::Subcommand;
-use muster_proto::coordinator::{ListNodesRequest, NodeRow, RevokeNodeRequest};
+use muster_proto::coordinator::{ListNodesRequest, NodeRow, ResetRequest, RevokeNodeRequest};
 use muster_proto::names::NodeName;
 
+use super::follow::Followed;
+use super::reset::reset;
 use super::{ClientError, Failure, admin, print_table};
 use crate::settings::Paths;
 
@@ -11,6 +13,14 @@ use crate::settings::Paths;
 pub enum Command {
     /// Show the enrolled nodes
     List,
+    /// Take a node out of the cluster: drain it, reset it, forget it, and take it off the list
+    Remove {
+        /// The node's name
+        node: NodeName,
+        /// The cluster's name (metadata.name), so that nobody removes a node of the wrong one
+        #[arg(long, value_name = "CLUSTER", default_value = "", hide_default_value = true)]
+        confirm: String,
+    },
     /// Take a node off the list and close its connection at once
     Revoke {
         /// The node's name
@@ -30,6 +40,16 @@ pub async fn run(paths: &Paths, command: Command) -> Result<(), Failure> {
             };
             let rows: Vec<_> = reply.nodes.into_iter().map(row).collect();
             print_table(&["NAME", "CONNECTED", "ADDRESS", "AGENT", "ENROLLED"], &rows);
+        }
+        Command::Remove { node, confirm } => {
+            let request = ResetRequest { nodes: vec![node.to_string()], confirm, remove: true };
+            if reset(paths, request).await? == Followed::Done {
+                let revoke = RevokeNodeRequest { name: node.to_string() };
+                client.revoke_node(revoke).await.map_err(ClientError::from)?;
+                anstream::println!(
+                    "{node} is removed; take it out of cluster.yaml. It may come back with a new token: `coordinator token create --node {node}`"
+                );
+            }
         }
         Command::Revoke { node } => {
             client.revoke_node(RevokeNodeRequest { name: node.into() }).await.map_err(ClientError::from)?;

@@ -173,7 +173,7 @@ pub struct PodAddress {
 pub struct Step {
     #[prost(
         oneof = "step::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24"
     )]
     pub kind: ::core::option::Option<step::Kind>,
 }
@@ -219,6 +219,16 @@ pub mod step {
         SmokeAnswer(super::SmokeAnswer),
         #[prost(message, tag = "19")]
         SmokeCleanup(super::SmokeCleanup),
+        #[prost(message, tag = "20")]
+        KubeadmReset(super::KubeadmReset),
+        #[prost(message, tag = "21")]
+        NetworkLeftovers(super::NetworkLeftovers),
+        #[prost(message, tag = "22")]
+        Restore(super::Restore),
+        #[prost(message, tag = "23")]
+        DrainNode(super::DrainNode),
+        #[prost(message, tag = "24")]
+        ForgetNode(super::ForgetNode),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -363,6 +373,25 @@ pub struct SmokeTest {
 pub struct SmokeAnswer {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SmokeCleanup {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KubeadmReset {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NetworkLeftovers {
+    #[prost(string, tag = "1")]
+    pub pod_subnet: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Restore {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrainNode {
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForgetNode {
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+}
 /// Generated client implementations.
 pub mod node_agent_client {
     #![allow(

@@ -87,6 +87,18 @@ pub struct ClusterFiles {
         ::prost::alloc::string::String,
     >,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResetRequest {
+    /// none: all nodes of the newest bootstrap
+    #[prost(string, repeated, tag = "1")]
+    pub nodes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// the cluster's name (metadata.name)
+    #[prost(string, tag = "2")]
+    pub confirm: ::prost::alloc::string::String,
+    /// drain the nodes first, and take them off the list of enrolled nodes at the end
+    #[prost(bool, tag = "3")]
+    pub remove: bool,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PlanReply {
     #[prost(message, repeated, tag = "1")]
@@ -480,6 +492,31 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("muster.coordinator.v1.Admin", "Bootstrap"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Undoes what bootstrap did, on one node or on all of them. Refused without the cluster's name as confirmation.
+        pub async fn reset(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResetRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Progress>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/muster.coordinator.v1.Admin/Reset",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("muster.coordinator.v1.Admin", "Reset"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -537,6 +574,17 @@ pub mod admin_server {
             &self,
             request: tonic::Request<super::ClusterFiles>,
         ) -> std::result::Result<tonic::Response<Self::BootstrapStream>, tonic::Status>;
+        /// Server streaming response type for the Reset method.
+        type ResetStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Progress, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Undoes what bootstrap did, on one node or on all of them. Refused without the cluster's name as confirmation.
+        async fn reset(
+            &self,
+            request: tonic::Request<super::ResetRequest>,
+        ) -> std::result::Result<tonic::Response<Self::ResetStream>, tonic::Status>;
     }
     /// On admin.sock (group muster): every verb.
     #[derive(Debug)]
@@ -904,6 +952,52 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = BootstrapSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/muster.coordinator.v1.Admin/Reset" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResetSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<super::ResetRequest>
+                    for ResetSvc<T> {
+                        type Response = super::Progress;
+                        type ResponseStream = T::ResetStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResetRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::reset(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResetSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

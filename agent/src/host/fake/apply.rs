@@ -164,6 +164,9 @@ impl FakeHost {
                 let file = File { content: content.clone(), mode: *mode };
                 state.user_files.insert((user.clone(), path.clone()), file);
             }
+            Change::RemoveUserFile { user, path } => {
+                state.user_files.remove(&(user.clone(), path.clone()));
+            }
             Change::RemoveTaints { node, keys } => {
                 drop(state);
                 self.api(|cluster| {
@@ -202,6 +205,8 @@ impl State {
             UnitAction::Enable => unit(active, "enabled"),
             UnitAction::Disable => unit(active, "disabled"),
             UnitAction::Mask => unit(active, "masked"),
+            // The fake's masked units are the .swap units that systemd makes from fstab.
+            UnitAction::Unmask => unit(active, "generated"),
         };
         if let Some(device) = name.strip_suffix(".swap").filter(|_| !after.active) {
             self.swaps.remove(&std::path::PathBuf::from(format!("/{}", device.replace('-', "/"))));

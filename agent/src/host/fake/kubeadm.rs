@@ -256,6 +256,19 @@ impl State {
         );
         self.put("/var/lib/kubelet/kubeadm-flags.env", "KUBELET_KUBEADM_ARGS=\"--network-plugin=cni\"\n");
         self.units.insert("kubelet.service".to_owned(), unit(true, "enabled"));
+        // What the pod network and kube-proxy bring a moment later, and `kubeadm reset` leaves.
+        let cni = "{\"name\": \"cbr0\", \"plugins\": [{\"type\": \"flannel\"}]}";
+        self.put("/etc/cni/net.d/10-flannel.conflist", cni);
+        self.put("/run/flannel/subnet.env", "FLANNEL_NETWORK=10.244.0.0/16\n");
+        self.put("/sys/class/net/cni0/ifindex", "7\n");
+        self.put("/sys/class/net/flannel.1/ifindex", "6\n");
+        let route = "eth0\t0009F40A\t0C00580A\t0003\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+        let table = self.files.get(Path::new("/proc/net/route")).map(|file| file.content.clone());
+        self.put("/proc/net/route", table.unwrap_or_default() + route);
+        if !self.packet_filter.contains("KUBE-") {
+            let rules = ":KUBE-FORWARD - [0:0]\n-A FORWARD -j KUBE-FORWARD\nCOMMIT\n";
+            self.packet_filter = self.packet_filter.replace("COMMIT\n", rules);
+        }
         self.kubelet_healthy = true;
     }
 }

@@ -59,6 +59,8 @@ pub struct State {
     pub images: BTreeSet<String>,
     pub kubelet_healthy: bool,
     pub addresses: Vec<IpAddr>,
+    /// What iptables-save prints.
+    pub packet_filter: String,
     /// Addresses that answer no HTTP although a pod is there.
     pub silent: BTreeSet<SocketAddr>,
     pub kubelet_journal: Vec<JournalLine>,

@@ -12,7 +12,7 @@ use super::cluster::ClusterState;
 use super::stock::stock_images;
 use crate::host::HostError;
 use crate::host::query::{
-    Docker, ExitedContainer, JournalLine, KubernetesProgram, ObjectKind, Observe, Unit, User,
+    Docker, ExitedContainer, Family, JournalLine, KubernetesProgram, ObjectKind, Observe, Unit, User,
 };
 
 type Answer<T> = Result<T, HostError>;
@@ -146,6 +146,13 @@ impl Observe for FakeHost {
             cluster.of_kind("Pod").any(|pod| pod["status"]["podIP"] == address.ip().to_string())
         });
         Ok(there.then_some(200))
+    }
+
+    async fn packet_filter(&self, family: Family) -> Answer<Option<String>> {
+        Ok(match family {
+            Family::Ipv4 => Some(self.state().packet_filter.clone()),
+            Family::Ipv6 => None,
+        })
     }
 
     async fn kubelet_journal(&self, since: Timestamp) -> Answer<Vec<JournalLine>> {

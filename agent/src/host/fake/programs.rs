@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 
 use super::cluster::key_of;
+use super::stock::unit;
 use super::{Ended, FakeHost};
 use crate::host::change::{Program, ProgramName};
 use crate::host::query::KubernetesProgram;
@@ -93,6 +94,13 @@ impl FakeHost {
             },
             ProgramName::Modprobe => self.modprobe(&call),
             ProgramName::Ufw => self.ufw(&call),
+            ProgramName::Swapon => self.swapon(&call),
+            ProgramName::Ip => self.ip(&call),
+            ProgramName::IptablesRestore => {
+                self.state().packet_filter = call.input.to_owned();
+                well("")
+            }
+            ProgramName::Ip6tablesRestore | ProgramName::Ipvsadm => well(""),
         }
     }
 
@@ -106,6 +114,9 @@ impl FakeHost {
                 1,
                 "The connection to the server localhost:8080 was refused - did you specify the right host or port?\n",
             );
+        }
+        if call.word(0) == "drain" {
+            return self.drain(call.word(1));
         }
         let given = match call.flag(&["-f", "--filename"]) {
             Some("-" | "/dev/stdin") => call.input.to_owned(),
@@ -160,6 +171,33 @@ impl FakeHost {
         result.map_or_else(|error| failed(1, format!("{error}\n")), well)
     }
 
+    /// Pods of DaemonSets stay, the others go; nothing is put on the node any more.
+    fn drain(&self, name: &str) -> Ended {
+        let drained = self.api(|cluster| {
+            let node = cluster.get_mut("Node", "", name)?;
+            node["spec"]["unschedulable"] = serde_json::json!(true);
+            let taint =
+                serde_json::json!({ "key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule" });
+            if let Some(taints) = node["spec"]["taints"].as_array_mut() {
+                taints.push(taint);
+            }
+            let goes = |pod: &Value| {
+                pod["spec"]["nodeName"] == name
+                    && pod["metadata"]["ownerReferences"][0]["kind"] != "DaemonSet"
+            };
+            let gone: Vec<_> = cluster.of_kind("Pod").filter(|pod| goes(pod)).map(key_of).collect();
+            for key in &gone {
+                cluster.delete(&key.0, &key.1, &key.2);
+            }
+            Some(())
+        });
+        match drained {
+            Ok(Some(())) => well(format!("node/{name} cordoned\nnode/{name} drained\n")),
+            Ok(None) => failed(1, format!("Error from server (NotFound): nodes \"{name}\" not found\n")),
+            Err(error) => failed(1, format!("{error}\n")),
+        }
+    }
+
     fn modprobe(&self, call: &Call<'_>) -> Ended {
         let mut state = self.state();
         for name in call.words.iter().filter(|word| !word.starts_with('-')) {
@@ -183,14 +221,50 @@ impl FakeHost {
 
     fn ufw(&self, call: &Call<'_>) -> Ended {
         let mut state = self.state();
-        if call.word(0) != "disable" {
-            return failed(1, "ERROR: Invalid syntax\n");
-        }
+        let (from, to, said) = match call.word(0) {
+            "disable" => ("ENABLED=yes", "ENABLED=no", "Firewall stopped and disabled on system startup\n"),
+            "enable" => ("ENABLED=no", "ENABLED=yes", "Firewall is active and enabled on system startup\n"),
+            _ => return failed(1, "ERROR: Invalid syntax\n"),
+        };
         let Some(file) = state.files.get_mut(Path::new("/etc/ufw/ufw.conf")) else {
             return not_installed("ufw");
         };
-        file.content = file.content.replace("ENABLED=yes", "ENABLED=no");
-        well("Firewall stopped and disabled on system startup\n")
+        file.content = file.content.replace(from, to);
+        well(said)
+    }
+
+    fn swapon(&self, call: &Call<'_>) -> Ended {
+        let mut state = self.state();
+        let device = call.word(0);
+        state.swaps.insert(device.into());
+        let name = format!("{}.swap", device.trim_start_matches('/').replace('/', "-"));
+        if let Some(held) = state.units.get_mut(&name) {
+            *held = unit(true, &held.file_state);
+        }
+        well("")
+    }
+
+    /// `ip link delete NAME` and `ip route delete RANGE`.
+    fn ip(&self, call: &Call<'_>) -> Ended {
+        let mut state = self.state();
+        match (call.word(0), call.word(1)) {
+            ("link", "delete") => {
+                let folder = Path::new("/sys/class/net").join(call.word(2));
+                let before = state.files.len();
+                state.files.retain(|path, _| !path.starts_with(&folder));
+                if state.files.len() == before {
+                    return failed(1, format!("Cannot find device \"{}\"\n", call.word(2)));
+                }
+            }
+            ("route", "delete") => {
+                if let Some(routes) = state.files.get_mut(Path::new("/proc/net/route")) {
+                    // The fake's table has one header line, and its routes are those of the pods.
+                    routes.content = routes.content.lines().take(1).map(|line| format!("{line}\n")).collect();
+                }
+            }
+            _ => return failed(255, "Object unknown, try \"ip help\".\n"),
+        }
+        well("")
     }
 }
 

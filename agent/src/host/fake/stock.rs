@@ -61,8 +61,10 @@ impl State {
                 .chain(["nginx:1.22".to_owned()])
                 .collect(),
             addresses: vec![[127, 0, 0, 1].into(), [10, 88, 0, host_part].into()],
+            packet_filter: "*filter\n:DOCKER - [0:0]\n-A FORWARD -o docker0 -j DOCKER\nCOMMIT\n".to_owned(),
             ..Self::default()
         };
+        state.put("/proc/net/route", "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\n");
         state.put("/etc/hostname", format!("{name}\n"));
         state.put(
             "/etc/hosts",

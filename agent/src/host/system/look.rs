@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{SystemHost, files, http, programs, units, witness};
 use crate::host::HostError;
 use crate::host::query::{
-    Docker, ExitedContainer, JournalLine, KubernetesProgram, ObjectKind, Observe, Unit, User,
+    Docker, ExitedContainer, Family, JournalLine, KubernetesProgram, ObjectKind, Observe, Unit, User,
 };
 
 type Answer<T> = Result<T, HostError>;
@@ -95,6 +95,10 @@ impl Observe for SystemHost {
 
     async fn http_status(&self, address: SocketAddr) -> Answer<Option<u16>> {
         Ok(http::status(address, "/").await)
+    }
+
+    async fn packet_filter(&self, family: Family) -> Answer<Option<String>> {
+        programs::packet_filter(family).await
     }
 
     async fn kubelet_journal(&self, since: Timestamp) -> Answer<Vec<JournalLine>> {

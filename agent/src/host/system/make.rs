@@ -36,6 +36,7 @@ impl Host for SystemHost {
             Change::WriteUserFile { user, path, content, mode, .. } => {
                 self.write_user_file(user, path, content, *mode).await?;
             }
+            Change::RemoveUserFile { user, path } => self.remove_user_file(user, path).await?,
             Change::RemoveTaints { node, keys } => self.kubernetes.remove_taints(node, keys).await?,
             Change::DeleteObject { kind, namespace, name } => {
                 self.kubernetes.delete(*kind, namespace, name).await?;

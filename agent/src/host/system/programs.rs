@@ -10,9 +10,10 @@ use muster_proto::redaction::{printable, redact};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
+use super::errand::{self, Errand};
 use super::remembered::Remembered;
 use crate::host::HostError;
-use crate::host::query::{Docker, KubernetesProgram};
+use crate::host::query::{Docker, Family, KubernetesProgram};
 
 /// The search path of root on Debian, whatever the agent's own environment says.
 pub(super) const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -150,6 +151,21 @@ fn parse_version(program: KubernetesProgram, said: &str) -> Option<KubernetesVer
         }
     };
     version.split(['-', '+']).next()?.parse().ok()
+}
+
+/// The packet filter's rules; none when the program that prints them is not installed.
+pub(super) async fn packet_filter(family: Family) -> Result<Option<String>, HostError> {
+    let name = match family {
+        Family::Ipv4 => "iptables-save",
+        Family::Ipv6 => "ip6tables-save",
+    };
+    let Some(path) = find(name) else { return Ok(None) };
+    // Reading the rules takes a right that the agent does not have.
+    let answer = match errand::possible() {
+        true => Errand { path, arguments: Vec::new(), user: None, limit: LIMIT }.run(name, None).await?,
+        false => run(name, &[], LIMIT).await?,
+    };
+    answer.success(name).map(Some)
 }
 
 /// What Docker says of itself; none when it is not there or does not answer.

@@ -53,6 +53,7 @@ pub(super) async fn act(name: &str, action: UnitAction) -> Result<(), HostError>
         UnitAction::Enable => "enable",
         UnitAction::Disable => "disable",
         UnitAction::Mask => "mask",
+        UnitAction::Unmask => "unmask",
     };
     let what = format!("to {verb} {name}");
     let files = || vec![name.to_owned()];
@@ -71,6 +72,9 @@ pub(super) async fn act(name: &str, action: UnitAction) -> Result<(), HostError>
         }
         UnitAction::Mask => {
             bus.systemd.mask_unit_files(files(), false, false).await.map_err(failed)?;
+        }
+        UnitAction::Unmask => {
+            bus.systemd.unmask_unit_files(files(), false).await.map_err(failed)?;
         }
     }
     bus.systemd.reload().await.map_err(failed)

@@ -86,6 +86,12 @@ impl SystemHost {
         outcome(answer, &user, &user.home.join(path)).map(|_| ())
     }
 
+    pub(super) async fn remove_user_file(&self, name: &UserName, path: &Path) -> Result<(), HostError> {
+        let Some(user) = self.passwd(name).await? else { return Ok(()) };
+        let answer = self.as_user(&user, &["remove".into(), user.home.clone(), path.into()], None).await?;
+        outcome(answer, &user, &user.home.join(path)).map(|_| ())
+    }
+
     /// Our own binary as that user. The agent cannot become somebody else itself: systemd starts it so, in the home as
     /// everybody sees it.
     async fn as_user(
@@ -133,7 +139,7 @@ fn outcome(answer: Answer, user: &User, path: &Path) -> Result<Vec<u8>, HostErro
 }
 
 /// The child's side: `read HOME PATH` writes the file to `output`, `write HOME PATH MODE` replaces it with what `input`
-/// holds. It does what its caller could do anyway, so it need not be hidden from anybody.
+/// holds, `remove HOME PATH` removes it. It does what its caller could do anyway, so it need not be hidden from anybody.
 pub fn run_child(
     arguments: impl IntoIterator<Item = OsString>,
     input: impl Read,
@@ -150,6 +156,7 @@ fn child(arguments: &[OsString], input: impl Read, mut output: impl Write) -> u8
             Ok(None) => return ABSENT,
             Err(problem) => Err(problem),
         },
+        [verb, home, path] if verb == Path::new("remove") => remove(home, path),
         [verb, home, path, mode] if verb == Path::new("write") => {
             let mode = mode.to_str().and_then(|mode| u32::from_str_radix(mode, 8).ok());
             match mode.filter(|mode| *mode <= 0o777) {
@@ -190,6 +197,12 @@ fn read(home: &Path, path: &Path) -> Result<Option<Vec<u8>>, FileProblem> {
     home.below(folder, None)?.map_or(Ok(None), |folder| folder.read(name))
 }
 
+fn remove(home: &Path, path: &Path) -> Result<(), FileProblem> {
+    let (folder, name) = split(path)?;
+    let Some(home) = Folder::open(home)? else { return Ok(()) };
+    home.below(folder, None)?.map_or(Ok(()), |folder| folder.remove(name))
+}
+
 fn write(home: &Path, path: &Path, mode: u32, input: impl Read) -> Result<(), FileProblem> {
     let (folder, name) = split(path)?;
     let mut content = Vec::new();
@@ -227,6 +240,9 @@ mod tests {
             let metadata = std::fs::metadata(place.path().join(path)).unwrap();
             assert_eq!(metadata.permissions().mode() & 0o7777, mode, "{path}");
         }
+        assert_eq!(call(&["remove", home, ".kube/config"], "").0, 0);
+        assert_eq!(call(&["remove", home, ".kube/config"], "").0, 0);
+        assert_eq!(call(&["read", home, ".kube/config"], "").0, ABSENT);
     }
 
     #[test]
@@ -238,6 +254,7 @@ mod tests {
         for path in [".kube/config", "../config", "/etc/passwd", ".", "a/../../b"] {
             assert_eq!(call(&["write", home, path, "600"], "x").0, NOT_PLAIN + 6, "{path}");
             assert_eq!(call(&["read", home, path], "").0, NOT_PLAIN + 6, "{path}");
+            assert_eq!(call(&["remove", home, path], "").0, NOT_PLAIN + 6, "{path}");
         }
         assert!(std::fs::read_dir(outside.path()).unwrap().next().is_none());
     }
@@ -249,7 +266,7 @@ mod tests {
         for words in [
             &["write", home, "x", "4755"][..],
             &["write", home, "x"],
-            &["remove", home, "x"],
+            &["rename", home, "x"],
             &[],
             &["read", home],
         ] {

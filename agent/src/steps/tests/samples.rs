@@ -2,9 +2,9 @@
 
 use muster_proto::agent::step::Kind;
 use muster_proto::agent::{
-    Firewall, Hostname, Hosts, HostsEntry, Images, JoinTicket, Kernel, KubeadmInit, KubeadmJoin, Kubeconfig,
-    NodesReady, Packages, PodNetwork, RevokeTickets, Runtime, SmokeAnswer, SmokeCleanup, SmokeTest, Step,
-    Swap, Sysctl, Untaint,
+    DrainNode, Firewall, ForgetNode, Hostname, Hosts, HostsEntry, Images, JoinTicket, Kernel, KubeadmInit,
+    KubeadmJoin, KubeadmReset, Kubeconfig, NetworkLeftovers, NodesReady, Packages, PodNetwork, Restore,
+    RevokeTickets, Runtime, SmokeAnswer, SmokeCleanup, SmokeTest, Step, Swap, Sysctl, Untaint,
 };
 
 const VERSION: &str = "v1.20.2";
@@ -22,6 +22,9 @@ pub(super) fn plan() -> Vec<(&'static str, Step)> {
     plan.extend(after_joining().map(|kind| (master, kind)));
     plan.push((worker, Kind::SmokeAnswer(SmokeAnswer {})));
     plan.push((master, Kind::SmokeCleanup(SmokeCleanup {})));
+    plan.push((master, Kind::DrainNode(DrainNode { node: "w1".into() })));
+    plan.extend(reset().map(|kind| (worker, kind)));
+    plan.push((master, Kind::ForgetNode(ForgetNode { node: "w1".into() })));
     plan.into_iter().map(|(host, kind)| (host, Step { kind: Some(kind) })).collect()
 }
 
@@ -48,6 +51,11 @@ pub(super) fn number(kind: &Kind) -> usize {
         Kind::SmokeTest(_) => 17,
         Kind::SmokeAnswer(_) => 18,
         Kind::SmokeCleanup(_) => 19,
+        Kind::KubeadmReset(_) => 20,
+        Kind::NetworkLeftovers(_) => 21,
+        Kind::Restore(_) => 22,
+        Kind::DrainNode(_) => 23,
+        Kind::ForgetNode(_) => 24,
     }
 }
 
@@ -102,6 +110,14 @@ fn join() -> Kind {
         address: "10.88.0.12".into(),
         endpoint: "10.88.0.11:6443".into(),
     })
+}
+
+fn reset() -> [Kind; 3] {
+    [
+        Kind::KubeadmReset(KubeadmReset {}),
+        Kind::NetworkLeftovers(NetworkLeftovers { pod_subnet: "10.244.0.0/16".into() }),
+        Kind::Restore(Restore {}),
+    ]
 }
 
 fn after_joining() -> [Kind; 3] {

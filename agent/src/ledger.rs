@@ -1,0 +1,330 @@
+//! What Muster itself changed on this host and what stood there before: folded from this agent's journal, from the last
+//! finished restore on. kubeadm's files are not in it, they are kubeadm's to remove; nor is what a reset did.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use muster_proto::event::{Event, EventKind};
+use muster_proto::names::UserName;
+use serde_json::Value;
+
+use crate::host::change::{Change, ProgramName, UnitAction};
+
+/// The steps of a reset.
+pub const RESET_STEPS: [&str; 3] =
+    [crate::steps::kubeadm_reset::NAME, crate::steps::network_leftovers::NAME, crate::steps::restore::NAME];
+
+/// The account of one host.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    /// The targets of our changes, the newest target first.
+    pub entries: Vec<Entry>,
+    /// Whether `kubeadm join` came to its end here since the last reset.
+    pub joined: bool,
+    /// What a restored file needs to be taken up and did not get yet, because the agent died in between.
+    pub pending: Vec<Change>,
+}
+
+/// One thing that we changed.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub target: Target,
+    /// Made again once the target is put back: a restart of the program that reads it.
+    pub follow_up: Vec<Change>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Target {
+    File {
+        place: Place,
+        before: Option<String>,
+        mode: u32,
+        ours: Vec<String>,
+        mixed: bool,
+    },
+    /// A file whose content the journal does not hold.
+    Secret {
+        user: UserName,
+        path: PathBuf,
+        existed: bool,
+        digest: String,
+    },
+    Hostname {
+        kernel: String,
+        file: Option<String>,
+        ours: String,
+    },
+    Sysctl {
+        key: String,
+        before: String,
+        ours: String,
+    },
+    Unit {
+        unit: String,
+        active: bool,
+        file_state: String,
+        actions: BTreeSet<UnitAction>,
+    },
+    Swap {
+        device: PathBuf,
+    },
+    /// ufw was on.
+    Firewall,
+}
+
+/// Where a file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    Host(PathBuf),
+    Home(UserName, PathBuf),
+}
+
+impl Ledger {
+    /// Folds a whole journal, oldest event first.
+    pub fn of(events: &[Event]) -> Self {
+        let restored = |event: &Event| {
+            event.step.step() == crate::steps::restore::NAME && matches!(event.kind, EventKind::Done { .. })
+        };
+        let begin = events.iter().rposition(restored).map_or(0, |last| last + 1);
+        let mut ledger = Self::default();
+        // Entries with the step that made them, oldest first.
+        let mut entries: Vec<(String, Entry)> = Vec::new();
+        // One changing step at a time: the change of a reset that was intended last.
+        let mut under_way: Option<Change> = None;
+        for event in &events[begin..] {
+            let step = event.step.step();
+            ledger.joined |=
+                step == crate::steps::kubeadm_join::NAME && matches!(event.kind, EventKind::Done { .. });
+            if let (EventKind::Made { .. }, Some(made)) = (&event.kind, &under_way) {
+                ledger.pending.retain(|pending| pending.to_string() != made.to_string());
+            }
+            let EventKind::Intended { change, before, .. } = &event.kind else { continue };
+            let Ok(change) = serde_json::from_value::<Change>(change.clone()) else { continue };
+            if RESET_STEPS.contains(&step) {
+                ledger.take_undoing(&change, &entries);
+                under_way = Some(change);
+            } else {
+                note(&mut entries, step, &change, before.as_ref());
+            }
+        }
+        ledger.entries = entries.into_iter().rev().map(|(_, entry)| entry).collect();
+        ledger
+    }
+
+    /// A restored file asks for its follow-up, which a later event may show as made.
+    fn take_undoing(&mut self, change: &Change, entries: &[(String, Entry)]) {
+        let place = match change {
+            Change::WriteFile { path, .. } | Change::RemoveFile { path } => Place::Host(path.clone()),
+            _ => return,
+        };
+        let of_file = |entry: &&(String, Entry)| matches!(&entry.1.target, Target::File { place: known, .. } if *known == place);
+        for follow_up in entries.iter().find(of_file).iter().flat_map(|(_, entry)| &entry.follow_up) {
+            if !self.pending.iter().any(|known| known.to_string() == follow_up.to_string()) {
+                self.pending.push(follow_up.clone());
+            }
+        }
+    }
+}
+
+/// Takes a change of ours into the account: the first before-image of a target is what stood there before us.
+fn note(entries: &mut Vec<(String, Entry)>, step: &str, change: &Change, before: Option<&Value>) {
+    let text = |key: &str| before.and_then(|before| before[key].as_str()).map(str::to_owned);
+    let flag = |key: &str| before.is_some_and(|before| before[key] == true);
+    let target = match change {
+        Change::WriteFile { path, .. } | Change::RemoveFile { path } if is_kubeadms(path) => return,
+        Change::WriteFile { path, content, .. } => {
+            file(Place::Host(path.clone()), text("content"), before, Some(content))
+        }
+        Change::RemoveFile { path } => file(Place::Host(path.clone()), text("content"), before, None),
+        Change::WriteUserFile { user, path, content, secret: true, .. } => Target::Secret {
+            user: user.clone(),
+            path: path.clone(),
+            existed: before.is_some(),
+            digest: content.clone(),
+        },
+        Change::WriteUserFile { user, path, content, .. } => {
+            file(Place::Home(user.clone(), path.clone()), text("content"), before, Some(content))
+        }
+        Change::SetHostname { name } => Target::Hostname {
+            kernel: text("kernel").unwrap_or_default(),
+            file: text("file"),
+            ours: name.to_string(),
+        },
+        Change::SetSysctl { key, value } => match text("value") {
+            Some(before) => Target::Sysctl { key: key.clone(), before, ours: value.clone() },
+            None => return,
+        },
+        Change::Unit { unit, action } => {
+            if *action == UnitAction::Restart {
+                add_follow_up(entries, step, change);
+                return;
+            }
+            let file_state = text("file_state").unwrap_or_default();
+            let actions = BTreeSet::from([*action]);
+            Target::Unit { unit: unit.clone(), active: flag("active"), file_state, actions }
+        }
+        Change::ReloadUnits => {
+            add_follow_up(entries, step, change);
+            return;
+        }
+        Change::SwapOff { device } if flag("active") => Target::Swap { device: device.clone() },
+        Change::Run(program) if program.program == ProgramName::Ufw => Target::Firewall,
+        _ => return,
+    };
+    if !entries.iter_mut().any(|(_, entry)| entry.target.absorb(&target)) {
+        entries.push((step.to_owned(), Entry { target, follow_up: Vec::new() }));
+    }
+}
+
+fn is_kubeadms(path: &std::path::Path) -> bool {
+    ["/etc/kubernetes", "/var/lib/kubelet"].iter().any(|folder| path.starts_with(folder))
+}
+
+fn file(place: Place, content: Option<String>, before: Option<&Value>, ours: Option<&String>) -> Target {
+    let mode = before.and_then(|before| before["mode"].as_u64()).and_then(|mode| u32::try_from(mode).ok());
+    let ours = ours.into_iter().cloned().collect();
+    Target::File { place, before: content, mode: mode.unwrap_or(0o644), ours, mixed: false }
+}
+
+fn add_follow_up(entries: &mut [(String, Entry)], step: &str, change: &Change) {
+    for (_, entry) in entries.iter_mut().filter(|(of, entry)| of == step && entry.target.is_file()) {
+        if !entry.follow_up.iter().any(|known| known.to_string() == change.to_string()) {
+            entry.follow_up.push(change.clone());
+        }
+    }
+}
+
+impl Target {
+    fn is_file(&self) -> bool {
+        matches!(self, Self::File { .. })
+    }
+
+    /// Whether the later change was of the same target, and is now part of this one.
+    fn absorb(&mut self, later: &Self) -> bool {
+        match (self, later) {
+            (
+                Self::File { place, before, ours, mixed, .. },
+                Self::File { place: same, before: found, ours: new, .. },
+            ) if place == same => {
+                // What was found is neither what stood there first nor what we wrote: somebody else wrote in between.
+                *mixed |= found != before && !found.as_ref().is_some_and(|found| ours.contains(found));
+                ours.extend(new.iter().cloned());
+                true
+            }
+            (
+                Self::Secret { user, path, digest, .. },
+                Self::Secret { user: of, path: same, digest: new, .. },
+            ) if user == of && path == same => {
+                digest.clone_from(new);
+                true
+            }
+            (Self::Hostname { ours, .. }, Self::Hostname { ours: new, .. }) => {
+                ours.clone_from(new);
+                true
+            }
+            (Self::Sysctl { key, ours, .. }, Self::Sysctl { key: same, ours: new, .. }) if key == same => {
+                ours.clone_from(new);
+                true
+            }
+            (Self::Unit { unit, actions, .. }, Self::Unit { unit: same, actions: new, .. })
+                if unit == same =>
+            {
+                actions.extend(new);
+                true
+            }
+            (Self::Swap { device }, Self::Swap { device: same }) => device == same,
+            (Self::Firewall, Self::Firewall) => true,
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn intended(sequence: u64, step: &str, change: &Change, before: Option<Value>) -> Event {
+        let (change, summary) = (change.record(), change.to_string());
+        event(sequence, step, EventKind::Intended { index: 0, change, summary, before })
+    }
+    fn event(sequence: u64, step: &str, kind: EventKind) -> Event {
+        Event {
+            sequence,
+            time: jiff::Timestamp::UNIX_EPOCH,
+            run: "r".into(),
+            step: format!("m1/{step}").parse().unwrap(),
+            kind,
+        }
+    }
+    fn write(path: &str, content: &str) -> Change {
+        Change::WriteFile { path: path.into(), content: content.into(), mode: 0o644 }
+    }
+    fn stood(content: &str) -> Option<Value> {
+        Some(json!({ "content": content, "mode": 0o600 }))
+    }
+
+    #[test]
+    fn the_first_before_image_counts_and_a_foreign_hand_in_between_is_noticed() {
+        let events = [
+            intended(1, "hosts", &write("/etc/hosts", "b"), stood("a")),
+            intended(2, "hosts", &write("/etc/hosts", "b"), stood("a")),
+            intended(3, "swap", &write("/etc/fstab", "y"), stood("x")),
+            intended(4, "swap", &write("/etc/fstab", "z!"), stood("z")),
+        ];
+        let ledger = Ledger::of(&events);
+        let Target::File { before, mode, mixed, .. } = &ledger.entries[1].target else { panic!() };
+        assert_eq!((before.as_deref(), *mode, *mixed), (Some("a"), 0o600, false));
+        let Target::File { mixed, .. } = &ledger.entries[0].target else { panic!() };
+        assert!(mixed, "newest first: fstab, where z is neither x nor y");
+    }
+
+    #[test]
+    fn a_finished_restore_closes_the_account_and_the_steps_of_a_reset_are_no_part_of_it() {
+        let mut events = vec![
+            intended(1, "hosts", &write("/etc/hosts", "b"), stood("a")),
+            intended(2, "restore", &write("/etc/hosts", "a"), stood("b")),
+        ];
+        assert_eq!(Ledger::of(&events).entries.len(), 1);
+        events.push(event(3, "restore", EventKind::Done { changes: 1 }));
+        assert!(Ledger::of(&events).entries.is_empty());
+        events.push(event(4, "kubeadm-join", EventKind::Done { changes: 1 }));
+        assert!(Ledger::of(&events).joined);
+    }
+
+    #[test]
+    fn a_restart_that_a_restored_file_needs_is_pending_until_it_is_made() {
+        let restart = Change::Unit { unit: "docker.service".into(), action: UnitAction::Restart };
+        let mut events = vec![
+            intended(1, "runtime", &write("/etc/docker/daemon.json", "b"), None),
+            intended(2, "runtime", &restart, Some(json!({ "active": true, "file_state": "enabled" }))),
+            intended(
+                3,
+                "restore",
+                &Change::RemoveFile { path: "/etc/docker/daemon.json".into() },
+                stood("b"),
+            ),
+        ];
+        assert_eq!(Ledger::of(&events).pending.len(), 1);
+        events.push(intended(4, "restore", &restart, None));
+        assert_eq!(Ledger::of(&events).pending.len(), 1, "it is not known to be made");
+        events.push(event(5, "restore", EventKind::Made { index: 0, outcome: Default::default() }));
+        assert!(Ledger::of(&events).pending.is_empty());
+    }
+
+    #[test]
+    fn of_a_secret_file_the_journal_holds_the_digest_alone() {
+        let change = Change::WriteUserFile {
+            user: "student".parse().unwrap(),
+            path: ".kube/config".into(),
+            content: "a key".into(),
+            mode: 0o600,
+            secret: true,
+        };
+        assert!(!change.record().to_string().contains("a key"));
+        let ledger = Ledger::of(&[intended(1, "kubeconfig.student", &change, None)]);
+        let Target::Secret { existed, digest, .. } = &ledger.entries[0].target else { panic!() };
+        assert_eq!((*existed, digest.as_str()), (false, crate::host::change::digest_of("a key").as_str()));
+    }
+}

@@ -1,0 +1,197 @@
+//! Afterwards: nothing of the pod network is left on this node that `kubeadm reset` does not clean: the network's CNI
+//! configuration, its links, routes into the pods' range, and the rules of kube-proxy, CNI and flannel. Rules of Docker
+//! and of the administrator stay, and so does a CNI configuration of somebody else. Links, routes and rules would be
+//! gone after a reboot anyway.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Duration;
+
+use muster_proto::agent;
+
+use super::{BadStep, Finding, Input};
+use crate::host::HostError;
+use crate::host::change::{Change, Program, ProgramName};
+use crate::host::query::{Family, Observe};
+
+pub const NAME: &str = "network-leftovers";
+/// Removed links go a moment later.
+pub const SETTLE: Duration = Duration::from_secs(15);
+
+const LIMIT: Duration = Duration::from_secs(60);
+const CNI_FOLDER: &str = "/etc/cni/net.d";
+/// What stands in the configuration of the usual pod networks, and in no other. `cni0` is the bridge of flannel and of
+/// everything that delegates like it.
+const MARKS: [&str; 5] = ["\"cni0\"", "\"flannel\"", "\"calico\"", "\"cilium-cni\"", "\"weave-net\""];
+const FILES: [&str; 2] = ["/etc/cni/net.d/calico-kubeconfig", "/run/flannel/subnet.env"];
+const LINKS: [&str; 10] = [
+    "cni0",
+    "flannel.1",
+    "flannel-v6.1",
+    "kube-ipvs0",
+    "kube-bridge",
+    "vxlan.calico",
+    "weave",
+    "cilium_vxlan",
+    "cilium_host",
+    "cilium_net",
+];
+/// Chains of kube-proxy and the kubelet, of CNI plugins, flannel and calico; comments name them too.
+const CHAINS: [&str; 4] = ["KUBE-", "CNI-", "FLANNEL", "cali-"];
+
+#[derive(Debug, Clone)]
+pub struct NetworkLeftovers {
+    pods: Option<Range>,
+}
+
+/// The addresses of pods, as the spec named them.
+#[derive(Debug, Clone)]
+struct Range {
+    text: String,
+    address: u32,
+    mask: u32,
+}
+
+impl Range {
+    fn parse(text: &str) -> Option<Self> {
+        let (address, length) = text.split_once('/')?;
+        let length: u32 = length.parse().ok().filter(|length| (1..=32).contains(length))?;
+        let mask = u32::MAX << (32 - length);
+        Some(Self { text: text.to_owned(), address: address.parse::<Ipv4Addr>().ok()?.into(), mask })
+    }
+
+    fn holds(&self, address: u32) -> bool {
+        address & self.mask == self.address & self.mask
+    }
+}
+
+impl NetworkLeftovers {
+    pub fn parse(message: &agent::NetworkLeftovers) -> Result<Self, BadStep> {
+        let text = &message.pod_subnet;
+        let pods = Range::parse(text);
+        let six = text.contains(':')
+            && text.len() < 64
+            && text.chars().all(|c| c.is_ascii_hexdigit() || ":/.".contains(c));
+        if pods.is_none() && !six && !text.is_empty() {
+            let problem = format!("{:?} is no range of addresses", text.chars().take(80).collect::<String>());
+            return Err(BadStep::Value { field: "network_leftovers.pod_subnet", problem });
+        }
+        Ok(Self { pods })
+    }
+
+    pub async fn check<H: Observe>(&self, host: &H, _: &Input) -> Result<Finding, HostError> {
+        let mut changes = Vec::new();
+        for name in host.list_folder(Path::new(CNI_FOLDER)).await? {
+            let path = format!("{CNI_FOLDER}/{name}");
+            let configuration = name.ends_with(".conflist") || name.ends_with(".conf");
+            if configuration && is_pod_network(&host.read_file(Path::new(&path)).await?.unwrap_or_default()) {
+                changes.push(Change::RemoveFile { path: path.into() });
+            }
+        }
+        for path in FILES {
+            if host.read_file(Path::new(path)).await?.is_some() {
+                changes.push(Change::RemoveFile { path: path.into() });
+            }
+        }
+        let run = |program, arguments: &[&str]| {
+            Change::Run(Program::new(program, arguments.iter().copied(), LIMIT))
+        };
+        let links = host.list_folder(Path::new("/sys/class/net")).await?;
+        if links.iter().any(|link| link == "kube-ipvs0")
+            && host.missing_programs(&["ipvsadm"]).await?.is_empty()
+        {
+            changes.push(run(ProgramName::Ipvsadm, &["--clear"]));
+        }
+        for link in LINKS.iter().filter(|link| links.iter().any(|there| there == *link)) {
+            changes.push(run(ProgramName::Ip, &["link", "delete", link]));
+        }
+        let routes = host.read_file(Path::new("/proc/net/route")).await?.unwrap_or_default();
+        for route in self.routes_by_gateway(&routes) {
+            changes.push(run(ProgramName::Ip, &["route", "delete", &route]));
+        }
+        for (family, program) in
+            [(Family::Ipv4, ProgramName::IptablesRestore), (Family::Ipv6, ProgramName::Ip6tablesRestore)]
+        {
+            let rules = host.packet_filter(family).await?.unwrap_or_default();
+            let wanted = self.without_ours(&rules);
+            if wanted != rules {
+                changes
+                    .push(Change::Run(Program::new(program, Vec::<String>::new(), LIMIT).with_input(wanted)));
+            }
+        }
+        Ok(Finding::from_changes(changes))
+    }
+
+    /// iptables-save's lines without the chains and rules of the cluster; all other bytes stay.
+    fn without_ours(&self, rules: &str) -> String {
+        let ours = |line: &str| {
+            let of_range = |pods: &Range| {
+                let mut words = line.split_whitespace();
+                line.starts_with("-A ") && words.any(|word| word == pods.text)
+            };
+            CHAINS.iter().any(|chain| line.contains(chain)) || self.pods.as_ref().is_some_and(of_range)
+        };
+        rules.split_inclusive('\n').filter(|line| line.starts_with('#') || !ours(line)).collect()
+    }
+
+    /// Of /proc/net/route, the routes to other nodes' pods; those of a link go with it.
+    fn routes_by_gateway(&self, table: &str) -> Vec<String> {
+        let Some(pods) = &self.pods else { return Vec::new() };
+        let number = |hexadecimal: &str| u32::from_str_radix(hexadecimal, 16).ok().map(u32::swap_bytes);
+        let route = |line: &str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (to, by, mask) = (number(fields.get(1)?)?, number(fields.get(2)?)?, number(fields.get(7)?)?);
+            let inner = by != 0 && mask >= pods.mask && pods.holds(to);
+            inner.then(|| format!("{}/{}", Ipv4Addr::from(to), mask.count_ones()))
+        };
+        table.lines().skip(1).filter_map(route).collect()
+    }
+}
+
+fn is_pod_network(configuration: &str) -> bool {
+    MARKS.iter().any(|mark| configuration.contains(mark))
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_proto::agent::step::Kind;
+
+    use super::super::rehearsal::{carry_out, master, step};
+    use super::*;
+
+    fn of(range: &str) -> NetworkLeftovers {
+        NetworkLeftovers::parse(&agent::NetworkLeftovers { pod_subnet: range.into() }).unwrap()
+    }
+
+    #[test]
+    fn rules_of_docker_and_of_the_administrator_stay() {
+        let rules = "# Generated by iptables-save\n*filter\n:INPUT ACCEPT [0:0]\n:DOCKER - [0:0]\n:KUBE-FORWARD - [0:0]\n-A INPUT -j KUBE-FIREWALL\n-A INPUT -p tcp --dport 22 -j ACCEPT\n-A FORWARD -o docker0 -j DOCKER\n-A FORWARD -s 10.244.0.0/16 -j ACCEPT\n-A FORWARD -s 10.244.0.0/17 -j ACCEPT\nCOMMIT\n";
+        let after = of("10.244.0.0/16").without_ours(rules);
+        assert_eq!(
+            after,
+            "# Generated by iptables-save\n*filter\n:INPUT ACCEPT [0:0]\n:DOCKER - [0:0]\n-A INPUT -p tcp --dport 22 -j ACCEPT\n-A FORWARD -o docker0 -j DOCKER\n-A FORWARD -s 10.244.0.0/17 -j ACCEPT\nCOMMIT\n"
+        );
+        assert_eq!(of("").without_ours(&after), after);
+    }
+
+    #[test]
+    fn only_routes_to_other_nodes_pods_are_removed() {
+        let table = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\neth0\t00000000\t0100580A\t0003\t0\t0\t0\t00000000\t0\t0\t0\neth0\t0001F40A\t0C00580A\t0003\t0\t0\t0\t00FFFFFF\t0\t0\t0\ncni0\t0000F40A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+        assert_eq!(of("10.244.0.0/16").routes_by_gateway(table), ["10.244.1.0/24"]);
+        assert!(of("").routes_by_gateway(table).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_configuration_of_somebody_else_stays() {
+        let (host, mut input) = master().await;
+        let foreign = "/etc/cni/net.d/87-podman-bridge.conflist";
+        host.put_file(foreign, "{\"plugins\": [{\"type\": \"bridge\", \"bridge\": \"cni-podman0\"}]}");
+        let message = agent::NetworkLeftovers { pod_subnet: "10.244.0.0/16".into() };
+        let finding = carry_out(&host, &step(Kind::NetworkLeftovers(message)), &mut input).await;
+        assert!(matches!(finding, Finding::Done(_)), "{finding:?}");
+        assert!(host.file(foreign).is_some());
+        host.with(|state| {
+            assert!(!state.packet_filter.contains("KUBE-") && state.packet_filter.contains("DOCKER"))
+        });
+    }
+}

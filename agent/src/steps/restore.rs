@@ -1,0 +1,272 @@
+//! Afterwards: what Muster itself changed on this host stands as it stood before: files, host name, units, sysctls, swap,
+//! users' files, the firewall last. What somebody else changed after us is kept and named. The account of it comes from
+//! the agent's own journal (`ledger`). Not undone: loaded kernel modules stay until the next reboot.
+
+use std::path::Path;
+use std::time::Duration;
+
+use muster_proto::agent;
+use muster_proto::names::NodeName;
+
+use super::{BadStep, Finding, Input};
+use crate::host::HostError;
+use crate::host::change::{Change, Program, ProgramName, UnitAction, digest_of};
+use crate::host::query::Observe;
+use crate::ledger::{Entry, Place, Target};
+use crate::line_changes::{added, without};
+
+pub const NAME: &str = "restore";
+pub const SETTLE: Duration = Duration::from_secs(30);
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone)]
+pub struct Restore;
+
+/// What is to be done for one target.
+#[derive(Default)]
+struct Undoing {
+    changes: Vec<Change>,
+    /// Why it stays as it is, when somebody else changed it.
+    kept: Option<String>,
+}
+
+impl Undoing {
+    fn change(change: Change) -> Self {
+        Self { changes: vec![change], kept: None }
+    }
+
+    fn kept(why: String) -> Self {
+        Self { changes: Vec::new(), kept: Some(why) }
+    }
+}
+
+impl Restore {
+    pub fn parse(_: &agent::Restore) -> Result<Self, BadStep> {
+        Ok(Self)
+    }
+
+    pub async fn check<H: Observe>(&self, host: &H, input: &Input) -> Result<Finding, HostError> {
+        let (mut changes, mut last, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+        let mut follow_up = input.ledger.pending.clone();
+        for Entry { target, follow_up: asked } in &input.ledger.entries {
+            let undoing = undo(host, target).await?;
+            kept.extend(undoing.kept);
+            if undoing.changes.is_empty() {
+                continue;
+            }
+            follow_up.extend(asked.iter().cloned());
+            match target {
+                Target::Swap { .. } => last.splice(0..0, undoing.changes).for_each(drop),
+                Target::Firewall => last.extend(undoing.changes),
+                _ => changes.extend(undoing.changes),
+            }
+        }
+        for change in follow_up {
+            if !changes.iter().any(|known: &Change| known.to_string() == change.to_string()) {
+                changes.push(change);
+            }
+        }
+        changes.extend(last);
+        if changes.is_empty() && !kept.is_empty() {
+            return Ok(Finding::blocked(
+                "somebody changed what Muster had written; that is kept, everything else stands as before",
+                kept.join("\n"),
+                "take these lines out by hand (`sudo agent journal` holds what stood there before), then run the same command again",
+            ));
+        }
+        Ok(Finding::from_changes(changes))
+    }
+}
+
+async fn undo<H: Observe>(host: &H, target: &Target) -> Result<Undoing, HostError> {
+    Ok(match target {
+        Target::File { place, before, mode, ours, mixed } => {
+            let now = match place {
+                Place::Host(path) => host.read_file(path).await?,
+                Place::Home(user, path) => host.user_file(user, path).await?,
+            };
+            match content(now.as_deref(), before.as_deref(), ours, *mixed) {
+                Content::Stays => Undoing::default(),
+                Content::Becomes(content) => Undoing::change(put(place, content, *mode)),
+                Content::Kept(lines) => Undoing::kept(format!("{}: {}", shown(place), lines.join(" | "))),
+            }
+        }
+        Target::Secret { user, path, existed, digest } => match host.user_file(user, path).await? {
+            Some(now) if digest_of(&now) == *digest && *existed => Undoing::kept(format!(
+                "~{user}/{}: this cluster's entries stand beside others (`kubectl config delete-context` removes them)",
+                path.display()
+            )),
+            Some(now) if digest_of(&now) == *digest => {
+                Undoing::change(Change::RemoveUserFile { user: user.clone(), path: path.clone() })
+            }
+            _ => Undoing::default(),
+        },
+        Target::Hostname { kernel, file, ours } => hostname(host, kernel, file.as_deref(), ours).await?,
+        Target::Sysctl { key, before, ours } => {
+            let live = host.sysctl(key).await?;
+            let is_ours = live.is_some_and(|live| live.split_whitespace().eq(ours.split_whitespace()));
+            if is_ours && before != ours {
+                Undoing::change(Change::SetSysctl { key: key.clone(), value: before.clone() })
+            } else {
+                Undoing::default()
+            }
+        }
+        Target::Unit { unit, active, file_state, actions } => {
+            let now = host.unit(unit).await?;
+            let mut changes = Vec::new();
+            let mut change = |action| changes.push(Change::Unit { unit: unit.clone(), action });
+            let (did, masked) =
+                (|action| actions.contains(&action), |state: &str| state.starts_with("masked"));
+            if did(UnitAction::Mask) && masked(&now.file_state) && !masked(file_state) {
+                change(UnitAction::Unmask);
+            }
+            if did(UnitAction::Disable) && now.file_state == "disabled" && file_state == "enabled" {
+                change(UnitAction::Enable);
+            }
+            if did(UnitAction::Enable) && now.file_state == "enabled" && file_state == "disabled" {
+                change(UnitAction::Disable);
+            }
+            if did(UnitAction::Stop) && *active && now.exists && !now.active {
+                change(UnitAction::Start);
+            }
+            if did(UnitAction::Start) && !*active && now.active {
+                change(UnitAction::Stop);
+            }
+            Undoing { changes, kept: None }
+        }
+        Target::Swap { device } if host.swaps().await?.contains(device) => Undoing::default(),
+        Target::Swap { device } => Undoing::change(Change::Run(Program::new(
+            ProgramName::Swapon,
+            ["--", &device.to_string_lossy()],
+            LIMIT,
+        ))),
+        Target::Firewall => {
+            let file = host.read_file(Path::new(super::firewall::UFW_FILE)).await?;
+            if file.is_none_or(|file| super::firewall::is_enabled(&file)) {
+                return Ok(Undoing::default());
+            }
+            Undoing::change(Change::Run(Program::new(ProgramName::Ufw, ["--force", "enable"], LIMIT)))
+        }
+    })
+}
+
+/// What becomes of a file.
+#[derive(Debug, PartialEq)]
+enum Content {
+    Stays,
+    /// None: it is removed.
+    Becomes(Option<String>),
+    /// Somebody changed it after us; these lines of ours are still in it.
+    Kept(Vec<String>),
+}
+
+fn content(now: Option<&str>, before: Option<&str>, ours: &[String], mixed: bool) -> Content {
+    let Some(now) = now else { return Content::Stays };
+    if Some(now) == before {
+        return Content::Stays;
+    }
+    if !mixed && ours.iter().any(|ours| ours == now) {
+        return Content::Becomes(before.map(str::to_owned));
+    }
+    // What we wrote over somebody's change holds that change too; the first of ours is ours alone.
+    let written = if mixed { ours.first() } else { ours.last() };
+    let (before, written) = (before.unwrap_or_default(), written.map(String::as_str).unwrap_or_default());
+    let lines = added(before, written);
+    let still: Vec<String> =
+        lines.iter().filter(|line| now.lines().any(|other| other == **line)).cloned().collect();
+    if still.is_empty() {
+        return Content::Stays;
+    }
+    // Where we only added lines, taking them out again keeps all that somebody else wrote.
+    let only_added = added(written, before).is_empty() && !before.is_empty();
+    match without(now, &lines).filter(|_| only_added) {
+        Some(rest) => Content::Becomes(Some(rest)),
+        None => Content::Kept(still),
+    }
+}
+
+fn put(place: &Place, content: Option<String>, mode: u32) -> Change {
+    match (place.clone(), content) {
+        (Place::Host(path), Some(content)) => Change::WriteFile { path, content, mode },
+        (Place::Host(path), None) => Change::RemoveFile { path },
+        (Place::Home(user, path), Some(content)) => {
+            Change::WriteUserFile { user, path, content, mode, secret: false }
+        }
+        (Place::Home(user, path), None) => Change::RemoveUserFile { user, path },
+    }
+}
+
+fn shown(place: &Place) -> String {
+    match place {
+        Place::Host(path) => path.display().to_string(),
+        Place::Home(user, path) => format!("~{user}/{}", path.display()),
+    }
+}
+
+async fn hostname<H: Observe>(
+    host: &H,
+    kernel: &str,
+    file: Option<&str>,
+    ours: &str,
+) -> Result<Undoing, HostError> {
+    let path = Path::new("/etc/hostname");
+    let (now, held) = (host.hostname().await?, host.read_file(path).await?);
+    let is_ours = now == ours && held.as_deref().map(str::trim) == Some(ours);
+    let half_way = now == kernel && held.as_deref() != file && held.as_deref().map(str::trim) == Some(kernel);
+    if (now == kernel && held.as_deref() == file) || !(is_ours || half_way) {
+        return Ok(Undoing::default());
+    }
+    let Ok(name) = kernel.parse::<NodeName>() else {
+        return Ok(Undoing::kept(format!(
+            "the host name was {kernel:?}: `sudo hostnamectl set-hostname` puts it back"
+        )));
+    };
+    let mut undoing = Undoing::default();
+    if is_ours && now != kernel {
+        undoing.changes.push(Change::SetHostname { name });
+    }
+    if file != Some(format!("{kernel}\n").as_str()) {
+        undoing.changes.push(put(&Place::Host(path.to_owned()), file.map(str::to_owned), 0o644));
+    }
+    Ok(undoing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(now: Option<&str>, before: Option<&str>, ours: &str) -> Content {
+        content(now, before, &[ours.to_owned()], false)
+    }
+
+    #[test]
+    fn a_file_of_ours_becomes_what_it_was_and_one_that_we_made_goes() {
+        assert_eq!(of(Some("b\n"), Some("a\n"), "b\n"), Content::Becomes(Some("a\n".into())));
+        assert_eq!(of(Some("b\n"), None, "b\n"), Content::Becomes(None));
+        assert_eq!(of(Some("a\n"), Some("a\n"), "b\n"), Content::Stays);
+        assert_eq!(of(None, Some("a\n"), "b\n"), Content::Stays, "somebody removed it");
+    }
+
+    #[test]
+    fn what_somebody_wrote_after_us_is_kept_and_our_lines_are_named() {
+        let kept = of(Some("# x none swap\nmine\n"), Some("x none swap\n"), "# x none swap\n");
+        assert_eq!(kept, Content::Kept(vec!["# x none swap".into()]));
+        assert_eq!(of(Some("mine\n"), Some("x\n"), "# x\n"), Content::Stays, "nothing of ours is left in it");
+        assert_eq!(of(Some("b\nmine\n"), None, "b\n"), Content::Kept(vec!["b".into()]));
+    }
+
+    #[test]
+    fn lines_that_we_only_added_are_taken_out_of_a_file_that_somebody_changed_since() {
+        assert_eq!(
+            of(Some("a\nours\nmine\n"), Some("a\n"), "a\nours\n"),
+            Content::Becomes(Some("a\nmine\n".into()))
+        );
+    }
+
+    #[test]
+    fn a_file_that_somebody_changed_between_two_of_our_changes_does_not_lose_that() {
+        let both = ["b\n".to_owned(), "mine\nb\n".to_owned()];
+        assert_eq!(content(Some("mine\nb\n"), Some("a\n"), &both, true), Content::Kept(vec!["b".into()]));
+    }
+}

@@ -1,0 +1,83 @@
+//! Showing a run live to its end. Ctrl-C detaches; the run belongs to the daemon and goes on.
+
+use muster_proto::coordinator::{ClusterStatus, Progress, RunEnd, progress};
+use muster_proto::redaction::printable;
+use tonic::Streaming;
+
+use super::exit::{NotFinished, Outcome};
+use super::screen::Screen;
+use super::{ClientError, Failure};
+
+/// What a command says of its run.
+pub(super) struct Words {
+    /// When every step found that it holds already.
+    pub(super) nothing: &'static str,
+    /// What did not finish, for instance `the bootstrap`.
+    pub(super) name: &'static str,
+}
+
+/// Whether the run was followed to its end, which was good.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Followed {
+    Done,
+    Detached,
+}
+
+pub(super) async fn follow(mut stream: Streaming<Progress>, words: &Words) -> Result<Followed, Failure> {
+    let mut screen = Screen::new();
+    let mut last = ClusterStatus::default();
+    loop {
+        let message = tokio::select! {
+            message = stream.message() => message,
+            _ = tokio::signal::ctrl_c() => {
+                screen.clear();
+                anstream::println!("detached; the work goes on. The same command attaches again, `coordinator status` shows where it stands.");
+                return Ok(Followed::Detached);
+            }
+        };
+        match message {
+            Ok(Some(progress)) => match progress.item {
+                Some(progress::Item::Status(status)) => {
+                    screen.show(&status);
+                    last = status;
+                }
+                Some(progress::Item::End(end)) => {
+                    screen.clear();
+                    return report(&end, &last, words).map(|()| Followed::Done);
+                }
+                None => {}
+            },
+            Ok(None) => {
+                return Err(ClientError::Lost("it ended the connection".into()).into());
+            }
+            Err(status) => {
+                screen.clear();
+                return Err(ClientError::Lost(printable(status.message())).into());
+            }
+        }
+    }
+}
+
+fn report(end: &RunEnd, last: &ClusterStatus, words: &Words) -> Result<(), Failure> {
+    for (index, failure) in end.failures.iter().enumerate() {
+        let lead = if index == 0 { "FAILED" } else { "also" };
+        anstream::eprintln!("{lead}  {} / {}: {}", failure.node, failure.step, printable(&failure.cause));
+        let block = |label: &str, text: &str| {
+            if !text.is_empty() {
+                anstream::eprintln!(
+                    "    {label}: {}",
+                    printable(text).trim_end().replace('\n', "\n          ")
+                );
+            }
+        };
+        block("seen", &failure.evidence);
+        block("to do", &failure.remedy);
+    }
+    match (end.phase.as_str(), end.changed_steps) {
+        ("done", 0) => anstream::println!("{}", words.nothing),
+        ("done", 1) => anstream::println!("done: 1 step changed something"),
+        ("done", count) => anstream::println!("done: {count} steps changed something"),
+        _ => return Err(NotFinished { what: words.name, outcome: Outcome::of_run(last) }.into()),
+    }
+    Ok(())
+}

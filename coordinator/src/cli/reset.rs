@@ -1,0 +1,36 @@
+//! `coordinator reset`: undoes what bootstrap did, on one node or on all, shown live. Refused without the cluster's name.
+
+use muster_proto::coordinator::ResetRequest;
+use muster_proto::names::NodeName;
+
+use super::follow::{Followed, Words, follow};
+use super::{ClientError, Failure, admin};
+use crate::settings::Paths;
+
+const WORDS: Words =
+    Words { nothing: "nothing to do: nothing of the cluster is left there", name: "the reset" };
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// This node; may be given several times
+    #[arg(long, value_name = "NAME", required_unless_present = "all", conflicts_with = "all")]
+    node: Vec<NodeName>,
+    /// Every node of the cluster: the workers first, then the control plane
+    #[arg(long)]
+    all: bool,
+    /// The cluster's name (metadata.name), so that nobody resets the wrong one
+    #[arg(long, value_name = "CLUSTER", default_value = "", hide_default_value = true)]
+    confirm: String,
+}
+
+pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failure> {
+    let nodes = arguments.node.iter().map(ToString::to_string).collect();
+    reset(paths, ResetRequest { nodes, confirm: arguments.confirm, remove: false }).await.map(|_| ())
+}
+
+/// Asks for the reset and shows it to its end.
+pub(super) async fn reset(paths: &Paths, request: ResetRequest) -> Result<Followed, Failure> {
+    let mut client = admin(paths).await?;
+    let stream = client.reset(request).await.map_err(ClientError::from)?.into_inner();
+    follow(stream, &WORDS).await
+}

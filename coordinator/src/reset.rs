@@ -1,0 +1,160 @@
+//! Undoing: which steps a reset takes on which node, and what a person has to confirm before. Pure.
+
+use muster_proto::agent::{self, step::Kind};
+use muster_proto::names::{Malformed, NodeName, StepId};
+
+use crate::plan::{Plan, PlannedStep};
+use crate::record::Run;
+
+/// What the record tells of the cluster that is to be undone.
+#[derive(Debug, Clone)]
+pub struct Known {
+    pub cluster: NodeName,
+    /// The nodes of the newest bootstrap.
+    pub nodes: Vec<NodeName>,
+    pub control_plane: Option<NodeName>,
+    /// The pods' range of addresses; empty when it was never recorded.
+    pub pod_subnet: String,
+}
+
+impl Known {
+    /// From the newest bootstrap.
+    pub fn of(bootstrap: &Run, pod_subnet: String) -> Self {
+        let mut nodes: Vec<NodeName> = Vec::new();
+        for id in &bootstrap.steps {
+            if let Ok(node) = id.node().parse::<NodeName>()
+                && !nodes.contains(&node)
+            {
+                nodes.push(node);
+            }
+        }
+        let init = bootstrap.steps.iter().find(|id| id.step() == "kubeadm-init");
+        let control_plane = init.and_then(|id| id.node().parse().ok());
+        Self { cluster: bootstrap.cluster.clone(), nodes, control_plane, pod_subnet }
+    }
+
+    /// The sentence that refuses a reset that was not confirmed with the cluster's name; none when it was.
+    pub fn refusal(&self, nodes: &[NodeName], confirm: &str) -> Option<String> {
+        if confirm == self.cluster.as_str() {
+            return None;
+        }
+        let names = nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let all = self.control_plane.as_ref().is_some_and(|control_plane| nodes.contains(control_plane));
+        let lost = if all {
+            format!(
+                "this destroys the cluster {}: etcd's data with every Kubernetes object, and every pod on {names}",
+                self.cluster
+            )
+        } else {
+            format!(
+                "this takes {names} out of the cluster {}: the pods there end, and what lies only there is lost",
+                self.cluster
+            )
+        };
+        let wrong = if confirm.is_empty() { "" } else { " (the name given is another one)" };
+        Some(format!(
+            "{lost}. What Muster changed on these machines is put back. To do it, run the same command with --confirm {}{wrong}",
+            self.cluster
+        ))
+    }
+}
+
+/// Workers beside each other, then the control plane. A control plane that stays forgets the workers that go, and drains
+/// them first when that is asked for.
+pub fn plan(known: &Known, nodes: &[NodeName], drain: bool) -> Result<Plan, Malformed> {
+    let mut planner = Planner { pod_subnet: &known.pod_subnet, steps: Vec::new() };
+    let control_plane = known.control_plane.as_ref();
+    let staying = control_plane.filter(|control_plane| !nodes.contains(control_plane));
+    let mut workers_restored = Vec::new();
+    for worker in nodes.iter().filter(|node| Some(*node) != control_plane) {
+        let mut after = Vec::new();
+        if let (Some(control_plane), true) = (staying, drain) {
+            let message = Kind::DrainNode(agent::DrainNode { node: worker.to_string() });
+            after.push(planner.add(control_plane, &format!("drain-node.{worker}"), message, &[])?);
+        }
+        let (reset, restored) = planner.undo(worker, &after)?;
+        if let Some(control_plane) = staying {
+            let message = Kind::ForgetNode(agent::ForgetNode { node: worker.to_string() });
+            planner.add(control_plane, &format!("forget-node.{worker}"), message, &[reset])?;
+        }
+        workers_restored.push(restored);
+    }
+    if let Some(control_plane) = control_plane.filter(|control_plane| nodes.contains(control_plane)) {
+        planner.undo(control_plane, &workers_restored)?;
+    }
+    Ok(Plan { cluster: known.cluster.clone(), steps: planner.steps, pod_subnet: known.pod_subnet.clone() })
+}
+
+struct Planner<'a> {
+    pod_subnet: &'a str,
+    steps: Vec<PlannedStep>,
+}
+
+impl Planner<'_> {
+    /// The ids of the first and the last step that undo a node.
+    fn undo(&mut self, node: &NodeName, after: &[StepId]) -> Result<(StepId, StepId), Malformed> {
+        let leftovers = agent::NetworkLeftovers { pod_subnet: self.pod_subnet.to_owned() };
+        let reset = self.add(node, "kubeadm-reset", Kind::KubeadmReset(agent::KubeadmReset {}), after)?;
+        let leftovers = Kind::NetworkLeftovers(leftovers);
+        let network = self.add(node, "network-leftovers", leftovers, std::slice::from_ref(&reset))?;
+        let restored = self.add(node, "restore", Kind::Restore(agent::Restore {}), &[network])?;
+        Ok((reset, restored))
+    }
+
+    fn add(
+        &mut self,
+        node: &NodeName,
+        name: &str,
+        kind: Kind,
+        after: &[StepId],
+    ) -> Result<StepId, Malformed> {
+        let id = StepId::new(node, name)?;
+        let step = agent::Step { kind: Some(kind) };
+        let (node, after) = (node.clone(), after.to_vec());
+        self.steps.push(PlannedStep { id: id.clone(), node, step, after, input_from: None, once: false });
+        Ok(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known() -> Known {
+        let name = |text: &str| text.parse().unwrap();
+        Known {
+            cluster: name("lab"),
+            nodes: ["m1", "w1", "w2"].map(name).to_vec(),
+            control_plane: Some(name("m1")),
+            pod_subnet: "10.244.0.0/16".into(),
+        }
+    }
+    fn after(plan: &Plan, id: &str) -> Vec<String> {
+        let step = plan.steps.iter().find(|step| step.id.as_str() == id).unwrap_or_else(|| panic!("no {id}"));
+        step.after.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn workers_are_reset_beside_each_other_and_the_control_plane_comes_last() {
+        let plan = plan(&known(), &known().nodes, false).unwrap();
+        assert!(after(&plan, "w1/kubeadm-reset").is_empty() && after(&plan, "w2/kubeadm-reset").is_empty());
+        assert_eq!(after(&plan, "m1/kubeadm-reset"), ["w1/restore", "w2/restore"]);
+        assert_eq!(plan.steps.len(), 9, "a control plane that goes drains and forgets nobody");
+    }
+
+    #[test]
+    fn a_control_plane_that_stays_drains_and_forgets_the_worker() {
+        let plan = plan(&known(), &["w1".parse().unwrap()], true).unwrap();
+        assert_eq!(after(&plan, "w1/kubeadm-reset"), ["m1/drain-node.w1"]);
+        assert_eq!(after(&plan, "m1/forget-node.w1"), ["w1/kubeadm-reset"]);
+    }
+
+    #[test]
+    fn without_the_clusters_name_it_is_refused_with_what_would_be_lost() {
+        let all = known().refusal(&known().nodes, "").unwrap();
+        assert!(all.contains("every Kubernetes object") && all.contains("m1, w1, w2"), "{all}");
+        let one = known().refusal(&["w1".parse().unwrap()], "prod").unwrap();
+        assert!(one.contains("takes w1 out") && one.contains("--confirm lab (the name"), "{one}");
+        assert!(known().refusal(&known().nodes, "lab").is_none());
+    }
+}
