@@ -1,0 +1,119 @@
+"""Undoing: after a reset the machines are as they were before the bootstrap, and the same bootstrap makes the cluster again."""
+
+import re
+import time
+
+from harness.cluster import Cluster
+from harness.lab import Failed, run
+
+CLUSTER = r"(?m)^metadata:.*?\bname: *([a-z0-9.-]+)"
+
+# What a reset leaves. Loaded modules and what they bring go with the next reboot, like what kubelet and kube-proxy set.
+LEFT = {
+    "files": {"/etc/muster/agent.toml"},
+    "folders": set(),
+    "units": set(),
+    "links": {"docker0"},
+    "routes": set(),
+    "rules": set(),
+    "sysctls": re.compile(r"net\.bridge\.|net\.netfilter\.|net\.nf_conntrack_max|net\.ipv[46]\.(conf|neigh)\.|"
+                          r"net\.ipv4\.vs\.|vm\.overcommit_memory|vm\.panic_on_oom|kernel\.panic|kernel\.keys\.|"
+                          r"kernel\.random\.|fs\.|kernel\.ns_last_pid|kernel\.pty\.nr|net\.ipv4\.ip_local_port_range"),
+}
+
+
+def reset_all(report):
+    cluster = report.cluster = Cluster(2)
+    cluster.install()
+    cluster.enrol()
+    cluster.write_spec()
+    before = {machine: snapshot(machine) for machine in cluster.nodes}
+    with report.log("bootstrap.txt") as log:
+        cluster.bootstrap(log)
+    cluster.expect_whole()
+    name = cluster_name()
+
+    refused = run("m1", "coordinator", "reset", "--all", check=False)
+    if refused.returncode == 0 or f"--confirm {name}" not in refused.stderr:
+        raise Failed(f"a reset that nobody confirmed said: {refused.stdout}{refused.stderr}")
+
+    began = time.monotonic()
+    said = run("m1", "coordinator", "reset", "--all", "--confirm", name, timeout=400, check=False)
+    (report.folder / "reset.txt").write_text(said.stdout + said.stderr)
+    if said.returncode:
+        raise Failed(f"the reset ended with {said.returncode}:\n{said.stdout}{said.stderr}")
+    report.figure(f"reset {time.monotonic() - began:.0f} s")
+    problems = [f"{machine}: {line}" for machine in cluster.nodes
+                for line in differences(before[machine], snapshot(machine))]
+    if problems:
+        raise Failed("after the reset:\n" + "\n".join(problems))
+    again = run("m1", "coordinator", "reset", "--all", "--confirm", name, timeout=120).stdout
+    if "nothing to do" not in again:
+        raise Failed(f"the second reset said:\n{again}")
+
+    began = time.monotonic()
+    with report.log("bootstrap-again.txt") as log:
+        cluster.bootstrap(log)
+    cluster.expect_whole()
+    report.figure(f"bootstrap again {time.monotonic() - began:.0f} s")
+
+
+def remove_and_return(report):
+    """A worker leaves, and comes back under its name with a new token."""
+    cluster = report.cluster = Cluster(2)
+    cluster.install()
+    cluster.enrol()
+    cluster.write_spec()
+    with report.log("bootstrap.txt") as log:
+        cluster.bootstrap(log)
+    worker = cluster.nodes["w1"]
+    run("m1", "coordinator", "nodes", "remove", worker, "--confirm", cluster_name(), timeout=400)
+    nodes = cluster.kubectl("get", "nodes", "-o", "name").stdout
+    if worker in nodes or cluster.nodes["m1"] not in nodes:
+        raise Failed(f"after the removal of {worker} the nodes are: {nodes}")
+    token = run("m1", "coordinator", "token", "create", "--node", worker, "--token-only").stdout
+    run("w1", "agent", "enroll", "--coordinator", cluster.address, "--token-file", "/dev/stdin", input=token)
+    with report.log("bootstrap-again.txt") as log:
+        cluster.bootstrap(log)
+    cluster.expect_whole(within=60)
+
+
+def cluster_name():
+    return re.search(CLUSTER, run("m1", "cat", "/root/cluster/cluster.yaml").stdout, re.S)[1]
+
+
+def snapshot(machine):
+    """What of a machine a bootstrap changes, line by line."""
+    def lines(*command):
+        return run(machine, *command, check=False).stdout.splitlines()
+
+    rules = [line for line in lines("iptables-save") if not line.startswith("#")]
+    links = [line.split(":")[1].strip().split("@")[0] for line in lines("ip", "-o", "link")]
+    return {
+        "files": set(lines("find", "/etc", "-type", "f", "-exec", "sha256sum", "{}", "+")),
+        "units": set(lines("systemctl", "list-unit-files", "--no-legend", "--plain")),
+        "links": {link for link in links if not link.startswith("veth")},
+        "routes": {line.strip() for line in lines("ip", "-4", "route")},
+        "rules": {re.sub(r" \[\d+:\d+\]$", "", line) for line in rules},
+        "sysctls": set(lines("sysctl", "-a")),
+        "host": {run(machine, "hostname").stdout, run(machine, "cat", "/proc/swaps").stdout},
+        "users": set(lines("sh", "-c", "sha256sum /home/*/.bashrc /home/*/.kube/config 2>/dev/null")),
+    }
+
+
+def differences(before, after):
+    found = []
+    for kind in before:
+        for sign, only in (("gone", before[kind] - after[kind]), ("new", after[kind] - before[kind])):
+            found += [f"{kind}, {sign}: {line}" for line in sorted(only) if not is_left(kind, line)]
+    return found
+
+
+def is_left(kind, line):
+    left = LEFT.get(kind, set())
+    if kind == "sysctls":
+        return bool(left.match(line))
+    return line in left or line.split()[-1] in left
+
+
+SCENARIOS = [reset_all, remove_and_return]
