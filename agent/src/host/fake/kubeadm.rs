@@ -260,8 +260,7 @@ impl State {
         let cni = "{\"name\": \"cbr0\", \"plugins\": [{\"type\": \"flannel\"}]}";
         self.put("/etc/cni/net.d/10-flannel.conflist", cni);
         self.put("/run/flannel/subnet.env", "FLANNEL_NETWORK=10.244.0.0/16\n");
-        self.put("/sys/class/net/cni0/ifindex", "7\n");
-        self.put("/sys/class/net/flannel.1/ifindex", "6\n");
+        self.put("/proc/net/dev", "Inter-|   Receive\n face |bytes\n    lo: 0\n  cni0: 0\nflannel.1: 0\n");
         let route = "eth0\t0009F40A\t0C00580A\t0003\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
         let table = self.files.get(Path::new("/proc/net/route")).map(|file| file.content.clone());
         self.put("/proc/net/route", table.unwrap_or_default() + route);

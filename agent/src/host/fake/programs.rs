@@ -249,11 +249,15 @@ impl FakeHost {
         let mut state = self.state();
         match (call.word(0), call.word(1)) {
             ("link", "delete") => {
-                let folder = Path::new("/sys/class/net").join(call.word(2));
-                let before = state.files.len();
-                state.files.retain(|path, _| !path.starts_with(&folder));
-                if state.files.len() == before {
+                let table = state.files.get_mut(Path::new("/proc/net/dev"));
+                let before = table.as_ref().map(|table| table.content.clone()).unwrap_or_default();
+                let other = |line: &&str| line.trim_start().split(':').next() != Some(call.word(2));
+                let after: String = before.lines().filter(other).map(|line| format!("{line}\n")).collect();
+                if after == before {
                     return failed(1, format!("Cannot find device \"{}\"\n", call.word(2)));
+                }
+                if let Some(table) = table {
+                    table.content = after;
                 }
             }
             ("route", "delete") => {

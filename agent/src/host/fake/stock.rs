@@ -65,6 +65,7 @@ impl State {
             ..Self::default()
         };
         state.put("/proc/net/route", "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\n");
+        state.put("/proc/net/dev", "Inter-|   Receive\n face |bytes\n    lo: 0\n");
         state.put("/etc/hostname", format!("{name}\n"));
         state.put(
             "/etc/hosts",
