@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use zbus::{Fd, OwnedVariant, Variant};
 
 use super::bus::{Bus, is_unknown_unit, refused};
-use super::programs::{self, Answer, LARGEST};
+use super::child::{self, Answer, LARGEST};
 use super::result::Progress;
 use super::transient::{microseconds, sealed};
 use crate::host::HostError;
@@ -112,7 +112,7 @@ impl Errand {
         let command: Vec<String> =
             std::iter::once(path.clone()).chain(self.arguments.iter().cloned()).collect();
         let environment =
-            vec![format!("PATH={}", programs::SEARCH_PATH), "HOME=/".to_owned(), "LANG=C".to_owned()];
+            vec![format!("PATH={}", child::SEARCH_PATH), "HOME=/".to_owned(), "LANG=C".to_owned()];
         let mut properties = vec![
             ("Description", Variant::from("Muster: a short errand of the agent")),
             ("Type", Variant::from("oneshot")),

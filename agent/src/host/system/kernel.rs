@@ -6,7 +6,7 @@ use std::time::Duration;
 use muster_proto::names::NodeName;
 
 use super::errand::{self, Errand};
-use super::{SystemHost, files, programs};
+use super::{SystemHost, child, files};
 use crate::host::HostError;
 
 /// Turning swap off moves its pages back into memory; on a slow disk that takes minutes.
@@ -35,13 +35,13 @@ impl SystemHost {
         }
         let device = device.to_string_lossy().into_owned();
         if !errand::possible() {
-            return programs::run("swapoff", &["--", &device], SWAPOFF_LIMIT)
+            return child::run("swapoff", &["--", &device], SWAPOFF_LIMIT)
                 .await?
                 .success("swapoff")
                 .map(|_| ());
         }
         // swapoff wants CAP_SYS_ADMIN and the device, and the agent has neither.
-        let path = programs::find("swapoff").ok_or_else(|| HostError::NotStarted {
+        let path = child::find("swapoff").ok_or_else(|| HostError::NotStarted {
             program: "swapoff".to_owned(),
             source: std::io::ErrorKind::NotFound.into(),
         })?;

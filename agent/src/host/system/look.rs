@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use muster_proto::names::{ImageReference, KubernetesVersion, UserName};
 use serde_json::Value;
 
-use super::{SystemHost, files, http, programs, units, witness};
+use super::{SystemHost, child, files, http, programs, units, witness};
 use crate::host::HostError;
 use crate::host::query::{
     Docker, ExitedContainer, Family, JournalLine, KubernetesProgram, ObjectKind, Observe, Unit, User,
@@ -61,7 +61,7 @@ impl Observe for SystemHost {
     }
 
     async fn missing_programs(&self, names: &'static [&'static str]) -> Answer<Vec<&'static str>> {
-        Ok(names.iter().copied().filter(|name| programs::find(name).is_none()).collect())
+        Ok(names.iter().copied().filter(|name| child::find(name).is_none()).collect())
     }
 
     async fn docker(&self) -> Answer<Option<Docker>> {

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "this is the one door to the host")]
 
 mod bus;
+mod child;
 mod errand;
 mod files;
 mod http;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::programs::{find, run};
+use super::child::{find, run};
 use crate::host::HostError;
 
 /// More than a host has versions of three programs; an old answer is worth nothing.

@@ -16,7 +16,7 @@ use zbus::{Fd, OwnedVariant, Variant};
 use super::bus::{Bus, is_unknown_unit, refused};
 use super::output::{self, Stream};
 use super::result::Progress;
-use super::{files, programs};
+use super::{child, files};
 use crate::host::HostError;
 use crate::host::change::{Applied, ChangeId, Program};
 
@@ -161,7 +161,7 @@ impl Transient {
 
     fn properties(&self, id: &ChangeId, program: &Program) -> Result<Vec<(String, OwnedVariant)>, HostError> {
         let name = program.program.name();
-        let path = programs::find(name).ok_or_else(|| HostError::NotStarted {
+        let path = child::find(name).ok_or_else(|| HostError::NotStarted {
             program: name.to_owned(),
             source: std::io::ErrorKind::NotFound.into(),
         })?;
@@ -176,7 +176,7 @@ impl Transient {
         let command =
             vec![path.clone()].into_iter().chain(program.arguments.iter().cloned()).collect::<Vec<_>>();
         let environment = vec![
-            format!("PATH={}", programs::SEARCH_PATH),
+            format!("PATH={}", child::SEARCH_PATH),
             "HOME=/root".into(),
             "LANG=C".into(),
             "KUBECONFIG=".into(),

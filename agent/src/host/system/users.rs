@@ -11,9 +11,9 @@ use muster_proto::names::UserName;
 use tokio::process::Command;
 
 use super::SystemHost;
+use super::child::{self, Answer};
 use super::errand::{self, Errand};
 use super::plain_file::{FileProblem, Folder, KINDS, LARGEST};
-use super::programs::{self, Answer};
 use crate::host::HostError;
 use crate::host::query::User;
 
@@ -104,7 +104,7 @@ impl SystemHost {
         if !errand::possible() {
             let mut command = Command::new(&self.own_binary);
             command.arg(SUBCOMMAND).args(arguments);
-            return programs::finish(command, NAME, input, LIMIT).await;
+            return child::finish(command, NAME, input, LIMIT).await;
         }
         let path = installed_binary()
             .map_err(|source| HostError::NotStarted { program: NAME.to_owned(), source })?;

@@ -8,7 +8,7 @@ use muster_proto::redaction::{printable, redact};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use super::programs::{find, run};
+use super::child::{find, run};
 use crate::host::HostError;
 use crate::host::query::{ExitedContainer, JournalLine};
 
