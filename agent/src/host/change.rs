@@ -86,6 +86,21 @@ pub enum UnitAction {
     Unmask,
 }
 
+impl UnitAction {
+    /// The word of systemctl for it.
+    pub fn verb(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::Enable => "enable",
+            Self::Disable => "disable",
+            Self::Mask => "mask",
+            Self::Unmask => "unmask",
+        }
+    }
+}
+
 /// A program run as a systemd transient unit: it survives the agent, cannot run twice, and its end can be read later.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Program {
@@ -185,18 +200,7 @@ impl fmt::Display for Change {
             Self::SetHostname { name } => write!(f, "set the host name to {name}"),
             Self::SwapOff { device } => write!(f, "turn off swap on {}", device.display()),
             Self::SetSysctl { key, value } => write!(f, "set {key} = {value}"),
-            Self::Unit { unit, action } => {
-                let verb = match action {
-                    UnitAction::Start => "start",
-                    UnitAction::Stop => "stop",
-                    UnitAction::Restart => "restart",
-                    UnitAction::Enable => "enable",
-                    UnitAction::Disable => "disable",
-                    UnitAction::Mask => "mask",
-                    UnitAction::Unmask => "unmask",
-                };
-                write!(f, "{verb} {unit}")
-            }
+            Self::Unit { unit, action } => write!(f, "{} {unit}", action.verb()),
             Self::ReloadUnits => f.write_str("let systemd read its unit files again"),
             Self::WriteUserFile { user, path, mode, .. } => {
                 write!(f, "write ~{user}/{} (mode {mode:04o})", path.display())

@@ -50,16 +50,7 @@ pub(super) async fn swap_units() -> Result<Vec<String>, HostError> {
 /// Does it and waits for its end.
 pub(super) async fn act(name: &str, action: UnitAction) -> Result<(), HostError> {
     let bus = Bus::connect().await?;
-    let verb = match action {
-        UnitAction::Start => "start",
-        UnitAction::Stop => "stop",
-        UnitAction::Restart => "restart",
-        UnitAction::Enable => "enable",
-        UnitAction::Disable => "disable",
-        UnitAction::Mask => "mask",
-        UnitAction::Unmask => "unmask",
-    };
-    let what = format!("to {verb} {name}");
+    let what = format!("to {} {name}", action.verb());
     let files = || vec![name.to_owned()];
     let failed = |error| refused(&what, error);
     match action {
