@@ -31,7 +31,8 @@ fn line_of(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
-fn pretty_name(os_release: &str) -> String {
+/// What os-release calls PRETTY_NAME.
+pub(crate) fn pretty_name(os_release: &str) -> String {
     let value = os_release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
     value.unwrap_or("unknown").trim_matches(['"', '\'']).to_owned()
 }

@@ -12,6 +12,7 @@ pub mod enroll;
 pub mod facts;
 pub mod host;
 pub mod identity;
+mod inspect;
 pub mod kubeadm;
 pub mod kubeconfig_merge;
 pub mod kubectl;

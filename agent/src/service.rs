@@ -8,13 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::stream::BoxStream;
 use muster_proto::agent::node_agent_server::NodeAgent;
 use muster_proto::agent::{
-    CheckStepReply, CheckStepRequest, HelloReply, HelloRequest, RunStepReply, RunStepRequest,
+    CheckStepReply, CheckStepRequest, HelloReply, HelloRequest, HostReport, InspectRequest, ListenRequest,
+    ReachReply, ReachRequest, RunStepReply, RunStepRequest,
 };
 use muster_proto::names::NodeName;
 use muster_proto::redaction::printable;
 use muster_proto::version::{Mismatch, PROTOCOL, VERSION};
 use tonic::{Request, Response, Status};
 
+use crate::engine::ListenReplies;
 use crate::facts;
 
 /// The events of a step as they happen, and its output at the end.
@@ -28,6 +30,19 @@ pub trait Steps: Clone + Send + Sync + 'static {
 
     /// Starts the step, or attaches to it when it runs already.
     fn run(&self, request: RunStepRequest) -> impl Future<Output = Result<Replies, Status>> + Send;
+
+    /// What the host looks like, for the checks before a run.
+    fn inspect(&self, request: InspectRequest) -> impl Future<Output = Result<HostReport, Status>> + Send;
+
+    /// Holds doors open on this address while the stream lives.
+    fn listen(
+        &self,
+        request: ListenRequest,
+        address: IpAddr,
+    ) -> impl Future<Output = Result<ListenReplies, Status>> + Send;
+
+    /// Tries doors of other nodes.
+    fn reach(&self, request: ReachRequest) -> impl Future<Output = Result<ReachReply, Status>> + Send;
 
     /// The version of the kubeadm on this host; empty when there is none.
     fn kubeadm_version(&self) -> impl Future<Output = String> + Send {
@@ -91,6 +106,20 @@ impl<S: Steps> NodeAgent for NodeService<S> {
         request: Request<CheckStepRequest>,
     ) -> Result<Response<CheckStepReply>, Status> {
         self.steps.check(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<HostReport>, Status> {
+        self.steps.inspect(request.into_inner()).await.map(Response::new)
+    }
+
+    type ListenStream = ListenReplies;
+
+    async fn listen(&self, request: Request<ListenRequest>) -> Result<Response<ListenReplies>, Status> {
+        self.steps.listen(request.into_inner(), self.address).await.map(Response::new)
+    }
+
+    async fn reach(&self, request: Request<ReachRequest>) -> Result<Response<ReachReply>, Status> {
+        self.steps.reach(request.into_inner()).await.map(Response::new)
     }
 
     type RunStepStream = Replies;

@@ -9,8 +9,8 @@ use muster_proto::cause::chain;
 use muster_proto::coordinator::admin_server::Admin;
 use muster_proto::coordinator::{
     ClusterFiles, CreateTokenReply, CreateTokenRequest, ListNodesReply, ListNodesRequest, ListTokensReply,
-    ListTokensRequest, NodeRow, PlanReply, Progress, ResetRequest, RevokeNodeReply, RevokeNodeRequest,
-    RevokeTokenReply, RevokeTokenRequest, TokenRow,
+    ListTokensRequest, NodeRow, PlanReply, PreflightReply, Progress, ResetRequest, RevokeNodeReply,
+    RevokeNodeRequest, RevokeTokenReply, RevokeTokenRequest, TokenRow,
 };
 use muster_proto::names::NodeName;
 use muster_proto::token::{EnrolmentToken, KeyPin, TokenId};
@@ -118,6 +118,10 @@ impl Admin for AdminService {
 
     async fn plan(&self, request: Request<ClusterFiles>) -> Answer<PlanReply> {
         self.runs.plan(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn preflight(&self, request: Request<ClusterFiles>) -> Answer<PreflightReply> {
+        self.runs.preflight(request.into_inner()).await.map(Response::new)
     }
 
     async fn bootstrap(&self, request: Request<ClusterFiles>) -> Answer<Self::BootstrapStream> {

@@ -284,6 +284,7 @@ mod tests {
             spec: text,
             spec_path: String::new(),
             files: [("n".into(), "kind: X".into())].into(),
+            ..ClusterFiles::default()
         };
         let spec = ClusterSpec::parse(&files).unwrap();
         let facts = spec.nodes().enumerate().map(|(n, node)| {

@@ -1,30 +1,32 @@
 //! The runs of this coordinator: one at a time, started, attached to and reported here. A run belongs to the daemon;
 //! whoever asked for it may go away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use futures_util::future::join_all;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream};
 use jiff::Timestamp;
-use muster_proto::agent::{CheckStepRequest, HostFacts, check_step_reply::Finding};
+use muster_proto::agent::{HostFacts, PlannedChange};
 use muster_proto::cause::chain;
 use muster_proto::coordinator::{
-    ChangePlan, ClusterFiles, ClusterStatus, NodePlan, PlanReply, Progress, ResetRequest, RunEnd, StepPlan,
-    progress,
+    ChangePlan, ClusterFiles, ClusterStatus, NodePlan, PlanReply, PreflightReply, Progress, ResetRequest,
+    RunEnd, StepPlan, progress,
 };
-use muster_proto::event::Complaint;
 use muster_proto::journal::{Journal, JournalError};
-use muster_proto::names::{Malformed, NodeName, StepId};
+use muster_proto::names::{Malformed, NodeName};
 use tokio::sync::watch;
 use tonic::Status;
 use uuid::Uuid;
 
 use crate::executor::Executor;
 use crate::fleet::Fleet;
+use crate::outlook::{Outlook, outlook};
 use crate::plan::{self, Plan, PlannedStep};
+use crate::preflight::{Check, preflight};
 use crate::progress::fold;
 use crate::record::{Record, RecordError, Run, RunPhase};
 use crate::reset;
@@ -77,20 +79,10 @@ impl Runs {
 
     /// What bootstrap would change on every host: the agents look, with the same code, and change nothing.
     pub async fn plan(&self, files: ClusterFiles) -> Result<PlanReply, Status> {
-        let plan = self.without_done_once(self.make_plan(&files).await?)?;
-        let looked = join_all(plan.steps.iter().map(|step| self.look(step))).await;
-        let findings: BTreeMap<&StepId, &StepPlan> =
-            plan.steps.iter().map(|step| &step.id).zip(&looked).collect();
+        let plan = self.without_done_once(self.make_plan(&files).await?.1)?;
         let mut nodes: Vec<NodePlan> = Vec::new();
-        for step in &plan.steps {
-            let mut found = findings[&step.id].clone();
-            let waits_for = step.after.iter().find(|id| findings[id].finding != "done");
-            // What an earlier step yields is there only in a run.
-            if let (Some(first), "blocked") = (waits_for.or(step.input_from.as_ref()), found.finding.as_str())
-            {
-                // It cannot be looked at before the steps in front of it have run.
-                found = StepPlan { finding: "later".into(), complaint: format!("after {first}"), ..found };
-            }
+        for (step, found) in plan.steps.iter().zip(outlook(&self.fleet, &plan.steps).await) {
+            let found = step_plan(step, found);
             match nodes.iter_mut().find(|node| node.node == step.node.as_str()) {
                 Some(node) => node.steps.push(found),
                 None => nodes.push(NodePlan { node: step.node.to_string(), steps: vec![found] }),
@@ -99,29 +91,11 @@ impl Runs {
         Ok(PlanReply { nodes })
     }
 
-    async fn look(&self, step: &PlannedStep) -> StepPlan {
-        let mut plan =
-            StepPlan { step_id: step.id.to_string(), finding: "blocked".into(), ..StepPlan::default() };
-        let agent = match self.fleet.agent(&step.node, FIRST_CONNECTION).await {
-            Ok(agent) => agent,
-            Err(error) => return StepPlan { complaint: chain(&error), ..plan },
-        };
-        let request = CheckStepRequest { step_id: step.id.to_string(), step: Some(step.step.clone()) };
-        match agent.client.clone().check_step(request).await.map(|reply| reply.into_inner().finding) {
-            Ok(Some(Finding::Done(_))) => plan.finding = "done".into(),
-            Ok(Some(Finding::Todo(todo))) => {
-                plan.finding = "todo".into();
-                let change = |change: muster_proto::agent::PlannedChange| ChangePlan {
-                    summary: change.summary,
-                    difference: change.difference,
-                };
-                plan.changes = todo.changes.into_iter().map(change).collect();
-            }
-            Ok(Some(Finding::Blocked(complaint))) => plan.complaint = Complaint::from(complaint).to_string(),
-            Ok(None) => plan.complaint = "the agent gave no finding that this version knows".into(),
-            Err(status) => plan.complaint = status.message().to_owned(),
-        }
-        plan
+    /// All that would stop a bootstrap. Changes nothing.
+    pub async fn preflight(&self, files: ClusterFiles) -> Result<PreflightReply, Status> {
+        let ignored = ignored_checks(&files)?;
+        let (spec, plan) = self.make_plan(&files).await?;
+        Ok(preflight(&self.fleet, &spec, &plan, &ignored).await.into())
     }
 
     /// Starts the run, or attaches to it when the same is under way.
@@ -129,11 +103,21 @@ impl Runs {
         &self,
         files: ClusterFiles,
     ) -> Result<BoxStream<'static, Result<Progress, Status>>, Status> {
-        let plan = self.make_plan(&files).await?;
+        let ignored = ignored_checks(&files)?;
+        let (spec, plan) = self.make_plan(&files).await?;
         let digest = plan.digest();
+        let mut found = PreflightReply::default();
+        if !self.is_under_way(&digest) {
+            found = preflight(&self.fleet, &spec, &plan, &ignored).await.into();
+            if !found.complaints.is_empty() {
+                tracing::info!(cluster = %plan.cluster, complaints = found.complaints.len(), "the run does not begin");
+                return Ok(Box::pin(stream::iter([Ok(told(found))])));
+            }
+        }
         self.record.remember_pod_subnet(&plan.cluster, &plan.pod_subnet).map_err(RunsError::from)?;
         let active = self.begin(self.without_done_once(plan)?, digest)?;
-        Ok(Box::pin(self.clone().progress(active)))
+        let notes = stream::iter((!found.notes.is_empty()).then(|| Ok(told(found))));
+        Ok(Box::pin(notes.chain(self.clone().progress(active))))
     }
 
     /// Undoes what bootstrap did, or attaches to the run that does. Refused without the cluster's name.
@@ -170,6 +154,12 @@ impl Runs {
             plan.steps.retain(|step| !step.once);
         }
         Ok(plan)
+    }
+
+    /// Whether the run of this very plan goes on now.
+    fn is_under_way(&self, plan_digest: &str) -> bool {
+        let slot = self.active.lock().expect("no holder of the lock panics");
+        slot.as_ref().is_some_and(|active| !*active.ended.borrow() && active.plan_digest == plan_digest)
     }
 
     fn begin(&self, plan: Plan, plan_digest: String) -> Result<Active, Status> {
@@ -265,17 +255,45 @@ impl Runs {
         (self.journal.follow(), self.fleet.changes())
     }
 
-    async fn make_plan(&self, files: &ClusterFiles) -> Result<Plan, Status> {
+    async fn make_plan(&self, files: &ClusterFiles) -> Result<(ClusterSpec, Plan), Status> {
         let spec =
             ClusterSpec::parse(files).map_err(|problems| Status::invalid_argument(problems.to_string()))?;
         let nodes: Vec<NodeName> = spec.nodes().cloned().collect();
         let agents = join_all(nodes.iter().map(|node| self.fleet.agent(node, FIRST_CONNECTION))).await;
         let facts: BTreeMap<NodeName, HostFacts> =
             agents.into_iter().flatten().map(|agent| (agent.node, agent.facts)).collect();
-        plan::plan(&spec, &facts).map_err(|complaints| {
+        let plan = plan::plan(&spec, &facts).map_err(|complaints| {
             let texts: Vec<String> = complaints.iter().map(ToString::to_string).collect();
             Status::failed_precondition(texts.join("\n"))
-        })
+        })?;
+        Ok((spec, plan))
+    }
+}
+
+fn ignored_checks(files: &ClusterFiles) -> Result<BTreeSet<Check>, Status> {
+    files.ignored_checks.iter().map(|word| word.parse().map_err(Status::invalid_argument)).collect()
+}
+
+fn told(found: PreflightReply) -> Progress {
+    Progress { item: Some(progress::Item::Preflight(found)) }
+}
+
+fn step_plan(step: &PlannedStep, found: Outlook) -> StepPlan {
+    let plan = StepPlan { step_id: step.id.to_string(), ..StepPlan::default() };
+    match found {
+        Outlook::Done => StepPlan { finding: "done".into(), ..plan },
+        Outlook::Todo(changes) => {
+            let change =
+                |change: PlannedChange| ChangePlan { summary: change.summary, difference: change.difference };
+            let changes = changes.into_iter().map(change).collect();
+            StepPlan { finding: "todo".into(), changes, ..plan }
+        }
+        Outlook::Later(first, _) => {
+            StepPlan { finding: "later".into(), complaint: format!("after {first}"), ..plan }
+        }
+        Outlook::Blocked(complaint) => {
+            StepPlan { finding: "blocked".into(), complaint: complaint.to_string(), ..plan }
+        }
     }
 }
 

@@ -16,10 +16,13 @@ pub enum Caller {
 use Caller::{Administrator, Coordinator, LocalUser, Stranger};
 
 /// Method by method, who may call it.
-pub const TABLE: [(&str, &[Caller]); 14] = [
+pub const TABLE: [(&str, &[Caller]); 18] = [
     ("/muster.agent.v1.NodeAgent/Hello", &[Coordinator]),
     ("/muster.agent.v1.NodeAgent/CheckStep", &[Coordinator]),
     ("/muster.agent.v1.NodeAgent/RunStep", &[Coordinator]),
+    ("/muster.agent.v1.NodeAgent/Inspect", &[Coordinator]),
+    ("/muster.agent.v1.NodeAgent/Listen", &[Coordinator]),
+    ("/muster.agent.v1.NodeAgent/Reach", &[Coordinator]),
     ("/muster.enrolment.v1.Enrolment/Enrol", &[Stranger]),
     ("/muster.coordinator.v1.Admin/CreateToken", &[Administrator]),
     ("/muster.coordinator.v1.Admin/ListTokens", &[Administrator]),
@@ -27,6 +30,7 @@ pub const TABLE: [(&str, &[Caller]); 14] = [
     ("/muster.coordinator.v1.Admin/ListNodes", &[Administrator]),
     ("/muster.coordinator.v1.Admin/RevokeNode", &[Administrator]),
     ("/muster.coordinator.v1.Admin/Plan", &[Administrator]),
+    ("/muster.coordinator.v1.Admin/Preflight", &[Administrator]),
     ("/muster.coordinator.v1.Admin/Bootstrap", &[Administrator]),
     ("/muster.coordinator.v1.Admin/Reset", &[Administrator]),
     ("/muster.coordinator.v1.Status/Get", &[Administrator, LocalUser]),

@@ -7,7 +7,12 @@ const EXAMPLE: &str = include_str!("../../deploy/examples/cluster.yaml");
 
 fn parse(spec: &str) -> ClusterSpec {
     let files = [("pod-network.yaml".to_owned(), "kind: DaemonSet\n".to_owned())].into();
-    let files = ClusterFiles { spec: spec.to_owned(), spec_path: "cluster.yaml".to_owned(), files };
+    let files = ClusterFiles {
+        spec: spec.to_owned(),
+        spec_path: "cluster.yaml".to_owned(),
+        files,
+        ..ClusterFiles::default()
+    };
     ClusterSpec::parse(&files).unwrap_or_else(|problems| panic!("{problems}"))
 }
 

@@ -11,7 +11,8 @@ use muster_coordinator::authority::Authority;
 use muster_coordinator::settings::Limits;
 use muster_proto::agent::node_agent_server::{NodeAgent, NodeAgentServer};
 use muster_proto::agent::{
-    CheckStepReply, CheckStepRequest, HelloReply, HelloRequest, HostFacts, RunStepRequest,
+    CheckStepReply, CheckStepRequest, HelloReply, HelloRequest, HostFacts, HostReport, InspectRequest,
+    ListenRequest, ReachReply, ReachRequest, RunStepRequest,
 };
 use muster_proto::enrolment::EnrolRequest;
 use muster_proto::enrolment::enrolment_client::EnrolmentClient;
@@ -202,6 +203,16 @@ impl NodeAgent for Impostor {
         Ok(Response::new(self.0.clone()))
     }
     async fn check_step(&self, _: Request<CheckStepRequest>) -> Result<Response<CheckStepReply>, Status> {
+        Err(Status::unimplemented("an impostor"))
+    }
+    async fn inspect(&self, _: Request<InspectRequest>) -> Result<Response<HostReport>, Status> {
+        Err(Status::unimplemented("an impostor"))
+    }
+    type ListenStream = muster_agent::engine::ListenReplies;
+    async fn listen(&self, _: Request<ListenRequest>) -> Result<Response<Self::ListenStream>, Status> {
+        Err(Status::unimplemented("an impostor"))
+    }
+    async fn reach(&self, _: Request<ReachRequest>) -> Result<Response<ReachReply>, Status> {
         Err(Status::unimplemented("an impostor"))
     }
     type RunStepStream = muster_agent::service::Replies;

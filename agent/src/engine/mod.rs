@@ -3,6 +3,7 @@
 
 mod attempt;
 mod follow;
+mod preflight;
 mod serving;
 mod watched;
 
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use aws_lc_rs::digest;
 use futures_util::Stream;
 use muster_proto::agent::{self, CheckStepReply, CheckStepRequest, RunStepReply, RunStepRequest};
+use muster_proto::cause::chain;
 use muster_proto::journal::{Journal, JournalError};
 use muster_proto::names::{Malformed, StepId};
 use prost::Message;
@@ -20,10 +22,11 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use attempt::{Attempt, output_of};
 use follow::follow;
+pub use preflight::ListenReplies;
 
 use crate::difference;
 use crate::host::HostError;
-use crate::host::change::Host;
+use crate::host::change::{Change, Host};
 use crate::ledger::Ledger;
 use crate::steps::{BadStep, Finding, Input, Step};
 use crate::ticket::{NoTicket, Ticket};
@@ -46,6 +49,8 @@ pub enum Refused {
          then run the same command again"
     )]
     NoReset,
+    #[error("what was asked: {0}")]
+    Asked(String),
     #[error("looking at the host")]
     Host(#[from] HostError),
     #[error("the agent's journal")]
@@ -187,18 +192,13 @@ impl<H: Host + 'static> Engine<H> {
         }
         let (ended, end) = watch::channel(None);
         if self.inner.journal.state(run, id)?.is_final() {
-            // An earlier life of the agent finished it; what it yielded is looked up again below, by looking alone.
-            let inner = self.inner.clone();
-            let (id, run) = (id.clone(), run.to_owned());
-            memory.jobs.insert(id.clone(), Job { run, content, end: end.clone() });
+            // An earlier life of the agent finished it; what it yielded is looked up again.
+            let job = Job { run: run.to_owned(), content: content.clone(), end: end.clone() };
+            memory.jobs.insert(id.clone(), job);
+            let (inner, id, run) = (self.inner.clone(), id.clone(), run.to_owned());
             tokio::spawn(async move {
-                let ticket = input.ticket.or_else(|| inner.memory().ticket.clone());
-                let input = Input { ticket, ..input };
-                let output = match step.check(&inner.host, &input).await {
-                    Ok(Finding::Done(result)) => output_of(result),
-                    _ => agent::StepOutput::default(),
-                };
-                ended.send_replace(Some(Ok(output)));
+                let output = inner.yield_again(run, id, content, step, input).await;
+                ended.send_replace(Some(output));
             });
             return Ok(end);
         }
@@ -235,6 +235,38 @@ impl<H: Host> Inner<H> {
         Ok(step)
     }
 
+    /// What a step that ended in an earlier life yields. Mostly looking tells. A ticket is gone with the life that held it:
+    /// then a fresh one is made, as a step of its own in the journal, because the finished one stays as it is.
+    async fn yield_again(
+        self: Arc<Self>,
+        run: String,
+        id: StepId,
+        content: String,
+        step: Step,
+        input: Input,
+    ) -> End {
+        let ticket = input.ticket.clone().or_else(|| self.memory().ticket.clone());
+        let finding =
+            step.check(&self.host, &Input { ticket, pods: input.pods.clone(), ..Input::default() }).await;
+        match finding {
+            Ok(Finding::Done(result)) => Ok(output_of(result)),
+            Ok(Finding::Todo(changes)) if changes.iter().any(Change::yields_ticket) => {
+                let id = self.unfinished(&run, &id).map_err(|error| chain(&error))?;
+                Attempt { inner: self, run, id, content, step, input }.run().await
+            }
+            _ => Ok(agent::StepOutput::default()),
+        }
+    }
+
+    /// The first of `NAME.again`, `NAME.again.again` ... that did not end in this run.
+    fn unfinished(&self, run: &str, id: &StepId) -> Result<StepId, Refused> {
+        let mut id = id.clone();
+        while self.journal.state(run, &id)?.is_final() {
+            id = format!("{id}.again").parse()?;
+        }
+        Ok(id)
+    }
+
     fn input(&self, message: Option<&agent::StepInput>) -> Result<Input, Refused> {
         let ticket = message.and_then(|input| input.ticket.as_ref()).map(Ticket::from_message).transpose()?;
         Ok(Input {
@@ -249,4 +281,61 @@ impl<H: Host> Inner<H> {
 fn content_of(step: Option<&agent::Step>) -> String {
     let bytes = step.map(Message::encode_to_vec).unwrap_or_default();
     digest::digest(&digest::SHA256, &bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+    use muster_proto::agent::step::Kind;
+    use muster_proto::event::EventKind;
+
+    use super::*;
+    use crate::control_plane::tests::message;
+    use crate::host::change::ProgramName;
+    use crate::host::fake::{FakeCluster, FakeHost};
+
+    async fn output(engine: &Engine<FakeHost>, name: &str, kind: Kind) -> agent::StepOutput {
+        let request = RunStepRequest {
+            run_id: "run".into(),
+            step_id: format!("m1/{name}"),
+            step: Some(agent::Step { kind: Some(kind) }),
+            ..RunStepRequest::default()
+        };
+        let replies: Vec<_> = engine.run(request).unwrap().collect().await;
+        match replies.into_iter().next_back().unwrap().unwrap().item {
+            Some(agent::run_step_reply::Item::Output(output)) => output,
+            other => panic!("the stream ends with {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_ticket_that_died_with_the_agent_after_its_step_was_done_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = FakeHost::debian("m1", FakeCluster::default());
+        host.with(|state| {
+            state.swaps.clear();
+            state.sysctls.insert("net.ipv4.ip_forward".into(), "1".into());
+        });
+        let life = || {
+            let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+            Engine::new(host.clone(), journal, Allowed::default())
+        };
+        let ticket = || Kind::JoinTicket(agent::JoinTicket { nodes: vec!["w1".into()] });
+        let first = life();
+        output(&first, "kubeadm-init", Kind::KubeadmInit(message())).await;
+        let held = output(&first, "join-ticket", ticket()).await.ticket.expect("init's own ticket");
+        let made = host.runs(ProgramName::Kubeadm);
+        for lives in 1..3 {
+            let fresh = output(&life(), "join-ticket", ticket()).await.ticket.expect("a fresh ticket");
+            assert_ne!(fresh.token, held.token);
+            assert_eq!(host.runs(ProgramName::Kubeadm), made + lives);
+        }
+        let events = life().inner.journal.after(0).unwrap();
+        let intended = |step: &str| {
+            let of = |event: &&muster_proto::event::Event| event.step.step() == step;
+            events.iter().filter(of).filter(|event| matches!(event.kind, EventKind::Intended { .. })).count()
+        };
+        assert_eq!([intended("join-ticket"), intended("join-ticket.again")], [0, 1]);
+        assert_eq!(intended("join-ticket.again.again"), 1);
+    }
 }

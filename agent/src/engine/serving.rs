@@ -1,20 +1,28 @@
 //! The engine behind the NodeAgent service: refusals become gRPC codes that the coordinator tells from lost connections.
 
+use std::net::IpAddr;
+
 use futures_util::StreamExt;
-use muster_proto::agent::{CheckStepReply, CheckStepRequest, RunStepRequest};
+use muster_proto::agent::{
+    CheckStepReply, CheckStepRequest, HostReport, InspectRequest, ListenRequest, ReachReply, ReachRequest,
+    RunStepRequest,
+};
 use muster_proto::cause::chain;
 use tonic::Status;
 
-use super::{Engine, Refused};
+use super::{Engine, ListenReplies, Refused};
 use crate::host::change::Host;
 use crate::host::query::KubernetesProgram;
+use crate::host::reach::Reach;
 use crate::service::{Replies, Steps};
 
 impl From<Refused> for Status {
     fn from(refused: Refused) -> Self {
         let message = chain(&refused);
         match refused {
-            Refused::Id(_) | Refused::Step(_) | Refused::Ticket(_) => Status::invalid_argument(message),
+            Refused::Id(_) | Refused::Step(_) | Refused::Ticket(_) | Refused::Asked(_) => {
+                Status::invalid_argument(message)
+            }
             Refused::OtherContent(_) | Refused::Host(_) => Status::failed_precondition(message),
             Refused::NotAllowed(_) | Refused::NoReset => Status::permission_denied(message),
             Refused::Journal(_) | Refused::Unrecorded(_) => Status::internal(message),
@@ -22,13 +30,25 @@ impl From<Refused> for Status {
     }
 }
 
-impl<H: Host + 'static> Steps for Engine<H> {
+impl<H: Host + Reach + 'static> Steps for Engine<H> {
     async fn check(&self, request: CheckStepRequest) -> Result<CheckStepReply, Status> {
         Ok(Engine::check(self, request).await?)
     }
 
     async fn run(&self, request: RunStepRequest) -> Result<Replies, Status> {
         Ok(Engine::run(self, request)?.map(|reply| reply.map_err(Status::from)).boxed())
+    }
+
+    async fn inspect(&self, request: InspectRequest) -> Result<HostReport, Status> {
+        Ok(Engine::inspect(self, request).await?)
+    }
+
+    async fn listen(&self, request: ListenRequest, address: IpAddr) -> Result<ListenReplies, Status> {
+        Ok(Engine::listen(self, request, address).await?.map(Ok).boxed())
+    }
+
+    async fn reach(&self, request: ReachRequest) -> Result<ReachReply, Status> {
+        Ok(Engine::reach(self, request).await?)
     }
 
     async fn kubeadm_version(&self) -> String {

@@ -183,6 +183,11 @@ impl Change {
         }
         record
     }
+
+    /// Whether it is a program that prints a join ticket.
+    pub fn yields_ticket(&self) -> bool {
+        matches!(self, Self::Run(program) if program.yields_ticket)
+    }
 }
 
 /// By this a secret file is known again without its content: `sha256:HEX`.

@@ -6,6 +6,7 @@ pub mod change;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod query;
+pub mod reach;
 pub mod system;
 
 use std::path::PathBuf;

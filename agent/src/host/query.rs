@@ -84,6 +84,33 @@ pub trait Observe: Send + Sync {
     fn unreachable(&self, endpoint: &str) -> impl Future<Output = Answer<Option<String>>> + Send;
     /// The addresses of this host's interfaces.
     fn addresses(&self) -> impl Future<Output = Answer<Vec<IpAddr>>> + Send;
+    /// The network interfaces with their addresses, loopback left out.
+    fn interfaces(&self) -> impl Future<Output = Answer<Vec<Interface>>> + Send;
+    /// How many processors this host's programs may use.
+    fn processors(&self) -> impl Future<Output = Answer<usize>> + Send;
+    /// The file system that holds the path, or its nearest folder that exists.
+    fn disk(&self, path: &Path) -> impl Future<Output = Answer<Disk>> + Send;
+    /// The version of the systemd that runs; none when another init does.
+    fn systemd_version(&self) -> impl Future<Output = Answer<Option<u32>>> + Send;
+    /// The addresses of a name as the programs of this host get them; none when it is unknown.
+    fn resolve(&self, name: &NodeName) -> impl Future<Output = Answer<Vec<IpAddr>>> + Send;
+}
+
+/// A network interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Interface {
+    pub name: String,
+    /// `02:42:ac:11:00:02`; empty when it has none.
+    pub hardware_address: String,
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A file system, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Disk {
+    pub total: u64,
+    /// For programs that are not root's.
+    pub available: u64,
 }
 
 /// Which of the two packet filters.

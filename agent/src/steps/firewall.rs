@@ -14,7 +14,7 @@ use crate::host::query::Observe;
 pub const NAME: &str = "firewall";
 pub const SETTLE: Duration = Duration::from_secs(5);
 
-pub(super) const UFW_FILE: &str = "/etc/ufw/ufw.conf";
+pub(crate) const UFW_FILE: &str = "/etc/ufw/ufw.conf";
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ impl Firewall {
 }
 
 /// Whether ufw.conf says that ufw is on; ufw itself takes the last line, and no line as no.
-pub(super) fn is_enabled(file: &str) -> bool {
+pub(crate) fn is_enabled(file: &str) -> bool {
     let value = |line: &str| {
         let (key, value) = line.split_once('=')?;
         let value = value.split('#').next().unwrap_or_default().trim().trim_matches(['"', '\'']);

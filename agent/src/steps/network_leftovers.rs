@@ -19,12 +19,12 @@ pub const NAME: &str = "network-leftovers";
 pub const SETTLE: Duration = Duration::from_secs(15);
 
 const LIMIT: Duration = Duration::from_secs(60);
-const CNI_FOLDER: &str = "/etc/cni/net.d";
+pub(crate) const CNI_FOLDER: &str = "/etc/cni/net.d";
 /// What stands in the configuration of the usual pod networks, and in no other. `cni0` is the bridge of flannel and of
 /// everything that delegates like it.
 const MARKS: [&str; 5] = ["\"cni0\"", "\"flannel\"", "\"calico\"", "\"cilium-cni\"", "\"weave-net\""];
 const FILES: [&str; 2] = ["/etc/cni/net.d/calico-kubeconfig", "/run/flannel/subnet.env"];
-const LINKS: [&str; 10] = [
+pub(crate) const LINKS: [&str; 10] = [
     "cni0",
     "flannel.1",
     "flannel-v6.1",
@@ -150,7 +150,7 @@ impl NetworkLeftovers {
 }
 
 /// The names in /proc/net/dev; two lines of heading have no colon behind their first word.
-fn links(table: &str) -> Vec<String> {
+pub(crate) fn links(table: &str) -> Vec<String> {
     table.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim().to_owned()).collect()
 }
 

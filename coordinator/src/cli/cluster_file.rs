@@ -32,7 +32,7 @@ pub(super) fn read(path: &Path) -> Result<ClusterFiles, FileError> {
             Err(error) => return Err(error),
         }
     }
-    Ok(ClusterFiles { spec, spec_path: path.display().to_string(), files })
+    Ok(ClusterFiles { spec, spec_path: path.display().to_string(), files, ignored_checks: Vec::new() })
 }
 
 fn text(path: &Path) -> Result<String, FileError> {

@@ -16,10 +16,14 @@ pub(super) struct NotFinished {
     pub(super) outcome: Outcome,
 }
 
-/// A plan with blocked steps.
+/// What looking found stands in the way; nothing was begun and nothing changed.
 #[derive(Debug, thiserror::Error)]
-#[error("bootstrap would stop at the blocked steps above")]
-pub(super) struct WouldBlock;
+pub(super) enum WouldBlock {
+    #[error("bootstrap would stop at the blocked steps above")]
+    Steps,
+    #[error("the preflight checks found {0} thing(s) that have to be mended first; nothing was changed")]
+    Preflight(usize),
+}
 
 /// The kinds of outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +138,6 @@ mod tests {
         assert_eq!(Outcome::of_run(&run(&["blocked", "failed"])), Outcome::Failed);
         let not_finished = NotFinished { what: "the bootstrap", outcome: Outcome::Failed };
         assert_eq!(Outcome::of(&not_finished.into()), Outcome::Failed);
-        assert_eq!(Outcome::of(&WouldBlock.into()), Outcome::Blocked);
+        assert_eq!(Outcome::of(&WouldBlock::Steps.into()), Outcome::Blocked);
     }
 }

@@ -1,10 +1,10 @@
 //! Showing a run live to its end. Ctrl-C detaches; the run belongs to the daemon and goes on.
 
-use muster_proto::coordinator::{ClusterStatus, Progress, RunEnd, progress};
+use muster_proto::coordinator::{self as proto, ClusterStatus, Progress, RunEnd, progress};
 use muster_proto::redaction::printable;
 use tonic::Streaming;
 
-use super::exit::{NotFinished, Outcome};
+use super::exit::{NotFinished, Outcome, WouldBlock};
 use super::screen::Screen;
 use super::{ClientError, Failure};
 
@@ -41,6 +41,12 @@ pub(super) async fn follow(mut stream: Streaming<Progress>, words: &Words) -> Re
                     screen.show(&status);
                     last = status;
                 }
+                Some(progress::Item::Preflight(found)) => {
+                    super::preflight::show(&found);
+                    if !found.complaints.is_empty() {
+                        return Err(WouldBlock::Preflight(found.complaints.len()).into());
+                    }
+                }
                 Some(progress::Item::End(end)) => {
                     screen.clear();
                     return report(&end, &last, words).map(|()| Followed::Done);
@@ -59,7 +65,19 @@ pub(super) async fn follow(mut stream: Streaming<Progress>, words: &Words) -> Re
 }
 
 fn report(end: &RunEnd, last: &ClusterStatus, words: &Words) -> Result<(), Failure> {
-    for (index, failure) in end.failures.iter().enumerate() {
+    show_failures(&end.failures);
+    match (end.phase.as_str(), end.changed_steps) {
+        ("done", 0) => anstream::println!("{}", words.nothing),
+        ("done", 1) => anstream::println!("done: 1 step changed something"),
+        ("done", count) => anstream::println!("done: {count} steps changed something"),
+        _ => return Err(NotFinished { what: words.name, outcome: Outcome::of_run(last) }.into()),
+    }
+    Ok(())
+}
+
+/// The first cause on top.
+pub(super) fn show_failures(failures: &[proto::Failure]) {
+    for (index, failure) in failures.iter().enumerate() {
         let lead = if index == 0 { "FAILED" } else { "also" };
         anstream::eprintln!("{lead}  {} / {}: {}", failure.node, failure.step, printable(&failure.cause));
         let block = |label: &str, text: &str| {
@@ -73,11 +91,4 @@ fn report(end: &RunEnd, last: &ClusterStatus, words: &Words) -> Result<(), Failu
         block("seen", &failure.evidence);
         block("to do", &failure.remedy);
     }
-    match (end.phase.as_str(), end.changed_steps) {
-        ("done", 0) => anstream::println!("{}", words.nothing),
-        ("done", 1) => anstream::println!("done: 1 step changed something"),
-        ("done", count) => anstream::println!("done: {count} steps changed something"),
-        _ => return Err(NotFinished { what: words.name, outcome: Outcome::of_run(last) }.into()),
-    }
-    Ok(())
 }

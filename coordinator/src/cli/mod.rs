@@ -9,6 +9,7 @@ mod follow;
 pub mod init;
 pub mod node;
 mod plan;
+mod preflight;
 mod reset;
 mod screen;
 pub mod service;
@@ -52,6 +53,8 @@ enum Command {
     Nodes(node::Command),
     /// Show what bootstrap would change on every host; changes nothing
     Plan(plan::Arguments),
+    /// Look on all nodes, and between them, for what would stop a bootstrap; changes nothing
+    Preflight(preflight::Arguments),
     /// Make the cluster, resume it, or attach to the run that makes it; Ctrl-C detaches
     Bootstrap(bootstrap::Arguments),
     /// Undo what bootstrap did, on one node or on all of them
@@ -106,6 +109,7 @@ pub async fn run() -> ExitCode {
         Command::Token(command) => token::run(&Paths::under(&root), command).await,
         Command::Nodes(command) => node::run(&Paths::under(&root), command).await,
         Command::Plan(arguments) => plan::run(&Paths::under(&root), arguments).await,
+        Command::Preflight(arguments) => preflight::run(&Paths::under(&root), arguments).await,
         Command::Bootstrap(arguments) => bootstrap::run(&Paths::under(&root), arguments).await,
         Command::Reset(arguments) => reset::run(&Paths::under(&root), arguments).await,
         Command::Status(arguments) => status::run(&Paths::under(&root), arguments).await,

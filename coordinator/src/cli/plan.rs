@@ -36,7 +36,7 @@ pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failu
     anstream::println!(
         "{done} steps hold already, {todo} would change something, {later} can be looked at later, {blocked} are blocked; nothing was changed"
     );
-    if blocked > 0 { Err(WouldBlock.into()) } else { Ok(()) }
+    if blocked > 0 { Err(WouldBlock::Steps.into()) } else { Ok(()) }
 }
 
 fn print(step: &StepPlan) {

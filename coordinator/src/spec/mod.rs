@@ -153,7 +153,12 @@ spec:
 
     fn files(spec: &str) -> ClusterFiles {
         let files = [("net.yaml".to_owned(), "kind: DaemonSet\n".to_owned())].into();
-        ClusterFiles { spec: spec.to_owned(), spec_path: "cluster.yaml".to_owned(), files }
+        ClusterFiles {
+            spec: spec.to_owned(),
+            spec_path: "cluster.yaml".to_owned(),
+            files,
+            ..ClusterFiles::default()
+        }
     }
     fn problems(spec: &str) -> Vec<Problem> {
         ClusterSpec::parse(&files(spec)).unwrap_err().list

@@ -42,6 +42,184 @@ pub struct HostFacts {
     #[prost(int64, tag = "10")]
     pub clock_unix_millis: i64,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InspectRequest {
+    /// the name under which the agent enrolled
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// to be resolved there
+    #[prost(string, repeated, tag = "2")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// What one host looks like before anything is done to it. An empty text: could not be read there.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HostReport {
+    #[prost(string, tag = "1")]
+    pub hostname: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub machine_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub product_uuid: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "4")]
+    pub interfaces: ::prost::alloc::vec::Vec<NetworkInterface>,
+    #[prost(message, repeated, tag = "5")]
+    pub routes: ::prost::alloc::vec::Vec<Route>,
+    #[prost(uint32, tag = "6")]
+    pub processors: u32,
+    #[prost(uint64, tag = "7")]
+    pub memory_bytes: u64,
+    #[prost(message, repeated, tag = "8")]
+    pub disks: ::prost::alloc::vec::Vec<Disk>,
+    /// PRETTY_NAME of os-release
+    #[prost(string, tag = "9")]
+    pub operating_system: ::prost::alloc::string::String,
+    /// 0: no systemd
+    #[prost(uint32, tag = "10")]
+    pub systemd_version: u32,
+    /// 1 or 2
+    #[prost(uint32, tag = "11")]
+    pub cgroup_version: u32,
+    /// that something listens on, at any address of the host
+    #[prost(uint32, repeated, tag = "12")]
+    pub tcp_ports: ::prost::alloc::vec::Vec<u32>,
+    #[prost(string, repeated, tag = "13")]
+    pub swaps: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(bool, tag = "14")]
+    pub ufw_enabled: bool,
+    /// empty: it does not answer
+    #[prost(string, tag = "15")]
+    pub docker_version: ::prost::alloc::string::String,
+    /// <https://HOST:PORT> of kubelet.conf; empty: no member of any cluster
+    #[prost(string, tag = "16")]
+    pub cluster: ::prost::alloc::string::String,
+    /// files and links of an earlier cluster
+    #[prost(string, repeated, tag = "17")]
+    pub leftovers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// the kubeadm step that was begun here and did not end
+    #[prost(string, tag = "18")]
+    pub under_way: ::prost::alloc::string::String,
+    /// Muster ran kubeadm on this host since the last reset
+    #[prost(bool, tag = "21")]
+    pub begun_here: bool,
+    #[prost(int64, tag = "19")]
+    pub clock_unix_millis: i64,
+    #[prost(message, repeated, tag = "20")]
+    pub names: ::prost::alloc::vec::Vec<ResolvedName>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NetworkInterface {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// 02:42:...; empty: it has none
+    #[prost(string, tag = "2")]
+    pub hardware_address: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "3")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Route {
+    #[prost(string, tag = "1")]
+    pub destination: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub interface: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Disk {
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub total_bytes: u64,
+    #[prost(uint64, tag = "3")]
+    pub available_bytes: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResolvedName {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "2")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A port of a node, as another one would use it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Door {
+    /// UDP; TCP otherwise
+    #[prost(bool, tag = "1")]
+    pub datagrams: bool,
+    #[prost(uint32, tag = "2")]
+    pub port: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListenRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub doors: ::prost::alloc::vec::Vec<Door>,
+    /// 16 bytes; whatever does not begin with them is not answered
+    #[prost(bytes = "vec", tag = "2")]
+    pub word: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListenReply {
+    #[prost(oneof = "listen_reply::Item", tags = "1, 2")]
+    pub item: ::core::option::Option<listen_reply::Item>,
+}
+/// Nested message and enum types in `ListenReply`.
+pub mod listen_reply {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Item {
+        #[prost(message, tag = "1")]
+        Listening(super::Listening),
+        #[prost(message, tag = "2")]
+        Heard(super::Heard),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Listening {
+    #[prost(message, repeated, tag = "1")]
+    pub open: ::prost::alloc::vec::Vec<Door>,
+    /// somebody else listens there
+    #[prost(message, repeated, tag = "2")]
+    pub taken: ::prost::alloc::vec::Vec<Door>,
+}
+/// One of the tries came through the door.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Heard {
+    #[prost(message, optional, tag = "1")]
+    pub door: ::core::option::Option<Door>,
+    #[prost(string, tag = "2")]
+    pub from: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReachRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub targets: ::prost::alloc::vec::Vec<Target>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub word: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Target {
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub door: ::core::option::Option<Door>,
+    /// packets as large as the network card sends must come through as well
+    #[prost(bool, tag = "3")]
+    pub large: bool,
+    /// a program of its own listens there: that a connection opens is enough
+    #[prost(bool, tag = "4")]
+    pub foreign: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReachReply {
+    #[prost(message, repeated, tag = "1")]
+    pub reached: ::prost::alloc::vec::Vec<Reached>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reached {
+    #[prost(enumeration = "ReachOutcome", tag = "1")]
+    pub outcome: i32,
+    /// the system's own words
+    #[prost(string, tag = "2")]
+    pub said: ::prost::alloc::string::String,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CheckStepRequest {
     #[prost(string, tag = "1")]
@@ -392,6 +570,52 @@ pub struct ForgetNode {
     #[prost(string, tag = "1")]
     pub node: ::prost::alloc::string::String,
 }
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ReachOutcome {
+    Unspecified = 0,
+    Through = 1,
+    /// small packets come through, large ones do not
+    SmallOnly = 2,
+    /// an answer came, and it was a refusal
+    Refused = 3,
+    /// nothing came back in time
+    Silent = 4,
+    /// the trying host itself does not let it out
+    Forbidden = 5,
+    /// no route to host, or to its network
+    NoRoute = 6,
+}
+impl ReachOutcome {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "REACH_OUTCOME_UNSPECIFIED",
+            Self::Through => "REACH_OUTCOME_THROUGH",
+            Self::SmallOnly => "REACH_OUTCOME_SMALL_ONLY",
+            Self::Refused => "REACH_OUTCOME_REFUSED",
+            Self::Silent => "REACH_OUTCOME_SILENT",
+            Self::Forbidden => "REACH_OUTCOME_FORBIDDEN",
+            Self::NoRoute => "REACH_OUTCOME_NO_ROUTE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "REACH_OUTCOME_UNSPECIFIED" => Some(Self::Unspecified),
+            "REACH_OUTCOME_THROUGH" => Some(Self::Through),
+            "REACH_OUTCOME_SMALL_ONLY" => Some(Self::SmallOnly),
+            "REACH_OUTCOME_REFUSED" => Some(Self::Refused),
+            "REACH_OUTCOME_SILENT" => Some(Self::Silent),
+            "REACH_OUTCOME_FORBIDDEN" => Some(Self::Forbidden),
+            "REACH_OUTCOME_NO_ROUTE" => Some(Self::NoRoute),
+            _ => None,
+        }
+    }
+}
 /// Generated client implementations.
 pub mod node_agent_client {
     #![allow(
@@ -553,6 +777,76 @@ pub mod node_agent_client {
                 .insert(GrpcMethod::new("muster.agent.v1.NodeAgent", "RunStep"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// What the checks before a run need to know of this host. Changes nothing.
+        pub async fn inspect(
+            &mut self,
+            request: impl tonic::IntoRequest<super::InspectRequest>,
+        ) -> std::result::Result<tonic::Response<super::HostReport>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/muster.agent.v1.NodeAgent/Inspect",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("muster.agent.v1.NodeAgent", "Inspect"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Listens on the node's own address for as long as this call lasts, so that other nodes can try to reach it. The first
+        /// message tells which doors are open, each later one what came through a door.
+        pub async fn listen(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListenRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ListenReply>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/muster.agent.v1.NodeAgent/Listen",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("muster.agent.v1.NodeAgent", "Listen"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Tries to get through doors of other nodes.
+        pub async fn reach(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReachRequest>,
+        ) -> std::result::Result<tonic::Response<super::ReachReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/muster.agent.v1.NodeAgent/Reach",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("muster.agent.v1.NodeAgent", "Reach"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -590,6 +884,28 @@ pub mod node_agent_server {
             &self,
             request: tonic::Request<super::RunStepRequest>,
         ) -> std::result::Result<tonic::Response<Self::RunStepStream>, tonic::Status>;
+        /// What the checks before a run need to know of this host. Changes nothing.
+        async fn inspect(
+            &self,
+            request: tonic::Request<super::InspectRequest>,
+        ) -> std::result::Result<tonic::Response<super::HostReport>, tonic::Status>;
+        /// Server streaming response type for the Listen method.
+        type ListenStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ListenReply, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Listens on the node's own address for as long as this call lasts, so that other nodes can try to reach it. The first
+        /// message tells which doors are open, each later one what came through a door.
+        async fn listen(
+            &self,
+            request: tonic::Request<super::ListenRequest>,
+        ) -> std::result::Result<tonic::Response<Self::ListenStream>, tonic::Status>;
+        /// Tries to get through doors of other nodes.
+        async fn reach(
+            &self,
+            request: tonic::Request<super::ReachRequest>,
+        ) -> std::result::Result<tonic::Response<super::ReachReply>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct NodeAgentServer<T> {
@@ -797,6 +1113,138 @@ pub mod node_agent_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/muster.agent.v1.NodeAgent/Inspect" => {
+                    #[allow(non_camel_case_types)]
+                    struct InspectSvc<T: NodeAgent>(pub Arc<T>);
+                    impl<T: NodeAgent> tonic::server::UnaryService<super::InspectRequest>
+                    for InspectSvc<T> {
+                        type Response = super::HostReport;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::InspectRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as NodeAgent>::inspect(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = InspectSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/muster.agent.v1.NodeAgent/Listen" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListenSvc<T: NodeAgent>(pub Arc<T>);
+                    impl<
+                        T: NodeAgent,
+                    > tonic::server::ServerStreamingService<super::ListenRequest>
+                    for ListenSvc<T> {
+                        type Response = super::ListenReply;
+                        type ResponseStream = T::ListenStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListenRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as NodeAgent>::listen(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListenSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/muster.agent.v1.NodeAgent/Reach" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReachSvc<T: NodeAgent>(pub Arc<T>);
+                    impl<T: NodeAgent> tonic::server::UnaryService<super::ReachRequest>
+                    for ReachSvc<T> {
+                        type Response = super::ReachReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReachRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as NodeAgent>::reach(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReachSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

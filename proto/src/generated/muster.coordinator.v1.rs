@@ -86,6 +86,18 @@ pub struct ClusterFiles {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// checks whose complaints are notes
+    #[prost(string, repeated, tag = "4")]
+    pub ignored_checks: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// All that the checks found, at once.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PreflightReply {
+    /// each stops a bootstrap; `step` is the name of the check
+    #[prost(message, repeated, tag = "1")]
+    pub complaints: ::prost::alloc::vec::Vec<Failure>,
+    #[prost(message, repeated, tag = "2")]
+    pub notes: ::prost::alloc::vec::Vec<Failure>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResetRequest {
@@ -133,7 +145,7 @@ pub struct ChangePlan {
 /// One thing that happened, or the whole state when first attached.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Progress {
-    #[prost(oneof = "progress::Item", tags = "1, 2")]
+    #[prost(oneof = "progress::Item", tags = "1, 2, 3")]
     pub item: ::core::option::Option<progress::Item>,
 }
 /// Nested message and enum types in `Progress`.
@@ -144,6 +156,9 @@ pub mod progress {
         Status(super::ClusterStatus),
         #[prost(message, tag = "2")]
         End(super::RunEnd),
+        /// sent first, when there is something to say
+        #[prost(message, tag = "3")]
+        Preflight(super::PreflightReply),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -467,6 +482,28 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("muster.coordinator.v1.Admin", "Plan"));
             self.inner.unary(req, path, codec).await
         }
+        /// Looks at every host and between all of them for what would stop a bootstrap. Changes nothing.
+        pub async fn preflight(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ClusterFiles>,
+        ) -> std::result::Result<tonic::Response<super::PreflightReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/muster.coordinator.v1.Admin/Preflight",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("muster.coordinator.v1.Admin", "Preflight"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Starts the run, resumes it, or attaches to it; the run belongs to the coordinator, not to this call.
         pub async fn bootstrap(
             &mut self,
@@ -563,6 +600,11 @@ pub mod admin_server {
             &self,
             request: tonic::Request<super::ClusterFiles>,
         ) -> std::result::Result<tonic::Response<super::PlanReply>, tonic::Status>;
+        /// Looks at every host and between all of them for what would stop a bootstrap. Changes nothing.
+        async fn preflight(
+            &self,
+            request: tonic::Request<super::ClusterFiles>,
+        ) -> std::result::Result<tonic::Response<super::PreflightReply>, tonic::Status>;
         /// Server streaming response type for the Bootstrap method.
         type BootstrapStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::Progress, tonic::Status>,
@@ -906,6 +948,49 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PlanSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/muster.coordinator.v1.Admin/Preflight" => {
+                    #[allow(non_camel_case_types)]
+                    struct PreflightSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::ClusterFiles>
+                    for PreflightSvc<T> {
+                        type Response = super::PreflightReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ClusterFiles>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::preflight(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PreflightSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use muster_agent::dial::Endpoint;
+use muster_agent::engine::ListenReplies;
 use muster_agent::enroll::{EnrollError, enroll};
 use muster_agent::identity::Identity;
 use muster_agent::service::{Replies, Steps};
@@ -15,7 +16,10 @@ use muster_agent::{connection, settings};
 use muster_coordinator::cli;
 use muster_coordinator::daemon::Daemon;
 use muster_coordinator::settings::{Limits, Paths, Settings};
-use muster_proto::agent::{CheckStepReply, CheckStepRequest, RunStepRequest};
+use muster_proto::agent::{
+    CheckStepReply, CheckStepRequest, HostReport, InspectRequest, ListenRequest, ReachReply, ReachRequest,
+    RunStepRequest,
+};
 use muster_proto::coordinator::admin_client::AdminClient;
 use muster_proto::coordinator::{ListNodesRequest, NodeRow};
 use muster_proto::names::NodeName;
@@ -35,6 +39,15 @@ impl Steps for NoSteps {
     }
     async fn run(&self, _: RunStepRequest) -> Result<Replies, Status> {
         Err(Status::unimplemented("no steps here"))
+    }
+    async fn inspect(&self, _: InspectRequest) -> Result<HostReport, Status> {
+        Ok(HostReport::default())
+    }
+    async fn listen(&self, _: ListenRequest, _: IpAddr) -> Result<ListenReplies, Status> {
+        Err(Status::unimplemented("no doors here"))
+    }
+    async fn reach(&self, _: ReachRequest) -> Result<ReachReply, Status> {
+        Ok(ReachReply::default())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The cluster that several fake hosts share: Kubernetes objects, and what controllers would do to them.
 
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use base64::Engine;
@@ -10,13 +10,18 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::host::query::{is_ready, name_of};
+use crate::host::reach::Door;
 
 /// Kind, namespace (empty for kinds without one) and name.
 pub type ObjectKey = (String, String, String);
 
 /// One API server's store. Cheap to clone: all clones are the same cluster.
 #[derive(Debug, Clone, Default)]
-pub struct FakeCluster(Arc<Mutex<ClusterState>>);
+pub struct FakeCluster {
+    state: Arc<Mutex<ClusterState>>,
+    /// The doors that are held open on the hosts' addresses.
+    pub(super) doors: Arc<Mutex<BTreeSet<(IpAddr, Door)>>>,
+}
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ClusterState {
@@ -45,7 +50,7 @@ impl FakeCluster {
     }
 
     fn lock(&self) -> MutexGuard<'_, ClusterState> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

@@ -6,6 +6,7 @@ pub mod cluster;
 mod kubeadm;
 mod observe;
 mod programs;
+mod reach;
 mod stock;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ pub use cluster::{ClusterState, FakeCluster};
 pub use stock::{CA_CERTIFICATE, CA_HASH};
 
 use super::change::ProgramName;
-use super::query::{Docker, ExitedContainer, JournalLine, KubernetesProgram, Unit, User};
+use super::query::{Disk, Docker, ExitedContainer, JournalLine, KubernetesProgram, Unit, User};
 
 /// One host. Cheap to clone: all clones are the same host.
 #[derive(Debug, Clone)]
@@ -59,13 +60,19 @@ pub struct State {
     pub images: BTreeSet<String>,
     pub kubelet_healthy: bool,
     pub addresses: Vec<IpAddr>,
+    /// Of the card that has the addresses.
+    pub hardware_address: String,
+    pub processors: usize,
+    pub disk: Disk,
+    /// What DNS says, besides /etc/hosts.
+    pub names: BTreeMap<String, Vec<IpAddr>>,
     /// What iptables-save prints.
     pub packet_filter: String,
     /// Addresses that answer no HTTP although a pod is there.
     pub silent: BTreeSet<SocketAddr>,
     pub kubelet_journal: Vec<JournalLine>,
     pub exited_containers: Vec<ExitedContainer>,
-    /// HOST:PORT that no connection can be opened to, and why.
+    /// HOST:PORT that this host gets no connection to and no datagram through, and why.
     pub unreachable: BTreeMap<String, String>,
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use muster_proto::names::{ImageReference, KubernetesVersion, UserName};
+use muster_proto::names::{ImageReference, KubernetesVersion, NodeName, UserName};
 use serde_json::Value;
 
 use super::FakeHost;
@@ -12,7 +12,8 @@ use super::cluster::ClusterState;
 use super::stock::stock_images;
 use crate::host::HostError;
 use crate::host::query::{
-    Docker, ExitedContainer, Family, JournalLine, KubernetesProgram, ObjectKind, Observe, Unit, User,
+    Disk, Docker, ExitedContainer, Family, Interface, JournalLine, KubernetesProgram, ObjectKind, Observe,
+    Unit, User,
 };
 
 type Answer<T> = Result<T, HostError>;
@@ -169,5 +170,37 @@ impl Observe for FakeHost {
 
     async fn addresses(&self) -> Answer<Vec<IpAddr>> {
         Ok(self.state().addresses.clone())
+    }
+
+    async fn interfaces(&self) -> Answer<Vec<Interface>> {
+        let state = self.state();
+        let addresses = state.addresses.iter().copied().filter(|address| !address.is_loopback()).collect();
+        let hardware_address = state.hardware_address.clone();
+        Ok(vec![Interface { name: "eth0".to_owned(), hardware_address, addresses }])
+    }
+
+    async fn processors(&self) -> Answer<usize> {
+        Ok(self.state().processors)
+    }
+
+    async fn disk(&self, _: &Path) -> Answer<Disk> {
+        Ok(self.state().disk)
+    }
+
+    async fn systemd_version(&self) -> Answer<Option<u32>> {
+        Ok(Some(252))
+    }
+
+    async fn resolve(&self, name: &NodeName) -> Answer<Vec<IpAddr>> {
+        let state = self.state();
+        let hosts =
+            state.files.get(Path::new("/etc/hosts")).map(|file| file.content.as_str()).unwrap_or_default();
+        let named = |line: &str| {
+            let mut words = line.split('#').next()?.split_whitespace();
+            let address = words.next()?.parse().ok()?;
+            words.any(|word| word == name.as_str()).then_some(address)
+        };
+        let found: Vec<IpAddr> = hosts.lines().filter_map(named).collect();
+        Ok(if found.is_empty() { state.names.get(name.as_str()).cloned().unwrap_or_default() } else { found })
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use muster_proto::names::KubernetesVersion;
 
 use super::{FakeCluster, FakeHost, State};
-use crate::host::query::{Docker, KubernetesProgram, Unit, User};
+use crate::host::query::{Disk, Docker, KubernetesProgram, Unit, User};
 
 /// The CA that the fake kubeadm makes: real PEM, whose key nobody has.
 pub const CA_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----
@@ -61,9 +61,15 @@ impl State {
                 .chain(["nginx:1.22".to_owned()])
                 .collect(),
             addresses: vec![[127, 0, 0, 1].into(), [10, 88, 0, host_part].into()],
+            hardware_address: format!("02:00:0a:58:00:{host_part:02x}"),
+            processors: 2,
+            disk: Disk { total: 100 << 30, available: 60 << 30 },
             packet_filter: "*filter\n:DOCKER - [0:0]\n-A FORWARD -o docker0 -j DOCKER\nCOMMIT\n".to_owned(),
             ..Self::default()
         };
+        state.put("/etc/machine-id", format!("{host_part:032x}\n"));
+        state.put("/usr/lib/os-release", "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nID=debian\n");
+        state.put("/proc/meminfo", "MemTotal:        4028696 kB\nMemFree:         1000000 kB\n");
         state.put("/proc/net/route", "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\n");
         state.put("/proc/net/dev", "Inter-|   Receive\n face |bytes\n    lo: 0\n");
         state.put("/etc/hostname", format!("{name}\n"));

@@ -215,6 +215,6 @@ fn the_certificates_hash_is_the_constant() {
 async fn folders_list_their_direct_names() {
     let host = FakeHost::debian("m1", FakeCluster::default());
     let names = host.list_folder(Path::new("/etc")).await.unwrap();
-    assert_eq!(names, ["fstab", "hostname", "hosts", "ufw"]);
+    assert_eq!(names, ["fstab", "hostname", "hosts", "machine-id", "ufw"]);
     assert!(host.list_folder(Path::new("/nowhere")).await.unwrap().is_empty());
 }

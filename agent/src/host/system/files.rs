@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::plain_file::{FileProblem, Folder};
 use crate::host::HostError;
+use crate::host::query::Disk;
 
 /// The content of a plain file, none when there is no such file.
 pub(super) async fn read(path: PathBuf) -> Result<Option<String>, HostError> {
@@ -48,6 +49,20 @@ pub(super) async fn remove(path: PathBuf) -> Result<(), HostError> {
         Folder::open(folder)?.map_or(Ok(()), |folder| folder.remove(name))
     });
     removed.await.map(|_| ())
+}
+
+/// The file system of the path, or of its nearest folder that exists.
+pub(super) async fn disk(path: PathBuf) -> Result<Disk, HostError> {
+    let looked = blocking(path, |path| {
+        let there = path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+        let source = |error: rustix::io::Errno| FileProblem::System {
+            action: "looking at the file system",
+            source: error.into(),
+        };
+        let found = rustix::fs::statvfs(there).map_err(source)?;
+        Ok(Disk { total: found.f_blocks * found.f_frsize, available: found.f_bavail * found.f_frsize })
+    });
+    looked.await.map(|(_, disk)| disk)
 }
 
 /// The folder, made with its parents when it is missing.

@@ -4,13 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use muster_proto::names::{ImageReference, KubernetesVersion, UserName};
+use muster_proto::names::{ImageReference, KubernetesVersion, NodeName, UserName};
 use serde_json::Value;
 
-use super::{SystemHost, child, files, http, programs, units, witness};
+use super::{SystemHost, child, errand, files, http, network, programs, units, witness};
 use crate::host::HostError;
 use crate::host::query::{
-    Docker, ExitedContainer, Family, JournalLine, KubernetesProgram, ObjectKind, Observe, Unit, User,
+    Disk, Docker, ExitedContainer, Family, Interface, JournalLine, KubernetesProgram, ObjectKind, Observe,
+    Unit, User,
 };
 
 type Answer<T> = Result<T, HostError>;
@@ -114,21 +115,29 @@ impl Observe for SystemHost {
     }
 
     async fn addresses(&self) -> Answer<Vec<IpAddr>> {
-        let interfaces = nix::ifaddrs::getifaddrs().map_err(|error| HostError::Unexpected {
-            what: "the list of network interfaces".to_owned(),
-            message: error.to_string(),
-        })?;
-        let mut addresses: Vec<IpAddr> = Vec::new();
-        for address in interfaces.filter_map(|interface| interface.address) {
-            let found = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
-                (Some(four), _) => IpAddr::from(four.ip()),
-                (None, Some(six)) => IpAddr::from(six.ip()),
-                (None, None) => continue,
-            };
-            if !addresses.contains(&found) {
-                addresses.push(found);
-            }
+        network::addresses()
+    }
+
+    async fn interfaces(&self) -> Answer<Vec<Interface>> {
+        network::interfaces()
+    }
+
+    async fn processors(&self) -> Answer<usize> {
+        Ok(std::thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    async fn disk(&self, path: &Path) -> Answer<Disk> {
+        files::disk(self.path(path)).await
+    }
+
+    async fn systemd_version(&self) -> Answer<Option<u32>> {
+        if !errand::possible() {
+            return Ok(None);
         }
-        Ok(addresses)
+        units::systemd_version().await.map(Some)
+    }
+
+    async fn resolve(&self, name: &NodeName) -> Answer<Vec<IpAddr>> {
+        Ok(network::resolve(name).await)
     }
 }

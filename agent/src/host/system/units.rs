@@ -29,6 +29,14 @@ pub(super) async fn state(name: &str) -> Result<Unit, HostError> {
     })
 }
 
+/// `252 (252.39-1~deb12u1)`, of old releases `systemd 229`: the first number is the version.
+pub(super) async fn systemd_version() -> Result<u32, HostError> {
+    let bus = Bus::connect().await?;
+    let said = bus.systemd.version().await.map_err(|error| refused("to tell its version", error))?;
+    let number = said.split(|c: char| !c.is_ascii_digit()).find_map(|digits| digits.parse().ok());
+    number.ok_or_else(|| HostError::Unexpected { what: "systemd's version".to_owned(), message: said })
+}
+
 /// The names of all .swap units: those in memory (from fstab or active) and those that only have a file.
 pub(super) async fn swap_units() -> Result<Vec<String>, HostError> {
     let bus = Bus::connect().await?;

@@ -1,0 +1,49 @@
+//! `coordinator preflight -f cluster.yaml`: everything that would stop a bootstrap, on all nodes and between them, at once.
+//! Changes nothing; bootstrap begins with the same.
+
+use std::path::PathBuf;
+
+use muster_proto::coordinator::PreflightReply;
+use muster_proto::redaction::printable;
+
+use super::exit::WouldBlock;
+use super::follow::show_failures;
+use super::{ClientError, Failure, admin, cluster_file};
+use crate::preflight::Check;
+use crate::settings::Paths;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The cluster that is wanted
+    #[arg(short, long, value_name = "FILE", default_value = "cluster.yaml")]
+    file: PathBuf,
+    /// Let this check only note what it finds; may be given several times
+    #[arg(long, value_name = "CHECK")]
+    ignore_check: Vec<Check>,
+}
+
+pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failure> {
+    let mut files = cluster_file::read(&arguments.file)?;
+    files.ignored_checks = arguments.ignore_check.iter().map(|check| check.word().to_owned()).collect();
+    let found = admin(paths).await?.preflight(files).await.map_err(ClientError::from)?.into_inner();
+    show(&found);
+    if !found.complaints.is_empty() {
+        return Err(WouldBlock::Preflight(found.complaints.len()).into());
+    }
+    anstream::println!("nothing stands in the way of a bootstrap; nothing was changed");
+    Ok(())
+}
+
+/// The notes first, so that what has to be done stands last.
+pub(super) fn show(found: &PreflightReply) {
+    for note in &found.notes {
+        let evidence = printable(&note.evidence).trim_end().replace('\n', "; ");
+        let seen = if evidence.is_empty() { String::new() } else { format!(" ({evidence})") };
+        anstream::println!(
+            "note     {:<36} {}{seen}",
+            format!("{}/{}", note.node, note.step),
+            printable(&note.cause)
+        );
+    }
+    show_failures(&found.complaints);
+}

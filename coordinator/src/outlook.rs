@@ -1,0 +1,64 @@
+//! What every host would see of a plan: its agent looks, with the code that a run uses, and changes nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use muster_proto::agent::{self, CheckStepRequest, check_step_reply};
+use muster_proto::cause::chain;
+use muster_proto::event::Complaint;
+use muster_proto::names::StepId;
+
+use crate::fleet::Fleet;
+use crate::plan::PlannedStep;
+
+/// An agent that is just connecting gets this time.
+const CONNECTION: Duration = Duration::from_secs(15);
+
+/// What looking at one step says.
+#[derive(Debug, Clone)]
+pub enum Outlook {
+    Done,
+    Todo(Vec<agent::PlannedChange>),
+    /// It is blocked now, and may not be once this step before it is done.
+    Later(StepId, Complaint),
+    Blocked(Complaint),
+}
+
+/// Looks at all steps at once; the answers in their order.
+pub async fn outlook(fleet: &Fleet, steps: &[PlannedStep]) -> Vec<Outlook> {
+    let looked = join_all(steps.iter().map(|step| look(fleet, step))).await;
+    let found: BTreeMap<&StepId, &Outlook> = steps.iter().map(|step| &step.id).zip(&looked).collect();
+    let before = |step: &PlannedStep| {
+        let open = |id: &&StepId| found.get(id).is_some_and(|found| !matches!(found, Outlook::Done));
+        // What an earlier step yields is there only in a run.
+        step.after.iter().find(open).or(step.input_from.as_ref()).cloned()
+    };
+    let said = |(step, outlook): (&PlannedStep, &Outlook)| match (outlook, before(step)) {
+        (Outlook::Blocked(complaint), Some(first)) => Outlook::Later(first, complaint.clone()),
+        _ => outlook.clone(),
+    };
+    steps.iter().zip(&looked).map(said).collect()
+}
+
+async fn look(fleet: &Fleet, step: &PlannedStep) -> Outlook {
+    let blocked = |cause: String| {
+        Outlook::Blocked(Complaint::new(
+            cause,
+            "",
+            format!("on {}: `systemctl status muster-agent`", step.node),
+        ))
+    };
+    let agent = match fleet.agent(&step.node, CONNECTION).await {
+        Ok(agent) => agent,
+        Err(error) => return blocked(chain(&error)),
+    };
+    let request = CheckStepRequest { step_id: step.id.to_string(), step: Some(step.step.clone()) };
+    match agent.client.clone().check_step(request).await.map(|reply| reply.into_inner().finding) {
+        Ok(Some(check_step_reply::Finding::Done(_))) => Outlook::Done,
+        Ok(Some(check_step_reply::Finding::Todo(todo))) => Outlook::Todo(todo.changes),
+        Ok(Some(check_step_reply::Finding::Blocked(complaint))) => Outlook::Blocked(complaint.into()),
+        Ok(None) => blocked("the agent gave no finding that this version knows".to_owned()),
+        Err(status) => blocked(status.message().to_owned()),
+    }
+}

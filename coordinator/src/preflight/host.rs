@@ -1,0 +1,294 @@
+//! What one node alone tells. Limits are those of kubeadm and the kubelet, so that nothing is refused that they would take.
+
+use muster_proto::event::Complaint;
+
+use super::{Check, Findings, Host};
+use crate::spec::ClusterSpec;
+
+const MEBIBYTE: u64 = 1 << 20;
+/// kubeadm's own limit for a control plane (1.20, preflight/checks.go: 1700 MB); before 1.19 it had none.
+const CONTROL_PLANE_MEMORY: u64 = 1700 * MEBIBYTE;
+
+/// TCP ports that the components take (kubernetes.io, "Ports and Protocols"; 10251 and 10252 until 1.22).
+const WORKER_PORTS: [u16; 3] = [10250, 10248, 10249];
+const CONTROL_PLANE_PORTS: [u16; 4] = [2379, 2380, 10257, 10259];
+const OLD_PORTS: [u16; 2] = [10251, 10252];
+
+pub(super) fn look(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
+    machine(findings, host, spec);
+    disks(findings, host);
+    system(findings, host, spec);
+    ports(findings, host, spec);
+    leftovers(findings, host);
+    as_found(findings, host, spec);
+}
+
+fn machine(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
+    let (name, report) = (&host.name, &host.report);
+    if host.control_plane && report.processors < 2 {
+        let complaint = Complaint::new(
+            format!("{name} has {} processor; kubeadm init wants 2", report.processors),
+            "",
+            "give the machine 2 processors and start it again",
+        );
+        findings.complain(host, Check::Processors, complaint);
+    }
+    let mebibytes = report.memory_bytes / MEBIBYTE;
+    if host.control_plane && report.memory_bytes < CONTROL_PLANE_MEMORY {
+        let cause = format!("{name} has {mebibytes} MiB of memory; a control plane wants 1700");
+        let limited = (spec.kubernetes_version.major, spec.kubernetes_version.minor) >= (1, 19);
+        if limited {
+            let remedy = "give the machine 2 GiB of memory and start it again";
+            findings.complain(host, Check::Memory, Complaint::new(cause, "", remedy));
+        } else {
+            findings.note(host, Check::Memory, cause, "");
+        }
+    } else if report.memory_bytes < 700 * MEBIBYTE {
+        findings.note(host, Check::Memory, format!("{name} has only {mebibytes} MiB of memory"), "");
+    }
+}
+
+/// The kubelet evicts pods when the runtime's file system has less than 15 % left, or its own less than 10 %
+/// (kubelet, default evictionHard: imagefs.available<15%, nodefs.available<10%).
+fn disks(findings: &mut Findings, host: &Host) {
+    let mut short: Vec<(String, u64)> = Vec::new();
+    for disk in &host.report.disks {
+        let limit = if disk.path.ends_with("kubelet") { 10 } else { 15 };
+        let percent = disk.available_bytes.saturating_mul(100) / disk.total_bytes.max(1);
+        if disk.total_bytes > 0 && percent < limit {
+            let free = disk.available_bytes / MEBIBYTE;
+            short.push((
+                format!("{}: {free} MiB free, {percent} %; the limit is {limit} %", disk.path),
+                percent,
+            ));
+        }
+    }
+    if !short.is_empty() {
+        let evidence: Vec<String> = short.into_iter().map(|(line, _)| line).collect();
+        let complaint = Complaint::new(
+            format!("{} has so little disk left that the kubelet would evict every pod", host.name),
+            evidence.join("\n"),
+            "free space there (`sudo docker system df` shows what Docker holds) or enlarge the disk",
+        );
+        findings.complain(host, Check::Disk, complaint);
+    }
+}
+
+fn system(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
+    let (name, report) = (&host.name, &host.report);
+    match report.systemd_version {
+        0 => {
+            let complaint = Complaint::new(
+                format!("{name} does not run systemd"),
+                report.operating_system.clone(),
+                "use a system with systemd, such as Debian or Ubuntu: the kubelet and kubeadm are started by it",
+            );
+            findings.complain(host, Check::System, complaint);
+        }
+        1..230 => findings.note(
+            host,
+            Check::System,
+            format!("{name} runs systemd {}; Muster was tried with 247 and later", report.systemd_version),
+            "",
+        ),
+        _ => {}
+    }
+    if !["debian", "ubuntu"].iter().any(|known| report.operating_system.to_lowercase().contains(known)) {
+        let cause = format!("{name} runs {}; Muster was tried on Debian", report.operating_system);
+        findings.note(host, Check::System, cause, "");
+    }
+    let version = spec.kubernetes_version;
+    let docker = version_of(&report.docker_version);
+    let wrong = match report.cgroup_version {
+        2 if (version.major, version.minor) < (1, 19) => Some((
+            format!("{name} has cgroups v2, which Kubernetes {version} does not know"),
+            "boot it with `systemd.unified_cgroup_hierarchy=0` on the kernel's command line, or take Kubernetes 1.19 or later",
+        )),
+        2 if docker.is_some_and(|docker| docker < (20, 10)) => Some((
+            format!("{name} has cgroups v2, which Docker {} does not know", report.docker_version),
+            "install Docker 20.10 or later, or boot with `systemd.unified_cgroup_hierarchy=0`",
+        )),
+        1 if (version.major, version.minor) >= (1, 35) => Some((
+            format!("{name} has cgroups v1, which the kubelet of {version} refuses"),
+            "boot it with `systemd.unified_cgroup_hierarchy=1` on the kernel's command line",
+        )),
+        _ => None,
+    };
+    if let Some((cause, remedy)) = wrong {
+        let evidence = match report.cgroup_version {
+            2 => "/sys/fs/cgroup/cgroup.controllers is there",
+            _ => "there is no /sys/fs/cgroup/cgroup.controllers",
+        };
+        findings.complain(host, Check::Cgroups, Complaint::new(cause, evidence, remedy));
+    }
+}
+
+fn version_of(docker: &str) -> Option<(u32, u32)> {
+    let mut numbers = docker.split('.').map(|part| part.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
+fn ports(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
+    let mut needed = WORKER_PORTS.to_vec();
+    if host.control_plane {
+        needed.push(spec.bind_port);
+        needed.extend(CONTROL_PLANE_PORTS);
+        if (spec.kubernetes_version.major, spec.kubernetes_version.minor) <= (1, 22) {
+            needed.extend(OLD_PORTS);
+        }
+    }
+    needed.retain(|port| host.report.tcp_ports.contains(&u32::from(*port)));
+    needed.sort_unstable();
+    let words: Vec<String> = needed.iter().map(ToString::to_string).collect();
+    let Some(first) = words.first() else { return };
+    let many = if words.len() == 1 { "port" } else { "ports" };
+    let complaint = Complaint::new(
+        format!("another program listens on TCP {many} {} of {}", words.join(", "), host.name),
+        format!("`sudo ss -ltnp 'sport = :{first}'` on {} names it", host.name),
+        "stop that program and keep it from starting again; `kubeadm reset` ends what is left of an earlier cluster",
+    );
+    findings.complain(host, Check::Ports, complaint);
+}
+
+/// Foreign: the kubelet belongs to another API server. Half: files of a cluster that Muster did not begin here. What
+/// Muster itself began is for the steps, which repeat or refuse it.
+fn leftovers(findings: &mut Findings, host: &Host) {
+    let (name, report) = (&host.name, &host.report);
+    let remedy = format!(
+        "on {name} run `sudo kubeadm reset -f`, remove what is named above and reboot; then the same command again"
+    );
+    if !report.cluster.is_empty() {
+        let complaint = Complaint::new(
+            format!("{name} is already a member of another cluster"),
+            format!("its kubelet.conf names {}", report.cluster),
+            format!("take it out of that cluster first: {remedy}"),
+        );
+        findings.complain(host, Check::Leftovers, complaint);
+    } else if !report.begun_here && !report.leftovers.is_empty() {
+        let evidence = report.leftovers.join("\n");
+        let only_configuration = report.leftovers.iter().all(|what| what.starts_with("/etc/cni/net.d/"));
+        if only_configuration {
+            let cause = format!(
+                "{name} has a pod network's configuration already; the kubelet takes the first by name"
+            );
+            findings.note(host, Check::Leftovers, cause, evidence);
+        } else {
+            let cause = format!("on {name} is what is left of an earlier cluster, which Muster did not make");
+            findings.complain(host, Check::Leftovers, Complaint::new(cause, evidence, remedy));
+        }
+    }
+}
+
+/// What Muster will change by itself.
+fn as_found(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
+    let (name, report) = (&host.name, &host.report);
+    if !report.swaps.is_empty() {
+        let cause = format!("swap is on at {name}; bootstrap turns it off, also after a reboot");
+        findings.note(host, Check::Swap, cause, report.swaps.join("\n"));
+    }
+    if report.ufw_enabled {
+        let what = match spec.disable_firewall {
+            true => "bootstrap turns it off (spec.host.disableFirewall)",
+            false => {
+                "it stays on: Kubernetes needs its ports let through (or spec.host.disableFirewall: true)"
+            }
+        };
+        findings.note(host, Check::Firewall, format!("ufw is on at {name}; {what}"), "");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_proto::agent::Disk;
+
+    use super::super::tests::{host, spec};
+    use super::*;
+
+    fn causes(change: impl FnOnce(&mut Host)) -> Vec<(Check, String)> {
+        of("v1.20.2", "m1", change)
+    }
+    fn of(version: &str, name: &str, change: impl FnOnce(&mut Host)) -> Vec<(Check, String)> {
+        let mut host = host(name, 11);
+        change(&mut host);
+        let mut findings = Findings::default();
+        look(&mut findings, &host, &spec(version, true));
+        findings.complaints.into_iter().map(|found| (found.check, found.complaint.cause)).collect()
+    }
+
+    #[test]
+    fn a_good_host_gives_no_complaint() {
+        assert!(causes(|_| {}).is_empty());
+    }
+
+    #[test]
+    fn a_control_plane_wants_two_processors_and_1700_mib_and_a_worker_does_not() {
+        let small = |host: &mut Host| {
+            host.report.processors = 1;
+            host.report.memory_bytes = 1699 * MEBIBYTE;
+        };
+        let checks: Vec<Check> = causes(small).into_iter().map(|(check, _)| check).collect();
+        assert_eq!(checks, [Check::Processors, Check::Memory]);
+        assert!(of("v1.20.2", "w1", small).is_empty());
+        assert_eq!(of("v1.13.2", "m1", small).len(), 1, "kubeadm 1.13 has no limit for memory");
+    }
+
+    #[test]
+    fn a_disk_below_the_kubelets_own_limits_is_a_complaint() {
+        let disk =
+            |path: &str, available_bytes| Disk { path: path.into(), total_bytes: 1000, available_bytes };
+        let with = |kubelet, docker| {
+            causes(|host| {
+                host.report.disks = vec![disk("/var/lib/kubelet", kubelet), disk("/var/lib/docker", docker)]
+            })
+            .len()
+        };
+        assert_eq!([with(100, 150), with(99, 150), with(100, 149)], [0, 1, 1]);
+    }
+
+    #[test]
+    fn the_cgroup_mode_must_suit_the_version_of_kubernetes_and_of_docker() {
+        let wrong = |version: &str, mode, docker: &str| {
+            of(version, "m1", |host| {
+                host.report.cgroup_version = mode;
+                host.report.docker_version = docker.into();
+            })
+            .len()
+        };
+        assert_eq!(wrong("v1.18.20", 2, "20.10.24"), 1);
+        assert_eq!(wrong("v1.20.2", 2, "19.3.8"), 1);
+        assert_eq!(wrong("v1.20.2", 2, "20.10.24"), 0);
+        assert_eq!(wrong("v1.18.20", 1, "19.3.8"), 0);
+    }
+
+    #[test]
+    fn a_taken_port_is_named_with_the_command_that_names_its_owner() {
+        let found = causes(|host| host.report.tcp_ports = vec![22, 6443, 10250]);
+        assert_eq!(
+            found,
+            [(Check::Ports, "another program listens on TCP ports 6443, 10250 of m1".to_owned())]
+        );
+        assert!(of("v1.20.2", "w1", |host| host.report.tcp_ports = vec![6443]).is_empty());
+    }
+
+    #[test]
+    fn a_foreign_member_a_half_left_cluster_and_our_own_beginning_are_told_apart() {
+        let foreign = causes(|host| host.report.cluster = "https://10.0.0.9:6443".into());
+        assert!(foreign[0].1.contains("already a member of another cluster"), "{foreign:?}");
+        let left = |begun_here| {
+            causes(|host| {
+                host.report.leftovers = vec!["/etc/kubernetes/pki/ca.crt".into()];
+                host.report.begun_here = begun_here;
+            })
+        };
+        assert!(left(false)[0].1.contains("left of an earlier cluster"));
+        assert!(left(true).is_empty());
+        assert!(
+            causes(|host| host.report.leftovers = vec!["/etc/cni/net.d/10-x.conflist".into()]).is_empty()
+        );
+    }
+
+    #[test]
+    fn a_host_without_systemd_is_told_so() {
+        assert_eq!(causes(|host| host.report.systemd_version = 0)[0].0, Check::System);
+    }
+}

@@ -1,0 +1,334 @@
+//! Everything that would stop a bootstrap, looked for on all nodes and between all of them before anything is changed, and
+//! told at once. A node that is a member of this very cluster, or whose kubeadm is under way, is left alone: there the
+//! steps themselves decide, and the same bootstrap goes on.
+
+mod between;
+mod host;
+mod judgement;
+mod mesh;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use muster_proto::agent::{HostReport, InspectRequest};
+use muster_proto::coordinator::{Failure, PreflightReply};
+use muster_proto::event::Complaint;
+use muster_proto::names::NodeName;
+use muster_proto::redaction::printable;
+
+use crate::fleet::{ConnectedAgent, Fleet};
+use crate::outlook::{Outlook, outlook};
+use crate::plan::{Plan, PlannedStep};
+use crate::spec::ClusterSpec;
+
+/// Looking takes a moment; a resolver that does not answer, some seconds.
+const INSPECTION: Duration = Duration::from_secs(30);
+
+/// The kinds of checks; a person can ask that one of them only notes what it finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Check {
+    /// The preparing steps themselves: packages, runtime, images, kernel.
+    Steps,
+    Processors,
+    Memory,
+    Disk,
+    System,
+    Cgroups,
+    Ports,
+    Leftovers,
+    /// machine-id, product UUID and hardware address, which only this node may have.
+    Identity,
+    Clock,
+    Names,
+    Routes,
+    /// Whether the nodes get through to each other.
+    Mesh,
+    Swap,
+    Firewall,
+}
+
+impl Check {
+    pub const ALL: [Self; 15] = [
+        Self::Steps,
+        Self::Processors,
+        Self::Memory,
+        Self::Disk,
+        Self::System,
+        Self::Cgroups,
+        Self::Ports,
+        Self::Leftovers,
+        Self::Identity,
+        Self::Clock,
+        Self::Names,
+        Self::Routes,
+        Self::Mesh,
+        Self::Swap,
+        Self::Firewall,
+    ];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Steps => "steps",
+            Self::Processors => "processors",
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+            Self::System => "system",
+            Self::Cgroups => "cgroups",
+            Self::Ports => "ports",
+            Self::Leftovers => "leftovers",
+            Self::Identity => "identity",
+            Self::Clock => "clock",
+            Self::Names => "names",
+            Self::Routes => "routes",
+            Self::Mesh => "mesh",
+            Self::Swap => "swap",
+            Self::Firewall => "firewall",
+        }
+    }
+}
+
+impl std::str::FromStr for Check {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|check| check.word() == word).ok_or_else(|| {
+            let known = Self::ALL.map(Self::word).join(", ");
+            format!(
+                "{:?} is no check; there are {known}",
+                printable(&word.chars().take(40).collect::<String>())
+            )
+        })
+    }
+}
+
+/// One thing that a check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub node: NodeName,
+    pub check: Check,
+    /// Shown in the place of the check's name where a step found it.
+    pub step: Option<String>,
+    pub complaint: Complaint,
+}
+
+/// All that was found; notes do not stop a bootstrap.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    pub complaints: Vec<Found>,
+    pub notes: Vec<Found>,
+}
+
+/// A node as the checks see it.
+#[derive(Debug, Clone)]
+pub struct Host {
+    pub name: NodeName,
+    /// Its agent's own end of the connection; the only one of its addresses that is used.
+    pub address: IpAddr,
+    pub control_plane: bool,
+    pub report: HostReport,
+    /// Its clock minus the coordinator's.
+    pub clock_ahead_ms: i64,
+    /// A member of this very cluster, or on the way to become one.
+    pub settled: bool,
+}
+
+impl Findings {
+    fn complain(&mut self, host: &Host, check: Check, complaint: Complaint) {
+        self.complaints.push(Found { node: host.name.clone(), check, step: None, complaint });
+    }
+
+    fn note(&mut self, host: &Host, check: Check, cause: impl Into<String>, evidence: impl Into<String>) {
+        let complaint = Complaint::new(cause, evidence, "");
+        self.notes.push(Found { node: host.name.clone(), check, step: None, complaint });
+    }
+
+    /// What these checks complain of becomes a note.
+    fn ignoring(mut self, ignored: &BTreeSet<Check>) -> Self {
+        let (ignored, kept) = self.complaints.into_iter().partition(|found| ignored.contains(&found.check));
+        self.complaints = kept;
+        self.notes.extend::<Vec<Found>>(ignored);
+        self
+    }
+}
+
+impl From<Findings> for PreflightReply {
+    fn from(findings: Findings) -> Self {
+        let failure = |found: Found| Failure {
+            node: found.node.into(),
+            step: found.step.unwrap_or_else(|| found.check.word().to_owned()),
+            cause: found.complaint.cause,
+            evidence: found.complaint.evidence,
+            remedy: found.complaint.remedy,
+        };
+        Self {
+            complaints: findings.complaints.into_iter().map(failure).collect(),
+            notes: findings.notes.into_iter().map(failure).collect(),
+        }
+    }
+}
+
+/// Looks at every node of the plan and between them. The agents are connected: the plan was made from their facts.
+pub async fn preflight(
+    fleet: &Fleet,
+    spec: &ClusterSpec,
+    plan: &Plan,
+    ignored: &BTreeSet<Check>,
+) -> Findings {
+    let mut findings = Findings::default();
+    let agents: Vec<ConnectedAgent> =
+        fleet.connected().into_iter().filter(|agent| spec.nodes().any(|node| *node == agent.node)).collect();
+    let inspected = join_all(agents.iter().map(|agent| inspect(agent, spec))).await;
+    let mut hosts = Vec::new();
+    for (agent, inspected) in agents.iter().zip(inspected) {
+        match inspected {
+            Ok(host) => hosts.push(host),
+            Err(said) => findings.complaints.push(Found {
+                node: agent.node.clone(),
+                check: Check::System,
+                step: None,
+                complaint: Complaint::new(
+                    format!("the agent of {} could not look at its host", agent.node),
+                    said,
+                    format!(
+                        "on {}: `systemctl status muster-agent`, then run the same command again",
+                        agent.node
+                    ),
+                ),
+            }),
+        }
+    }
+    let endpoint = hosts.iter().find(|host| host.control_plane).map(|master| endpoint(master.address, spec));
+    for host in &mut hosts {
+        let member = endpoint.as_ref().is_some_and(|endpoint| host.report.cluster == *endpoint);
+        host.settled = member || !host.report.under_way.is_empty();
+    }
+    if hosts.iter().all(|host| host.settled) {
+        return findings.ignoring(ignored);
+    }
+    let unsettled = |step: &&PlannedStep| !hosts.iter().any(|host| host.settled && host.name == step.node);
+    let steps: Vec<PlannedStep> = plan.steps.iter().filter(unsettled).cloned().collect();
+    let doors = mesh::doors(spec);
+    let (outlooks, tries) =
+        tokio::join!(outlook(fleet, &steps), mesh::try_doors(&hosts, &agents, &doors, spec.bind_port));
+    for (step, found) in steps.iter().zip(outlooks) {
+        let images_known = || {
+            // What Docker holds does not change with what is prepared before; only Docker itself has to answer.
+            let docker =
+                hosts.iter().any(|host| host.name == step.node && !host.report.docker_version.is_empty());
+            docker && step.id.step() == "images"
+        };
+        let complaint = match found {
+            Outlook::Blocked(complaint) => Some(complaint),
+            Outlook::Later(_, complaint) if images_known() => Some(complaint),
+            _ => None,
+        };
+        if let Some(complaint) = complaint {
+            let (node, step) = (step.node.clone(), Some(step.id.step().to_owned()));
+            findings.complaints.push(Found { node, check: Check::Steps, step, complaint });
+        }
+    }
+    for host in hosts.iter().filter(|host| !host.settled) {
+        host::look(&mut findings, host, spec);
+    }
+    between::look(&mut findings, &hosts, spec);
+    judgement::judge(&mut findings, &hosts, &tries, spec);
+    findings.ignoring(ignored)
+}
+
+async fn inspect(agent: &ConnectedAgent, spec: &ClusterSpec) -> Result<Host, String> {
+    let names = spec.nodes().map(ToString::to_string).collect();
+    let request = InspectRequest { node: agent.node.to_string(), names };
+    let mut client = agent.client.clone();
+    let report = match tokio::time::timeout(INSPECTION, client.inspect(request)).await {
+        Ok(answer) => answer.map_err(|status| printable(status.message()))?.into_inner(),
+        Err(_) => return Err(format!("no answer within {} s", INSPECTION.as_secs())),
+    };
+    Ok(Host {
+        name: agent.node.clone(),
+        address: agent.facts.address.parse().map_err(|_| "its address is none".to_owned())?,
+        control_plane: agent.node == spec.control_plane,
+        clock_ahead_ms: report.clock_unix_millis - Timestamp::now().as_millisecond(),
+        report,
+        settled: false,
+    })
+}
+
+/// As kubelet.conf names the API server.
+fn endpoint(address: IpAddr, spec: &ClusterSpec) -> String {
+    format!("https://{}", std::net::SocketAddr::new(address, spec.bind_port))
+}
+
+/// `m1, w1 and w2`
+fn listed<'a>(names: impl IntoIterator<Item = &'a NodeName>) -> String {
+    let mut names: Vec<&str> = names.into_iter().map(NodeName::as_str).collect();
+    match names.pop() {
+        None => String::new(),
+        Some(last) if names.is_empty() => last.to_owned(),
+        Some(last) => format!("{} and {last}", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use muster_proto::agent::{Disk, NetworkInterface};
+    use muster_proto::coordinator::ClusterFiles;
+
+    use super::*;
+
+    /// Two nodes, m1 and w1.
+    pub(crate) fn spec(version: &str, disable_firewall: bool) -> ClusterSpec {
+        let text = format!(
+            "apiVersion: muster/v1\nkind: Cluster\nmetadata: {{name: lab}}\nspec:\n  kubernetesVersion: {version}\n  nodes:\n    - {{name: m1, role: control-plane}}\n    - {{name: w1, role: worker}}\n    - {{name: w2, role: worker}}\n  networking: {{podSubnet: 10.244.0.0/16, manifest: n}}\n  host: {{disableFirewall: {disable_firewall}}}\n"
+        );
+        let manifest = "data:\n  net-conf.json: |\n    {\"Network\": \"10.244.0.0/16\", \"Backend\": {\"Type\": \"vxlan\"}}\n";
+        let files = [("n".into(), manifest.into())].into();
+        ClusterSpec::parse(&ClusterFiles { spec: text, files, ..ClusterFiles::default() }).unwrap()
+    }
+
+    /// A node with nothing wrong.
+    pub(crate) fn host(name: &str, number: u8) -> Host {
+        let address = IpAddr::from([10, 88, 0, number]);
+        let interface = NetworkInterface {
+            name: "eth0".into(),
+            hardware_address: format!("02:00:0a:58:00:{number:02x}"),
+            addresses: vec![address.to_string()],
+        };
+        let report = HostReport {
+            hostname: name.into(),
+            machine_id: format!("{number:032x}"),
+            product_uuid: format!("uuid-{number}"),
+            interfaces: vec![interface],
+            processors: 2,
+            memory_bytes: 4 << 30,
+            disks: vec![Disk { path: "/var/lib/docker".into(), total_bytes: 100, available_bytes: 60 }],
+            operating_system: "Debian GNU/Linux 12 (bookworm)".into(),
+            systemd_version: 252,
+            cgroup_version: 1,
+            docker_version: "20.10.24+dfsg1".into(),
+            ..HostReport::default()
+        };
+        let (name, control_plane) = (name.parse().unwrap(), name.starts_with('m'));
+        Host { name, address, control_plane, report, clock_ahead_ms: 0, settled: false }
+    }
+
+    #[test]
+    fn every_check_has_a_word_of_its_own_by_which_it_can_be_named() {
+        for check in Check::ALL {
+            assert_eq!(check.word().parse(), Ok(check));
+        }
+        assert!("everything".parse::<Check>().unwrap_err().contains("mesh"));
+    }
+
+    #[test]
+    fn what_an_ignored_check_complains_of_is_a_note() {
+        let mut findings = Findings::default();
+        findings.complain(&host("m1", 11), Check::Memory, Complaint::new("a", "", ""));
+        findings.complain(&host("m1", 11), Check::Ports, Complaint::new("b", "", ""));
+        let findings = findings.ignoring(&[Check::Memory].into());
+        assert_eq!((findings.complaints.len(), findings.notes.len()), (1, 1));
+        assert_eq!(findings.complaints[0].check, Check::Ports);
+    }
+}

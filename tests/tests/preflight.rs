@@ -1,0 +1,109 @@
+//! Everything that would stop a bootstrap is told at once, before anything is changed.
+
+use std::net::IpAddr;
+
+use muster_agent::host::change::ProgramName;
+use muster_proto::coordinator::{Failure, PreflightReply};
+use muster_tests::cluster::TestCluster;
+
+async fn preflight(cluster: &TestCluster) -> PreflightReply {
+    cluster.runs.preflight(cluster.files("")).await.expect("the hosts are looked at")
+}
+fn lines(found: &[Failure]) -> Vec<String> {
+    found.iter().map(|one| format!("{}/{}: {}", one.node, one.step, one.cause)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stock_hosts_have_nothing_in_the_way_and_are_told_what_will_be_changed() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    let before: Vec<_> = cluster.hosts.values().map(|host| host.snapshot()).collect();
+    let found = preflight(&cluster).await;
+    assert_eq!(lines(&found.complaints), Vec::<String>::new());
+    let notes = lines(&found.notes);
+    assert!(notes.iter().any(|note| note.starts_with("m1/swap: swap is on")), "{notes:#?}");
+    assert!(notes.iter().any(|note| note.starts_with("w1/firewall: ufw is on")), "{notes:#?}");
+    let after: Vec<_> = cluster.hosts.values().map(|host| host.snapshot()).collect();
+    assert_eq!(before, after);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_is_wrong_on_all_nodes_is_told_at_once_and_no_run_begins() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    cluster.host("m1").with(|state| {
+        state.processors = 1;
+        state.images.remove("k8s.gcr.io/etcd:3.4.13-0");
+        state.put("/proc/net/tcp", "sl local rem st\n0: 00000000:192B 00000000:0000 0A\n");
+    });
+    cluster.host("w1").with(|state| {
+        state.disk.available = 1;
+        state.put("/etc/machine-id", format!("{:032x}\n", 11));
+        state.put("/etc/kubernetes/pki/ca.crt", "");
+        state.addresses.push(IpAddr::from([10, 244, 7, 1]));
+        state.put(
+            "/proc/net/route",
+            "Iface\tDestination\nold0\t0007F40A\t00000000\t0001\t0\t0\t0\t00FFFFFF\n",
+        );
+        state.unreachable.insert("10.88.0.11:6443".into(), "no answer within 2 s".into());
+    });
+    let before: Vec<_> = cluster.hosts.values().map(|host| host.snapshot()).collect();
+    let (statuses, end) = cluster.bootstrap("").await;
+    assert_eq!((statuses.len(), end.phase.as_str()), (0, "preflight"));
+    let complaints = lines(&end.failures);
+    for expected in [
+        "m1/processors: m1 has 1 processor",
+        "m1/images: ",
+        "m1/ports: another program listens on TCP port 6443 of m1",
+        "w1/disk: w1 has so little disk left",
+        "w1/leftovers: on w1 is what is left of an earlier cluster",
+        "w1/identity: m1 and w1 have the same machine-id",
+        "w1/routes: the pods' range 10.244.0.0/16 overlaps",
+    ] {
+        assert!(complaints.iter().any(|line| line.starts_with(expected)), "{expected}\n{complaints:#?}");
+    }
+    // The firewall is on at both and goes off in the run, so that what it may block is a note.
+    assert!(complaints.iter().all(|line| !line.contains("/mesh")), "{complaints:#?}");
+    let after: Vec<_> = cluster.hosts.values().map(|host| host.snapshot()).collect();
+    assert_eq!(before, after);
+    assert_eq!(cluster.host("m1").runs(ProgramName::Kubeadm), 0);
+    assert_eq!(cluster.runs.status().unwrap().phase, "none");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_cannot_reach_the_master_is_told_before_kubeadm_runs() {
+    let cluster = TestCluster::of(&["m1", "w1", "w2"]).await;
+    for host in cluster.hosts.values() {
+        host.put_file("/etc/ufw/ufw.conf", "ENABLED=no\n");
+    }
+    let why = "no answer within 2 s".to_owned();
+    cluster.host("w1").with(|state| state.unreachable.insert("10.88.0.11:6443".into(), why));
+    let found = preflight(&cluster).await;
+    assert_eq!(
+        lines(&found.complaints),
+        ["w1/mesh: w1 cannot reach TCP 6443 (the API server) of m1: w1 itself does not let it out"]
+    );
+    assert!(found.complaints[0].evidence.contains("no answer within 2 s"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_is_ignored_stops_nothing_and_an_unknown_one_is_refused() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    cluster.host("m1").with(|state| state.processors = 1);
+    let mut files = cluster.files("");
+    files.ignored_checks = vec!["processors".into()];
+    let found = cluster.runs.preflight(files.clone()).await.unwrap();
+    assert!(found.complaints.is_empty() && lines(&found.notes)[0].starts_with("m1/"));
+    files.ignored_checks = vec!["everything".into()];
+    assert_eq!(cluster.runs.preflight(files).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_this_very_cluster_are_left_alone() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    assert_eq!(cluster.bootstrap("").await.1.phase, "done");
+    cluster.host("m1").with(|state| {
+        state.put("/proc/net/tcp", "sl local rem st\n0: 00000000:192B 00000000:0000 0A\n");
+        state.put("/proc/net/dev", "Inter-|\n face |\n  cni0: 0\n");
+    });
+    assert_eq!(preflight(&cluster).await, PreflightReply::default());
+    assert_eq!(cluster.bootstrap("").await.1.phase, "done");
+}
