@@ -1,14 +1,15 @@
 //! The table of contents of the whole program: which step runs on which node, after which others. Pure.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use aws_lc_rs::digest;
 use muster_proto::agent::{self, HostFacts, step::Kind};
-use muster_proto::event::Complaint;
 use muster_proto::names::{Malformed, NodeName, StepId};
 use prost::Message;
 
-use crate::spec::ClusterSpec;
+use crate::fleet::FleetError;
+use crate::spec::{ClusterSpec, Problem};
 
 /// One step on one node.
 #[derive(Debug, Clone)]
@@ -46,43 +47,58 @@ impl Plan {
     }
 }
 
+/// What is known of every host, or why its agent cannot be had.
+pub type Hosts = BTreeMap<NodeName, Result<HostFacts, FleetError>>;
+
 /// The order of everything. What need not wait for each other does not.
-pub fn plan(spec: &ClusterSpec, facts: &BTreeMap<NodeName, HostFacts>) -> Result<Plan, Vec<Complaint>> {
-    let addresses = addresses(spec, facts)?;
+pub fn plan(spec: &ClusterSpec, hosts: &Hosts) -> Result<Plan, Vec<Problem>> {
+    let addresses = addresses(spec, hosts)?;
     let mut planner = Planner { spec, addresses, steps: Vec::new() };
-    planner
-        .everything()
-        .map_err(|error| vec![Complaint::new(error.to_string(), "", "give the node another name")])?;
+    planner.everything().map_err(|error| vec![Problem::of_the_file(error.to_string())])?;
     Ok(Plan { cluster: spec.name.clone(), steps: planner.steps, pod_subnet: spec.pod_subnet.to_string() })
 }
 
-/// Every node's address: its agent's own end of the connection. Two nodes with one address cannot form a cluster.
+/// Every node's address: its agent's own end of the connection. Each node has one of its own, and no range of the
+/// cluster's own addresses holds it.
 fn addresses<'a>(
     spec: &'a ClusterSpec,
-    facts: &BTreeMap<NodeName, HostFacts>,
-) -> Result<BTreeMap<&'a NodeName, String>, Vec<Complaint>> {
-    let mut complaints = Vec::new();
+    hosts: &Hosts,
+) -> Result<BTreeMap<&'a NodeName, String>, Vec<Problem>> {
+    let mut problems = Vec::new();
     let mut owners: BTreeMap<String, &NodeName> = BTreeMap::new();
     let mut addresses = BTreeMap::new();
+    let ranges =
+        [(&spec.pod_subnet, &spec.places.pod_subnet), (&spec.service_subnet, &spec.places.service_subnet)];
     for node in spec.nodes() {
-        let Some(address) = facts.get(node).map(|facts| facts.address.clone()) else {
-            complaints.push(Complaint::new(
-                format!("the agent of {node} is not connected"),
-                "",
-                format!("enrol it: `sudo coordinator token create --node {node}`, then `sudo agent enroll` on that machine"),
-            ));
-            continue;
+        let place = &spec.places.nodes[node];
+        let address = match hosts.get(node) {
+            Some(Ok(facts)) => facts.address.clone(),
+            Some(Err(error)) => {
+                problems.push(place.problem(error.to_string()));
+                continue;
+            }
+            None => {
+                problems.push(place.problem(format!("nothing is known of {node}")));
+                continue;
+            }
         };
         if let Some(other) = owners.insert(address.clone(), node) {
-            complaints.push(Complaint::new(
-                format!("{node} and {other} have the same address {address}"),
-                "it is the address of the network card over which each agent reaches the coordinator",
-                "let the agents dial an address that every machine reaches by a card of its own (coordinator init --address)",
-            ));
+            problems.push(place.problem(format!(
+                "{node} and {other} have the same address {address}, that of the network card over which each agent reaches the \
+                 coordinator; let the agents dial an address that every machine reaches by a card of its own (coordinator init --address)"
+            )));
+        }
+        for (range, place) in ranges {
+            if address.parse::<IpAddr>().is_ok_and(|address| range.contains(&address)) {
+                let what = format!(
+                    "{range} holds the address {address} of {node}; write a range that no machine uses"
+                );
+                problems.push(place.problem(what));
+            }
         }
         addresses.insert(node, address);
     }
-    if complaints.is_empty() { Ok(addresses) } else { Err(complaints) }
+    if problems.is_empty() { Ok(addresses) } else { Err(problems) }
 }
 
 struct Planner<'a> {
@@ -275,7 +291,7 @@ mod tests {
     use super::*;
     use muster_proto::coordinator::ClusterFiles;
 
-    fn planned(workers: usize, runs_pods: bool, keep: bool) -> Plan {
+    fn spec(workers: usize, runs_pods: bool, keep: bool) -> ClusterSpec {
         let nodes: String = (1..=workers).map(|n| format!("    - {{name: w{n}, role: worker}}\n")).collect();
         let text = format!(
             "apiVersion: muster/v1\nkind: Cluster\nmetadata: {{name: lab}}\nspec:\n  kubernetesVersion: v1.20.2\n  nodes:\n    - {{name: m1, role: control-plane}}\n{nodes}  controlPlane: {{runsPods: {runs_pods}}}\n  networking: {{podSubnet: 10.244.0.0/16, manifest: n}}\n  kubectlUsers: [student]\n  smokeTest: {{keep: {keep}}}\n"
@@ -286,11 +302,16 @@ mod tests {
             files: [("n".into(), "kind: X".into())].into(),
             ..ClusterFiles::default()
         };
-        let spec = ClusterSpec::parse(&files).unwrap();
-        let facts = spec.nodes().enumerate().map(|(n, node)| {
-            (node.clone(), HostFacts { address: format!("10.88.0.{}", 11 + n), ..HostFacts::default() })
-        });
-        plan(&spec, &facts.collect()).unwrap()
+        let enrolled = ["m1", "w1", "w2", "w3"].map(|name| name.parse().unwrap());
+        ClusterSpec::parse(&files, &enrolled.into()).unwrap()
+    }
+    fn hosts(spec: &ClusterSpec, first: u8) -> Hosts {
+        let facts = |n| HostFacts { address: format!("10.88.0.{}", first + n), ..HostFacts::default() };
+        spec.nodes().zip(0..).map(|(node, n)| (node.clone(), Ok(facts(n)))).collect()
+    }
+    fn planned(workers: usize, runs_pods: bool, keep: bool) -> Plan {
+        let spec = spec(workers, runs_pods, keep);
+        plan(&spec, &hosts(&spec, 11)).unwrap()
     }
     fn step<'a>(plan: &'a Plan, id: &str) -> &'a PlannedStep {
         plan.steps.iter().find(|step| step.id.as_str() == id).unwrap_or_else(|| panic!("{id} is planned"))
@@ -349,6 +370,23 @@ mod tests {
             ["m1/smoke-test", "m1/smoke-answer", "w1/smoke-answer", "m1/smoke-cleanup"]
         );
         assert!(once(&planned(1, false, true)).is_empty());
+    }
+
+    #[test]
+    fn what_the_hosts_say_against_the_file_is_said_all_at_once_with_its_line() {
+        let mut spec = spec(3, true, true);
+        spec.service_subnet = "10.88.0.0/24".parse().unwrap();
+        let mut hosts = hosts(&spec, 11);
+        let gone = FleetError::Refused { node: "w1".parse().unwrap(), reason: "too old".into() };
+        hosts.insert("w1".parse().unwrap(), Err(gone));
+        hosts.insert("w3".parse().unwrap(), hosts[&"w2".parse().unwrap()].clone());
+        let problems = plan(&spec, &hosts).unwrap_err();
+        let said = |line: u64, text: &str| {
+            problems.iter().any(|problem| problem.line == line && problem.what.contains(text))
+        };
+        assert!(said(8, "w1 was refused: too old"), "{problems:?}");
+        assert!(said(10, "w3 and w2 have the same address 10.88.0.13"), "{problems:?}");
+        assert!(said(12, "10.88.0.0/24 holds the address 10.88.0.11 of m1"), "{problems:?}");
     }
 
     #[test]

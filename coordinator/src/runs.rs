@@ -1,7 +1,7 @@
 //! The runs of this coordinator: one at a time, started, attached to and reported here. A run belongs to the daemon;
 //! whoever asked for it may go away.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::{self, BoxStream};
 use jiff::Timestamp;
-use muster_proto::agent::{HostFacts, PlannedChange};
+use muster_proto::agent::PlannedChange;
 use muster_proto::cause::chain;
 use muster_proto::coordinator::{
     ChangePlan, ClusterFiles, ClusterStatus, NodePlan, PlanReply, PreflightReply, Progress, ResetRequest,
@@ -30,7 +30,8 @@ use crate::preflight::{Check, preflight};
 use crate::progress::fold;
 use crate::record::{Record, RecordError, Run, RunPhase};
 use crate::reset;
-use crate::spec::ClusterSpec;
+use crate::spec::{ClusterSpec, Problems};
+use crate::store::StoreError;
 
 /// How long a bootstrap waits for agents that are just connecting.
 const FIRST_CONNECTION: Duration = Duration::from_secs(15);
@@ -53,10 +54,14 @@ impl From<RunsError> for Status {
     }
 }
 
+/// Asks for the names of the machines that are enrolled now.
+pub type Enrolled = dyn Fn() -> Result<BTreeSet<NodeName>, StoreError> + Send + Sync;
+
 /// The runs; cheap to clone, all clones are one.
 #[derive(Clone)]
 pub struct Runs {
     fleet: Fleet,
+    enrolled: Arc<Enrolled>,
     journal: Journal,
     record: Record,
     active: Arc<Mutex<Option<Active>>>,
@@ -72,14 +77,24 @@ struct Active {
 
 impl Runs {
     /// Opens journal and record in the state folder.
-    pub fn open(journal: &Path, record: &Path, fleet: Fleet) -> Result<Self, RunsError> {
+    pub fn open(
+        journal: &Path,
+        record: &Path,
+        fleet: Fleet,
+        enrolled: Arc<Enrolled>,
+    ) -> Result<Self, RunsError> {
         let (journal, record) = (Journal::open(journal)?, Record::open(record)?);
-        Ok(Self { fleet, journal, record, active: Arc::default() })
+        Ok(Self { fleet, enrolled, journal, record, active: Arc::default() })
     }
 
     /// What bootstrap would change on every host: the agents look, with the same code, and change nothing.
     pub async fn plan(&self, files: ClusterFiles) -> Result<PlanReply, Status> {
-        let plan = self.without_done_once(self.make_plan(&files).await?.1)?;
+        let plan = match self.make_plan(&files).await? {
+            Ok((_, plan)) => self.without_done_once(plan)?,
+            Err(problems) => {
+                return Ok(PlanReply { problems: Some(problems.into()), ..PlanReply::default() });
+            }
+        };
         let mut nodes: Vec<NodePlan> = Vec::new();
         for (step, found) in plan.steps.iter().zip(outlook(&self.fleet, &plan.steps).await) {
             let found = step_plan(step, found);
@@ -88,23 +103,33 @@ impl Runs {
                 None => nodes.push(NodePlan { node: step.node.to_string(), steps: vec![found] }),
             }
         }
-        Ok(PlanReply { nodes })
+        Ok(PlanReply { nodes, problems: None })
     }
 
     /// All that would stop a bootstrap. Changes nothing.
     pub async fn preflight(&self, files: ClusterFiles) -> Result<PreflightReply, Status> {
         let ignored = ignored_checks(&files)?;
-        let (spec, plan) = self.make_plan(&files).await?;
-        Ok(preflight(&self.fleet, &spec, &plan, &ignored).await.into())
+        match self.make_plan(&files).await? {
+            Ok((spec, plan)) => Ok(preflight(&self.fleet, &spec, &plan, &ignored).await.into()),
+            Err(problems) => {
+                Ok(PreflightReply { problems: Some(problems.into()), ..PreflightReply::default() })
+            }
+        }
     }
 
-    /// Starts the run, or attaches to it when the same is under way.
+    /// Starts the run, or attaches to it when the same is under way. A file that cannot be used is the one thing said then.
     pub async fn bootstrap(
         &self,
         files: ClusterFiles,
     ) -> Result<BoxStream<'static, Result<Progress, Status>>, Status> {
         let ignored = ignored_checks(&files)?;
-        let (spec, plan) = self.make_plan(&files).await?;
+        let (spec, plan) = match self.make_plan(&files).await? {
+            Ok(planned) => planned,
+            Err(problems) => {
+                let refused = Progress { item: Some(progress::Item::Problems(problems.into())) };
+                return Ok(Box::pin(stream::once(async { Ok(refused) })));
+            }
+        };
         let digest = plan.digest();
         let mut found = PreflightReply::default();
         if !self.is_under_way(&digest) {
@@ -255,18 +280,20 @@ impl Runs {
         (self.journal.follow(), self.fleet.changes())
     }
 
-    async fn make_plan(&self, files: &ClusterFiles) -> Result<(ClusterSpec, Plan), Status> {
-        let spec =
-            ClusterSpec::parse(files).map_err(|problems| Status::invalid_argument(problems.to_string()))?;
-        let nodes: Vec<NodeName> = spec.nodes().cloned().collect();
-        let agents = join_all(nodes.iter().map(|node| self.fleet.agent(node, FIRST_CONNECTION))).await;
-        let facts: BTreeMap<NodeName, HostFacts> =
-            agents.into_iter().flatten().map(|agent| (agent.node, agent.facts)).collect();
-        let plan = plan::plan(&spec, &facts).map_err(|complaints| {
-            let texts: Vec<String> = complaints.iter().map(ToString::to_string).collect();
-            Status::failed_precondition(texts.join("\n"))
-        })?;
-        Ok((spec, plan))
+    /// The plan, or everything that is wrong with the file and with what it says of the hosts.
+    async fn make_plan(&self, files: &ClusterFiles) -> Result<Result<(ClusterSpec, Plan), Problems>, Status> {
+        let enrolled = (self.enrolled)().map_err(|error| Status::internal(chain(&error)))?;
+        let spec = match ClusterSpec::parse(files, &enrolled) {
+            Ok(spec) => spec,
+            Err(problems) => return Ok(Err(problems)),
+        };
+        let hosts = spec.nodes().map(async |node| {
+            let agent = self.fleet.agent(node, FIRST_CONNECTION).await;
+            (node.clone(), agent.map(|agent| agent.facts))
+        });
+        let hosts = join_all(hosts).await.into_iter().collect();
+        let plan = plan::plan(&spec, &hosts).map_err(|problems| Problems::new(files, problems));
+        Ok(plan.map(|plan| (spec, plan)))
     }
 }
 

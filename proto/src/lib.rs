@@ -6,6 +6,7 @@ pub mod cause;
 pub mod event;
 pub mod journal;
 pub mod names;
+pub mod pod_network;
 pub mod private_file;
 pub mod redaction;
 pub mod token;

@@ -1,9 +1,10 @@
 //! A coordinator and its agents in one process: real engine, real executor, real journals, gRPC over in-memory
 //! streams. Stand-ins: the hosts and kubeadm (`FakeHost`, with memory), and the stream in the place of TCP and TLS.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::BoxStream;
@@ -51,7 +52,7 @@ impl TestCluster {
             .map(|name| (name.parse().unwrap(), FakeHost::debian(name, kubernetes.clone())))
             .collect();
         let fleet = Fleet::new();
-        let runs = open_runs(folder.path(), &fleet);
+        let runs = open_runs(folder.path(), &fleet, &hosts);
         let mut cluster = Self { folder, kubernetes, hosts, fleet, runs, agents: BTreeMap::new() };
         for name in names {
             cluster.start_agent(name);
@@ -102,7 +103,7 @@ impl TestCluster {
             self.kill_agent(&name);
         }
         self.fleet = Fleet::new();
-        self.runs = open_runs(self.folder.path(), &self.fleet);
+        self.runs = open_runs(self.folder.path(), &self.fleet, &self.hosts);
     }
 
     pub fn host(&self, name: &str) -> &FakeHost {
@@ -155,6 +156,7 @@ pub async fn ended(
                 let failures = found.complaints;
                 return (seen, RunEnd { phase: "preflight".to_owned(), failures, ..RunEnd::default() });
             }
+            Some(progress::Item::Problems(problems)) => panic!("the file cannot be used: {problems:?}"),
             None => {}
         }
     }
@@ -168,8 +170,11 @@ impl Drop for TestCluster {
     }
 }
 
-fn open_runs(folder: &Path, fleet: &Fleet) -> Runs {
-    Runs::open(&folder.join("journal.db"), &folder.join("runs.db"), fleet.clone()).expect("the record opens")
+fn open_runs(folder: &Path, fleet: &Fleet, hosts: &BTreeMap<NodeName, FakeHost>) -> Runs {
+    let names: BTreeSet<NodeName> = hosts.keys().cloned().collect();
+    let (journal, record) = (folder.join("journal.db"), folder.join("runs.db"));
+    Runs::open(&journal, &record, fleet.clone(), Arc::new(move || Ok(names.clone())))
+        .expect("the record opens")
 }
 
 /// An in-memory stream that tonic takes for a connection.

@@ -133,18 +133,6 @@ async fn one_nodes_failure_stops_no_other() {
     assert_eq!(end.phase, "done", "the same command goes on: {end:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_names_machines_without_an_agent_says_so_for_all_of_them() {
-    let cluster = TestCluster::of(&["m1"]).await;
-    let mut files = cluster.files(RUNS_PODS);
-    files.spec = files.spec.replace(
-        "  networking",
-        "    - {name: w1, role: worker}\n    - {name: w2, role: worker}\n  networking",
-    );
-    let error = cluster.runs.plan(files).await.unwrap_err();
-    assert!(error.message().contains("w1") && error.message().contains("w2"), "{error}");
-}
-
 /// How many changes a clean run makes on a node.
 async fn changes_of_a_clean_run(name: &str) -> u32 {
     let cluster = TestCluster::of(&["m1", "w1"]).await;

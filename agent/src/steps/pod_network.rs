@@ -7,6 +7,7 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use ipnet::IpNet;
 use muster_proto::agent;
+use muster_proto::pod_network::{self, Range};
 use serde_json::{Value, json};
 
 use super::{BadStep, Finding, Input};
@@ -30,18 +31,8 @@ pub struct PodNetwork {
 impl PodNetwork {
     pub fn parse(message: &agent::PodNetwork) -> Result<Self, BadStep> {
         let value = |field, problem: String| BadStep::Value { field, problem };
-        let documents: Vec<Value> = serde_saphyr::from_multiple(&message.manifest)
-            .map_err(|error| value("pod_network.manifest", format!("not YAML: {error}")))?;
-        let items = |document: Value| match &document["items"] {
-            Value::Array(items) => items.clone(),
-            _ => vec![document],
-        };
-        let objects: Vec<Value> =
-            documents.into_iter().flat_map(items).filter(|one| !one.is_null()).collect();
-        if objects.is_empty() || objects.iter().any(|object| !object["kind"].is_string()) {
-            let problem = "not a manifest: every document must be a Kubernetes object with a kind".to_owned();
-            return Err(value("pod_network.manifest", problem));
-        }
+        let objects = pod_network::objects(&message.manifest)
+            .map_err(|error| value("pod_network.manifest", error.to_string()))?;
         let pod_subnet = message.pod_subnet.parse().map_err(|_| {
             value("pod_network.pod_subnet", format!("{:?} is not a subnet", message.pod_subnet))
         })?;
@@ -49,8 +40,7 @@ impl PodNetwork {
     }
 
     pub async fn check<H: Observe>(&self, host: &H, _: &Input) -> Result<Finding, HostError> {
-        let ranges: Vec<Range> = self.objects.iter().flat_map(ranges).collect();
-        if let Some(Range { place, range }) = ranges.iter().find(|found| !self.is_pod_subnet(&found.range)) {
+        if let Some(Range { place, range }) = pod_network::other_range(&self.objects, &self.pod_subnet) {
             return Ok(Finding::blocked(
                 format!(
                     "the pod network's range {range} is not the cluster's pod subnet {}",
@@ -78,41 +68,10 @@ impl PodNetwork {
         Ok(Finding::Todo(vec![apply(self.manifest.clone()), apply(record.to_string())]))
     }
 
-    fn is_pod_subnet(&self, range: &str) -> bool {
-        let found = range.trim().parse::<IpNet>();
-        found.is_ok_and(|found| found.trunc() == self.pod_subnet.trunc())
-    }
-
     fn digest(&self) -> String {
         let digest = digest(&SHA256, self.manifest.as_bytes());
         digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
-}
-
-/// A range of pod addresses in a manifest, and where it stands.
-struct Range {
-    place: String,
-    range: String,
-}
-
-/// Flannel's `Network` in net-conf.json of a ConfigMap; Calico's CALICO_IPV4POOL_CIDR of a DaemonSet. Other networks take
-/// the cluster's pod subnet or say theirs elsewhere; nothing is found then.
-fn ranges(object: &Value) -> Vec<Range> {
-    let name = name_of(object);
-    if let Some(text) = object["data"]["net-conf.json"].as_str() {
-        let network = serde_json::from_str::<Value>(text).ok();
-        let range = network.and_then(|network| network["Network"].as_str().map(str::to_owned));
-        let place = format!("net-conf.json in ConfigMap {name} (flannel)");
-        return range.map(|range| Range { place, range }).into_iter().collect();
-    }
-    let containers = object.pointer("/spec/template/spec/containers").and_then(Value::as_array);
-    let variables = containers.into_iter().flatten().filter_map(|container| container["env"].as_array());
-    let pools = variables.flatten().filter(|variable| variable["name"] == "CALICO_IPV4POOL_CIDR");
-    let range = |pool: &Value| {
-        let place = format!("CALICO_IPV4POOL_CIDR in {} {name}", object["kind"].as_str().unwrap_or_default());
-        Some(Range { place, range: pool["value"].as_str()?.to_owned() })
-    };
-    pools.filter_map(range).collect()
 }
 
 #[cfg(test)]
@@ -124,25 +83,6 @@ mod tests {
     use crate::host::change::ProgramName;
 
     const CALICO: &str = "kind: DaemonSet\nmetadata: {name: calico-node, namespace: kube-system}\nspec:\n  template:\n    spec:\n      containers:\n        - name: calico-node\n          env:\n            - {name: CALICO_IPV4POOL_IPIP, value: Always}\n            - {name: CALICO_IPV4POOL_CIDR, value: \"192.168.0.0/16\"}\n";
-
-    fn found_in(manifest: &str) -> Vec<String> {
-        let message = agent::PodNetwork { manifest: manifest.into(), pod_subnet: "10.244.0.0/16".into() };
-        PodNetwork::parse(&message)
-            .unwrap()
-            .objects
-            .iter()
-            .flat_map(ranges)
-            .map(|found| found.range)
-            .collect()
-    }
-
-    #[test]
-    fn the_range_is_found_where_flannel_and_calico_say_it() {
-        assert_eq!(found_in(&network("10.5.0.0/16").manifest), ["10.5.0.0/16"]);
-        assert_eq!(found_in(CALICO), ["192.168.0.0/16"]);
-        assert!(found_in(&CALICO.replace("CALICO_IPV4POOL_CIDR", "OTHER")).is_empty());
-        assert!(found_in("kind: ConfigMap\nmetadata: {name: x}\ndata: {net-conf.json: \"{\"}\n").is_empty());
-    }
 
     #[test]
     fn a_text_that_is_no_manifest_is_refused() {

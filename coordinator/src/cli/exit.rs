@@ -6,6 +6,7 @@ use muster_proto::coordinator::ClusterStatus;
 
 use super::cluster_file::FileError;
 use super::{ClientError, Failure};
+use crate::spec::Problems;
 
 /// A run that did not come to its end; its failures were shown already.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +73,7 @@ impl Outcome {
             return *outcome;
         }
         match () {
-            () if failure.is::<FileError>() => Self::Usage,
+            () if failure.is::<FileError>() || failure.is::<Problems>() => Self::Usage,
             () if failure.is::<WouldBlock>() => Self::Blocked,
             () => Self::Unexpected,
         }

@@ -7,6 +7,7 @@ use tonic::Streaming;
 use super::exit::{NotFinished, Outcome, WouldBlock};
 use super::screen::Screen;
 use super::{ClientError, Failure};
+use crate::spec::Problems;
 
 /// What a command says of its run.
 pub(super) struct Words {
@@ -51,6 +52,7 @@ pub(super) async fn follow(mut stream: Streaming<Progress>, words: &Words) -> Re
                     screen.clear();
                     return report(&end, &last, words).map(|()| Followed::Done);
                 }
+                Some(progress::Item::Problems(problems)) => return Err(Problems::from(problems).into()),
                 None => {}
             },
             Ok(None) => {

@@ -59,6 +59,8 @@ enum Command {
     Bootstrap(bootstrap::Arguments),
     /// Undo what bootstrap did, on one node or on all of them
     Reset(reset::Arguments),
+    /// Print the JSON Schema of the cluster file, for editors
+    Schema,
     /// Where the newest run stands; for every user
     Status(status::Arguments),
     /// The daemon; systemd starts it
@@ -113,6 +115,10 @@ pub async fn run() -> ExitCode {
         Command::Bootstrap(arguments) => bootstrap::run(&Paths::under(&root), arguments).await,
         Command::Reset(arguments) => reset::run(&Paths::under(&root), arguments).await,
         Command::Status(arguments) => status::run(&Paths::under(&root), arguments).await,
+        Command::Schema => {
+            anstream::println!("{:#}", crate::spec::schema());
+            Ok(())
+        }
         Command::Serve => serve(&root).await,
     };
     match outcome {

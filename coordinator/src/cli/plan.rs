@@ -8,6 +8,7 @@ use muster_proto::redaction::printable;
 use super::exit::WouldBlock;
 use super::{ClientError, Failure, admin, cluster_file};
 use crate::settings::Paths;
+use crate::spec::Problems;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -19,6 +20,9 @@ pub(super) struct Arguments {
 pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failure> {
     let files = cluster_file::read(&arguments.file)?;
     let plan = admin(paths).await?.plan(files).await.map_err(ClientError::from)?.into_inner();
+    if let Some(problems) = plan.problems {
+        return Err(Problems::from(problems).into());
+    }
     let mut counts = [0_usize; 4];
     for node in &plan.nodes {
         anstream::println!("{}", node.node);

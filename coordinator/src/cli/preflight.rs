@@ -11,6 +11,7 @@ use super::follow::show_failures;
 use super::{ClientError, Failure, admin, cluster_file};
 use crate::preflight::Check;
 use crate::settings::Paths;
+use crate::spec::Problems;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -26,6 +27,9 @@ pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failu
     let mut files = cluster_file::read(&arguments.file)?;
     files.ignored_checks = arguments.ignore_check.iter().map(|check| check.word().to_owned()).collect();
     let found = admin(paths).await?.preflight(files).await.map_err(ClientError::from)?.into_inner();
+    if let Some(problems) = found.problems {
+        return Err(Problems::from(problems).into());
+    }
     show(&found);
     if !found.complaints.is_empty() {
         return Err(WouldBlock::Preflight(found.complaints.len()).into());

@@ -166,6 +166,7 @@ impl From<Findings> for PreflightReply {
         Self {
             complaints: findings.complaints.into_iter().map(failure).collect(),
             notes: findings.notes.into_iter().map(failure).collect(),
+            problems: None,
         }
     }
 }
@@ -283,9 +284,10 @@ pub(crate) mod tests {
         let text = format!(
             "apiVersion: muster/v1\nkind: Cluster\nmetadata: {{name: lab}}\nspec:\n  kubernetesVersion: {version}\n  nodes:\n    - {{name: m1, role: control-plane}}\n    - {{name: w1, role: worker}}\n    - {{name: w2, role: worker}}\n  networking: {{podSubnet: 10.244.0.0/16, manifest: n}}\n  host: {{disableFirewall: {disable_firewall}}}\n"
         );
-        let manifest = "data:\n  net-conf.json: |\n    {\"Network\": \"10.244.0.0/16\", \"Backend\": {\"Type\": \"vxlan\"}}\n";
+        let manifest = "kind: ConfigMap\nmetadata: {name: kube-flannel-cfg}\ndata:\n  net-conf.json: |\n    {\"Network\": \"10.244.0.0/16\", \"Backend\": {\"Type\": \"vxlan\"}}\n";
         let files = [("n".into(), manifest.into())].into();
-        ClusterSpec::parse(&ClusterFiles { spec: text, files, ..ClusterFiles::default() }).unwrap()
+        let enrolled = ["m1", "w1", "w2"].map(|name| name.parse().unwrap()).into();
+        ClusterSpec::parse(&ClusterFiles { spec: text, files, ..ClusterFiles::default() }, &enrolled).unwrap()
     }
 
     /// A node with nothing wrong.

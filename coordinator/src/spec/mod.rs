@@ -1,23 +1,32 @@
 //! cluster.yaml: read once, checked as a whole, all problems at once, each with its line and what to write instead.
 
-mod raw;
+mod fields;
+mod form;
+mod limits;
 mod reader;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod yaml;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::str::FromStr;
 
 use ipnet::IpNet;
-use muster_proto::coordinator::ClusterFiles;
+use muster_proto::coordinator::{self, ClusterFiles};
 use muster_proto::names::{ImageReference, KubernetesVersion, NodeName, UserName};
-use serde::Serialize;
+use muster_proto::redaction::printable;
 
-use raw::RawCluster;
+use form::Values;
 use reader::Reader;
+pub use schema::schema;
 
 /// The one version of the file's form.
 pub const API_VERSION: &str = "muster/v1";
 
 /// What the user wants, every value parsed; nothing in it can be malformed.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ClusterSpec {
     pub name: NodeName,
     pub kubernetes_version: KubernetesVersion,
@@ -36,18 +45,42 @@ pub struct ClusterSpec {
     pub cgroup_driver: Option<CgroupDriver>,
     pub kubectl_users: Vec<UserName>,
     pub smoke_test: Option<SmokeTest>,
+    pub places: Places,
+}
+
+/// Where in the file the values stand that can still turn out wrong once the hosts are known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Places {
+    pub nodes: BTreeMap<NodeName, Place>,
+    pub pod_subnet: Place,
+    pub service_subnet: Place,
+}
+
+/// A field of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// From 1.
+    pub line: u64,
+    /// The path of the field, for instance `spec.nodes[1].name`.
+    pub field: String,
+}
+
+impl Place {
+    /// Something that is wrong there, and what to write or do instead.
+    pub fn problem(&self, what: impl Into<String>) -> Problem {
+        Problem::new(self.line, &self.field, what)
+    }
 }
 
 /// The smoke test: pods on every node, each answering from every node.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SmokeTest {
     pub image: ImageReference,
     /// The pods stay, as the lab manual wants them to be shown.
     pub keep: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CgroupDriver {
     Systemd,
     Cgroupfs,
@@ -62,14 +95,33 @@ impl CgroupDriver {
     }
 }
 
+impl FromStr for CgroupDriver {
+    type Err = ();
+    fn from_str(word: &str) -> Result<Self, ()> {
+        [Self::Systemd, Self::Cgroupfs].into_iter().find(|driver| driver.word() == word).ok_or(())
+    }
+}
+
 /// One thing that is wrong in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// From 1; 0 when the place is not known.
+    /// From 1.
     pub line: u64,
-    /// The path of the field, for instance `spec.nodes[1].name`.
+    /// The path of the field, for instance `spec.nodes[1].name`; empty when the whole file is meant.
     pub field: String,
+    /// What is wrong, and what to write or do instead.
     pub what: String,
+}
+
+impl Problem {
+    fn new(line: u64, field: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { line, field: field.into(), what: what.into() }
+    }
+
+    /// One that no field alone is to blame for.
+    pub fn of_the_file(what: impl Into<String>) -> Self {
+        Self::new(1, "", what)
+    }
 }
 
 /// All that is wrong in the file; never empty.
@@ -77,6 +129,14 @@ pub struct Problem {
 pub struct Problems {
     pub file: String,
     pub list: Vec<Problem>,
+}
+
+impl Problems {
+    pub fn new(files: &ClusterFiles, mut list: Vec<Problem>) -> Self {
+        let file = if files.spec_path.is_empty() { "cluster.yaml" } else { &files.spec_path };
+        list.sort_by_key(|problem| problem.line);
+        Self { file: file.to_owned(), list }
+    }
 }
 
 impl fmt::Display for Problems {
@@ -90,26 +150,32 @@ impl fmt::Display for Problems {
     }
 }
 
+impl From<Problems> for coordinator::Problems {
+    fn from(problems: Problems) -> Self {
+        let list = problems.list.into_iter();
+        let list = list.map(|Problem { line, field, what }| coordinator::Problem { line, field, what });
+        Self { file: problems.file, list: list.collect() }
+    }
+}
+
+/// As they came over an edge: nothing in them steers a terminal.
+impl From<coordinator::Problems> for Problems {
+    fn from(problems: coordinator::Problems) -> Self {
+        let list = problems.list.into_iter();
+        let plain = |text: String| printable(&text).replace('\n', " ");
+        let list = list.map(|problem| Problem::new(problem.line, plain(problem.field), plain(problem.what)));
+        Self { file: plain(problems.file), list: list.collect() }
+    }
+}
+
 impl ClusterSpec {
-    /// Reads the file and what it names.
-    pub fn parse(files: &ClusterFiles) -> Result<Self, Problems> {
-        let file = if files.spec_path.is_empty() { "cluster.yaml" } else { &files.spec_path };
-        let raw: RawCluster = serde_saphyr::from_str(&files.spec).map_err(|error| {
-            let line = error.location().map_or(0, |location| location.line());
-            Problems {
-                file: file.to_owned(),
-                list: vec![Problem { line, field: String::new(), what: one_line(&error.to_string()) }],
-            }
-        })?;
-        let mut reader = Reader::default();
-        let spec = reader.cluster(raw, files);
-        match spec {
-            Some(spec) if reader.problems.is_empty() => Ok(spec),
-            _ => {
-                reader.problems.sort_by_key(|problem| problem.line);
-                Err(Problems { file: file.to_owned(), list: reader.problems })
-            }
-        }
+    /// Reads the file and what it names, for a coordinator at which these machines are enrolled.
+    pub fn parse(files: &ClusterFiles, enrolled: &BTreeSet<NodeName>) -> Result<Self, Problems> {
+        let (values, problems) =
+            values(&files.spec).map_err(|problem| Problems::new(files, vec![problem]))?;
+        let mut reader = Reader { values, files, enrolled, problems };
+        let spec = reader.cluster();
+        spec.filter(|_| reader.problems.is_empty()).ok_or_else(|| Problems::new(files, reader.problems))
     }
 
     /// The control plane first.
@@ -118,115 +184,15 @@ impl ClusterSpec {
     }
 }
 
-/// The first sentence of the YAML library's message, without the picture of the source that it draws below.
-fn one_line(message: &str) -> String {
-    message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+/// The good values of the file and what is wrong with its fields; one problem alone when it is not YAML.
+fn values(spec: &str) -> Result<(Values, Vec<Problem>), Problem> {
+    let tree = yaml::read(spec)?;
+    Ok(form::check(tree))
 }
 
-/// The file names that the spec refers to, for the CLI to read before it sends; empty when the spec cannot be read.
+/// The file names that the spec refers to, for the CLI to read before it sends; none when it cannot be read that far.
 pub fn referenced_files(spec: &str) -> Vec<String> {
-    serde_saphyr::from_str::<RawCluster>(spec)
-        .map(|raw| vec![raw.spec.networking.manifest.value])
-        .unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    pub(crate) const GOOD: &str = "apiVersion: muster/v1
-kind: Cluster
-metadata:
-  name: lab
-spec:
-  kubernetesVersion: v1.20.2
-  nodes:
-    - name: master-20251234
-      role: control-plane
-    - name: node-20251234
-      role: worker
-  networking:
-    podSubnet: 10.244.0.0/16
-    manifest: net.yaml
-  kubectlUsers: [student]
-";
-
-    fn files(spec: &str) -> ClusterFiles {
-        let files = [("net.yaml".to_owned(), "kind: DaemonSet\n".to_owned())].into();
-        ClusterFiles {
-            spec: spec.to_owned(),
-            spec_path: "cluster.yaml".to_owned(),
-            files,
-            ..ClusterFiles::default()
-        }
-    }
-    fn problems(spec: &str) -> Vec<Problem> {
-        ClusterSpec::parse(&files(spec)).unwrap_err().list
-    }
-
-    #[test]
-    fn a_short_file_is_enough_and_the_rest_has_defaults() {
-        let spec = ClusterSpec::parse(&files(GOOD)).unwrap();
-        assert_eq!(spec.control_plane.as_str(), "master-20251234");
-        assert_eq!(spec.service_subnet.to_string(), "10.96.0.0/12");
-        assert_eq!(
-            (spec.bind_port, spec.disable_firewall, spec.control_plane_runs_pods),
-            (6443, false, false)
-        );
-        assert!(spec.smoke_test.is_some_and(|test| test.keep));
-    }
-
-    #[test]
-    fn all_problems_are_said_at_once_each_with_its_line() {
-        let wrong = GOOD
-            .replace("node-20251234\n      role: worker", "Node_2\n      role: slave")
-            .replace("10.244.0.0/16", "10.96.0.0/16")
-            .replace("v1.20.2", "1.20")
-            .replace("net.yaml", "missing.yaml");
-        let lines: Vec<(u64, String)> =
-            problems(&wrong).into_iter().map(|problem| (problem.line, problem.field)).collect();
-        let expected = [
-            (6, "spec.kubernetesVersion"),
-            (10, "spec.nodes[1].name"),
-            (11, "spec.nodes[1].role"),
-            (13, "spec.networking.podSubnet"),
-            (14, "spec.networking.manifest"),
-        ];
-        assert_eq!(lines, expected.map(|(line, field)| (line, field.to_owned())));
-    }
-
-    #[test]
-    fn an_unknown_field_is_named_with_its_line() {
-        let wrong = GOOD.replace("  kubectlUsers: [student]", "  kubectlUser: student");
-        let found = problems(&wrong);
-        assert_eq!(found[0].line, 15, "{found:?}");
-        assert!(found[0].what.contains("kubectlUser"), "{found:?}");
-    }
-
-    #[test]
-    fn no_control_plane_and_two_are_both_wrong() {
-        for wrong in [
-            GOOD.replace("role: control-plane", "role: worker"),
-            GOOD.replace("role: worker", "role: control-plane"),
-        ] {
-            assert!(problems(&wrong)[0].what.contains("exactly one must"));
-        }
-    }
-
-    #[test]
-    fn a_cluster_of_one_must_let_its_control_plane_run_pods() {
-        let alone = GOOD.replace("    - name: node-20251234\n      role: worker\n", "");
-        assert!(problems(&alone)[0].what.contains("runsPods"));
-        let spec = alone.replace("  networking:", "  controlPlane:\n    runsPods: true\n  networking:");
-        assert!(ClusterSpec::parse(&files(&spec)).is_ok());
-    }
-
-    #[test]
-    fn a_yaml_bomb_is_refused_and_not_expanded() {
-        let mut bomb = String::from("a: &a [x,x,x,x,x,x,x,x,x,x]\n");
-        for (last, next) in ('a'..'j').zip('b'..='j') {
-            bomb.push_str(&format!("{next}: &{next} [{}]\n", vec![format!("*{last}"); 10].join(",")));
-        }
-        assert!(!problems(&bomb).is_empty());
-    }
+    let manifest =
+        |values: Values| values.text("spec.networking.manifest").map(|manifest| manifest.text.clone());
+    values(spec).ok().and_then(|(values, _)| manifest(values)).into_iter().collect()
 }

@@ -1,236 +1,223 @@
-//! From the raw form to the parsed one: every field is looked at before it is said what is wrong.
+//! From good values to what the user wants: the values that have to fit each other, the files that are named, and the
+//! machines that are enrolled.
 
-use std::collections::BTreeSet;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
 
 use ipnet::IpNet;
 use muster_proto::coordinator::ClusterFiles;
-use muster_proto::names::NodeName;
-use serde_saphyr::Location;
+use muster_proto::names::{NodeName, UserName};
+use muster_proto::pod_network;
 
-use super::raw::{RawCluster, RawSpec, Text};
-use super::{API_VERSION, CgroupDriver, ClusterSpec, Problem, SmokeTest};
+use super::form::Values;
+use super::limits::{node_part, overlap};
+use super::{CgroupDriver, ClusterSpec, Place, Places, Problem, SmokeTest};
 
-/// Walks over the raw form and notes every problem before it gives up.
-#[derive(Default)]
-pub(super) struct Reader {
+/// Reads values and notes every problem before it gives up.
+pub(super) struct Reader<'a> {
+    pub(super) values: Values,
+    pub(super) files: &'a ClusterFiles,
+    /// The names of the machines that are enrolled.
+    pub(super) enrolled: &'a BTreeSet<NodeName>,
     pub(super) problems: Vec<Problem>,
 }
 
-impl Reader {
-    pub(super) fn cluster(&mut self, raw: RawCluster, files: &ClusterFiles) -> Option<ClusterSpec> {
-        if raw.api_version.value != API_VERSION {
-            self.problem(&raw.api_version.referenced, "apiVersion", format!("write {API_VERSION}"));
-        }
-        if raw.kind.value != "Cluster" {
-            self.problem(&raw.kind.referenced, "kind", "write Cluster".to_owned());
-        }
-        let name = self.parse(&raw.metadata.name, "metadata.name");
-        let spec = raw.spec;
-        let kubernetes_version = self.parse(&spec.kubernetes_version, "spec.kubernetesVersion");
-        let nodes = self.nodes(&spec);
-        let pod_subnet = self.parse_as(
-            &spec.networking.pod_subnet,
-            "spec.networking.podSubnet",
-            "an address range such as 10.244.0.0/16",
-        );
-        let service_subnet = match &spec.networking.service_subnet {
-            Some(text) => {
-                self.parse_as(text, "spec.networking.serviceSubnet", "an address range such as 10.96.0.0/12")
-            }
-            None => "10.96.0.0/12".parse().ok(),
-        };
-        if let (Some(pods), Some(services)) = (pod_subnet, service_subnet) {
-            self.subnets(&spec, pods, services);
-        }
-        let network_manifest = self.manifest(&spec.networking.manifest, files);
-        let cgroup_driver = spec.host.cgroup_driver.as_ref().and_then(|text| self.cgroup_driver(text));
-        let kubectl_users = spec
-            .kubectl_users
-            .iter()
-            .enumerate()
-            .filter_map(|(index, user)| self.parse(user, &format!("spec.kubectlUsers[{index}]")))
-            .collect();
-        let smoke_test = self.smoke_test(&spec);
-        let skip_phases = self.skip_phases(&spec);
-        let image_repository =
-            spec.control_plane.image_repository.as_ref().and_then(|text| self.repository(text));
-        let (control_plane, workers) = nodes?;
+impl Reader<'_> {
+    /// None when a value is missing or wrong; why is among the problems then.
+    pub(super) fn cluster(&mut self) -> Option<ClusterSpec> {
+        let nodes = self.nodes();
+        self.ranges();
+        self.users();
+        let network_manifest = self.manifest();
+        let (control_plane, workers) = self.roles()?;
         Some(ClusterSpec {
-            name: name?,
-            kubernetes_version: kubernetes_version?,
+            name: self.value("metadata.name")?,
+            kubernetes_version: self.value("spec.kubernetesVersion")?,
             control_plane,
             workers,
-            control_plane_runs_pods: spec.control_plane.runs_pods,
-            bind_port: spec.control_plane.bind_port.map_or(6443, |port| port.value),
-            image_repository,
-            skip_phases,
-            pod_subnet: pod_subnet?,
-            service_subnet: service_subnet?,
+            control_plane_runs_pods: self.value("spec.controlPlane.runsPods")?,
+            bind_port: self.value("spec.controlPlane.bindPort")?,
+            image_repository: self.value("spec.controlPlane.imageRepository"),
+            skip_phases: self
+                .items("spec.controlPlane.skipPhases")
+                .into_iter()
+                .map(|(_, phase)| phase)
+                .collect(),
+            pod_subnet: self.value("spec.networking.podSubnet")?,
+            service_subnet: self.value("spec.networking.serviceSubnet")?,
             network_manifest: network_manifest?,
-            disable_firewall: spec.host.disable_firewall,
-            cgroup_driver,
-            kubectl_users,
-            smoke_test,
+            disable_firewall: self.value("spec.host.disableFirewall")?,
+            cgroup_driver: self.value::<CgroupDriver>("spec.host.cgroupDriver"),
+            kubectl_users: self.items("spec.kubectlUsers").into_iter().map(|(_, user)| user).collect(),
+            smoke_test: self.smoke_test()?,
+            places: Places {
+                nodes,
+                pod_subnet: self.place("spec.networking.podSubnet"),
+                service_subnet: self.place("spec.networking.serviceSubnet"),
+            },
         })
     }
 
-    fn nodes(&mut self, spec: &RawSpec) -> Option<(NodeName, Vec<NodeName>)> {
-        let before = self.problems.len();
-        let (mut control_planes, mut workers, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
-        for (index, node) in spec.nodes.value.iter().enumerate() {
-            let field = format!("spec.nodes[{index}]");
-            let name: Option<NodeName> = self.parse(&node.name, &format!("{field}.name"));
-            if let Some(name) = &name
-                && !seen.insert(name.clone())
-            {
-                self.problem(
-                    &node.name.referenced,
-                    &format!("{field}.name"),
-                    format!("{name} is in the list twice"),
+    /// Where every node stands; one that stands twice or is not enrolled is a problem.
+    fn nodes(&mut self) -> BTreeMap<NodeName, Place> {
+        let mut places: BTreeMap<NodeName, Place> = BTreeMap::new();
+        for (path, name) in self.each::<NodeName>("spec.nodes", ".name") {
+            let place = self.place(&path);
+            if let Some(first) = places.get(&name) {
+                let what = format!(
+                    "{name} stands here a second time, first in line {}; give every node once",
+                    first.line
                 );
+                self.problems.push(place.problem(what));
+                continue;
             }
-            match node.role.value.as_str() {
-                "control-plane" => control_planes.extend(name),
-                "worker" => workers.extend(name),
-                other => {
-                    self.problem(
-                        &node.role.referenced,
-                        &format!("{field}.role"),
-                        format!("{other:?}: write control-plane or worker"),
-                    );
-                }
-            }
-        }
-        if self.problems.len() > before {
-            // Which roles are missing can be said once the entries can be read.
-            return Some((control_planes.into_iter().next()?, workers));
-        }
-        let place = spec.nodes.referenced;
-        if control_planes.len() != 1 {
-            let what =
-                format!("{} nodes have the role control-plane; exactly one must", control_planes.len());
-            self.problem(&place, "spec.nodes", what);
-        } else if workers.is_empty() && !spec.control_plane.runs_pods {
-            let what =
-                "no node would run pods: add a worker, or set spec.controlPlane.runsPods: true".to_owned();
-            self.problem(&place, "spec.nodes", what);
-        }
-        Some((control_planes.into_iter().next()?, workers))
-    }
-
-    fn subnets(&mut self, spec: &RawSpec, pods: IpNet, services: IpNet) {
-        let field = "spec.networking.podSubnet";
-        let place = spec.networking.pod_subnet.referenced;
-        if pods.contains(&services.network()) || services.contains(&pods.network()) {
-            self.problem(
-                &place,
-                field,
-                format!("{pods} overlaps the service subnet {services}; take another range"),
-            );
-        }
-        if pods.addr() != pods.network() {
-            self.problem(&place, field, format!("{pods} has host bits set; write {}", pods.trunc()));
-        }
-        // kube-controller-manager gives every node a /24 (IPv4) of this range.
-        if pods.addr().is_ipv4() && pods.prefix_len() > 24 {
-            self.problem(
-                &place,
-                field,
-                format!(
-                    "{pods} is too small: every node takes a /24 of it; write for instance 10.244.0.0/16"
-                ),
-            );
-        }
-    }
-
-    fn manifest(&mut self, path: &Text, files: &ClusterFiles) -> Option<String> {
-        match files.files.get(&path.value) {
-            Some(content) if !content.trim().is_empty() => Some(content.clone()),
-            Some(_) => {
-                self.problem(
-                    &path.referenced,
-                    "spec.networking.manifest",
-                    format!("the file {} is empty", path.value),
+            if !self.enrolled.contains(&name) {
+                let what = format!(
+                    "{name} is not enrolled; run `sudo coordinator token create --node {name}` here and `sudo agent enroll` on that machine, \
+                     or write the name of a machine that `coordinator nodes list` shows"
                 );
-                None
+                self.problems.push(place.problem(what));
             }
-            None => {
-                let what =
-                    format!("the file {} cannot be read; write its path, relative to this file", path.value);
-                self.problem(&path.referenced, "spec.networking.manifest", what);
-                None
-            }
+            places.insert(name, place);
         }
+        places
     }
 
-    fn cgroup_driver(&mut self, text: &Text) -> Option<CgroupDriver> {
-        match text.value.as_str() {
-            "systemd" => Some(CgroupDriver::Systemd),
-            "cgroupfs" => Some(CgroupDriver::Cgroupfs),
-            other => {
-                self.problem(
-                    &text.referenced,
-                    "spec.host.cgroupDriver",
-                    format!("{other:?}: write systemd or cgroupfs"),
+    fn users(&mut self) {
+        let mut seen: BTreeMap<UserName, Place> = BTreeMap::new();
+        for (path, user) in self.items::<UserName>("spec.kubectlUsers") {
+            let place = self.place(&path);
+            if let Some(first) = seen.get(&user) {
+                let what = format!(
+                    "{user} stands here a second time, first in line {}; keep one of them",
+                    first.line
                 );
-                None
-            }
-        }
-    }
-
-    fn smoke_test(&mut self, spec: &RawSpec) -> Option<SmokeTest> {
-        if spec.smoke_test.enabled == Some(false) {
-            return None;
-        }
-        let image = match &spec.smoke_test.image {
-            Some(text) => self.parse(text, "spec.smokeTest.image")?,
-            None => "nginx:1.22".parse().ok()?,
-        };
-        Some(SmokeTest { image, keep: spec.smoke_test.keep.unwrap_or(true) })
-    }
-
-    fn skip_phases(&mut self, spec: &RawSpec) -> Vec<String> {
-        let mut phases = Vec::new();
-        for (index, phase) in spec.control_plane.skip_phases.iter().enumerate() {
-            // The only phases that a whole cluster can do without; the others are what init is for.
-            if matches!(phase.value.as_str(), "addon/coredns" | "addon/kube-proxy") {
-                phases.push(phase.value.clone());
+                self.problems.push(place.problem(what));
             } else {
-                let what =
-                    format!("{:?}: only addon/coredns and addon/kube-proxy can be left out", phase.value);
-                self.problem(&phase.referenced, &format!("spec.controlPlane.skipPhases[{index}]"), what);
+                seen.insert(user, place);
             }
         }
-        phases
     }
 
-    fn repository(&mut self, text: &Text) -> Option<String> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "./:_-".contains(c);
-        let valid = text.value.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && text.value.chars().all(plain)
-            && text.value.len() <= 200;
-        if !valid {
-            let what = format!("{:?} is not an image repository such as registry.example/k8s", text.value);
-            self.problem(&text.referenced, "spec.controlPlane.imageRepository", what);
+    /// The control plane and the workers. That a role is missing can be said only when every one can be read.
+    fn roles(&mut self) -> Option<(NodeName, Vec<NodeName>)> {
+        let (line, length) = self.values.list("spec.nodes")?;
+        let list = Place { line, field: "spec.nodes".into() };
+        let roles = self.each::<String>("spec.nodes", ".role");
+        let is_master = |(_, role): &&(String, String)| role == "control-plane";
+        let masters: Vec<Place> = roles.iter().filter(is_master).map(|(path, _)| self.place(path)).collect();
+        if let [first, second, ..] = &masters[..] {
+            self.problems.push(second.problem(format!(
+                "a second node has the role control-plane, the first in line {}; Muster makes clusters with one: write worker",
+                first.line
+            )));
+        }
+        if roles.len() < length {
             return None;
         }
-        Some(text.value.clone())
+        if masters.is_empty() {
+            self.problems.push(list.problem("no node has the role control-plane; give it to one of them"));
+        } else if length == 1 && self.value("spec.controlPlane.runsPods") == Some(false) {
+            let what =
+                "no node would run pods; add a worker, or write `runsPods: true` under spec.controlPlane";
+            self.problems.push(list.problem(what));
+        }
+        let (mut control_plane, mut workers) = (None, Vec::new());
+        for (path, name) in self.each::<NodeName>("spec.nodes", ".name") {
+            let role = format!("{}.role", path.trim_end_matches(".name"));
+            if masters.iter().any(|master| master.field == role) {
+                control_plane = Some(name);
+            } else {
+                workers.push(name);
+            }
+        }
+        Some((control_plane?, workers))
     }
 
-    fn parse<T: std::str::FromStr<Err: fmt::Display>>(&mut self, text: &Text, field: &str) -> Option<T> {
-        text.value
-            .parse()
-            .map_err(|error: T::Err| self.problem(&text.referenced, field, error.to_string()))
-            .ok()
+    /// The ranges have one kind of address, share none, and have a part for every node.
+    fn ranges(&mut self) {
+        let Some(pods) = self.value::<IpNet>("spec.networking.podSubnet") else { return };
+        let place = self.place("spec.networking.podSubnet");
+        if let Some(services) = self.value::<IpNet>("spec.networking.serviceSubnet") {
+            if pods.addr().is_ipv4() != services.addr().is_ipv4() {
+                let what = format!(
+                    "{pods} and the service subnet {services} are of two kinds (IPv4, IPv6); write both in one kind"
+                );
+                self.problems.push(place.problem(what));
+            } else if overlap(&pods, &services) {
+                let free = if overlap(&services, &"10.244.0.0/16".parse().expect("is a range")) {
+                    "172.20.0.0/16"
+                } else {
+                    "10.244.0.0/16"
+                };
+                let what =
+                    format!("{pods} overlaps the service subnet {services}; write for instance {free}");
+                self.problems.push(place.problem(what));
+            }
+        }
+        let parts = 1_u64 << (node_part(&pods) - pods.prefix_len());
+        let nodes = self.values.list("spec.nodes").map_or(0, |(_, length)| length as u64);
+        if nodes > parts {
+            let part = node_part(&pods);
+            let what = format!(
+                "{pods} has room for {parts} of {nodes} nodes (each takes a /{part} of it); write a wider range"
+            );
+            self.problems.push(place.problem(what));
+        }
     }
 
-    fn parse_as<T: std::str::FromStr>(&mut self, text: &Text, field: &str, expected: &str) -> Option<T> {
-        let what = || format!("{:?} is not {expected}", text.value.chars().take(80).collect::<String>());
-        text.value.parse().map_err(|_| self.problem(&text.referenced, field, what())).ok()
+    /// The manifest's text: there, of the form of a manifest, and with the cluster's range of pod addresses.
+    fn manifest(&mut self) -> Option<String> {
+        let place = self.place("spec.networking.manifest");
+        let path = &self.values.text("spec.networking.manifest")?.text;
+        let problem = match self.files.files.get(path).map(|content| (content, pod_network::objects(content)))
+        {
+            None => format!("the file {path} cannot be found; write its path, relative to this file"),
+            Some((content, _)) if content.trim().is_empty() => {
+                format!("the file {path} is empty; write the path of the pod network's manifest")
+            }
+            Some((_, Err(error))) => format!("{path}: {error}"),
+            Some((content, Ok(objects))) => {
+                let pods: Option<IpNet> = self.value("spec.networking.podSubnet");
+                let other = pods.and_then(|pods| Some((pods, pod_network::other_range(&objects, &pods)?)));
+                let Some((pods, found)) = other else { return Some(content.clone()) };
+                format!(
+                    "{path} has another range than podSubnet: {} says {}; write {pods} there, or `podSubnet: {}` here",
+                    found.place, found.range, found.range
+                )
+            }
+        };
+        self.problems.push(place.problem(problem));
+        None
     }
 
-    fn problem(&mut self, place: &Location, field: &str, what: String) {
-        self.problems.push(Problem { line: place.line(), field: field.to_owned(), what });
+    /// None: a value of it is wrong.
+    fn smoke_test(&self) -> Option<Option<SmokeTest>> {
+        let test = SmokeTest {
+            image: self.value("spec.smokeTest.image")?,
+            keep: self.value("spec.smokeTest.keep")?,
+        };
+        let enabled: bool = self.value("spec.smokeTest.enabled")?;
+        Some(enabled.then_some(test))
+    }
+
+    fn value<T: FromStr>(&self, path: &str) -> Option<T> {
+        self.values.text(path)?.text.parse().ok()
+    }
+
+    fn place(&self, path: &str) -> Place {
+        Place { line: self.values.text(path).map_or(0, |text| text.line), field: path.to_owned() }
+    }
+
+    /// The items of a list that can be read, each with its path.
+    fn items<T: FromStr>(&self, path: &str) -> Vec<(String, T)> {
+        self.each(path, "")
+    }
+
+    /// A field of every item of a list, where it can be read, each with its path.
+    fn each<T: FromStr>(&self, path: &str, field: &str) -> Vec<(String, T)> {
+        let length = self.values.list(path).map_or(0, |(_, length)| length);
+        let paths = (0..length).map(|index| format!("{path}[{index}]{field}"));
+        paths.filter_map(|path| self.value(&path).map(|value| (path, value))).collect()
     }
 }

@@ -98,6 +98,9 @@ pub struct PreflightReply {
     pub complaints: ::prost::alloc::vec::Vec<Failure>,
     #[prost(message, repeated, tag = "2")]
     pub notes: ::prost::alloc::vec::Vec<Failure>,
+    /// set: the file cannot be used, and nothing was looked at
+    #[prost(message, optional, tag = "3")]
+    pub problems: ::core::option::Option<Problems>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResetRequest {
@@ -111,10 +114,33 @@ pub struct ResetRequest {
     #[prost(bool, tag = "3")]
     pub remove: bool,
 }
+/// What is wrong in a cluster file; nothing was begun.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Problems {
+    #[prost(string, tag = "1")]
+    pub file: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub list: ::prost::alloc::vec::Vec<Problem>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Problem {
+    /// from 1
+    #[prost(uint64, tag = "1")]
+    pub line: u64,
+    /// for instance spec.nodes\[1\].name; empty: the whole file
+    #[prost(string, tag = "2")]
+    pub field: ::prost::alloc::string::String,
+    /// what is wrong, and what to write or do instead
+    #[prost(string, tag = "3")]
+    pub what: ::prost::alloc::string::String,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PlanReply {
     #[prost(message, repeated, tag = "1")]
     pub nodes: ::prost::alloc::vec::Vec<NodePlan>,
+    /// set: the file cannot be used, and there is no plan
+    #[prost(message, optional, tag = "2")]
+    pub problems: ::core::option::Option<Problems>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodePlan {
@@ -145,7 +171,7 @@ pub struct ChangePlan {
 /// One thing that happened, or the whole state when first attached.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Progress {
-    #[prost(oneof = "progress::Item", tags = "1, 2, 3")]
+    #[prost(oneof = "progress::Item", tags = "1, 2, 3, 4")]
     pub item: ::core::option::Option<progress::Item>,
 }
 /// Nested message and enum types in `Progress`.
@@ -159,6 +185,9 @@ pub mod progress {
         /// sent first, when there is something to say
         #[prost(message, tag = "3")]
         Preflight(super::PreflightReply),
+        /// the file cannot be used; no run was begun, and nothing follows
+        #[prost(message, tag = "4")]
+        Problems(super::Problems),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]

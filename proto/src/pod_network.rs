@@ -1,0 +1,103 @@
+//! The pod network's manifest, as far as Muster looks into it: its objects, and the range of pod addresses that it
+//! names. The coordinator asks when it reads the cluster file, the agent again before it applies anything.
+
+use ipnet::IpNet;
+use serde_json::Value;
+
+/// A text that cannot be applied.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAManifest {
+    #[error("not YAML: {0}")]
+    Yaml(String),
+    #[error("not a manifest: every document must be a Kubernetes object with a kind")]
+    Object,
+}
+
+/// A range of pod addresses in a manifest, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Range {
+    /// For instance `net-conf.json in ConfigMap kube-flannel-cfg (flannel)`.
+    pub place: String,
+    pub range: String,
+}
+
+/// The objects of the manifest; those of a List by themselves.
+pub fn objects(manifest: &str) -> Result<Vec<Value>, NotAManifest> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(manifest).map_err(|error| {
+        let message = error.to_string();
+        NotAManifest::Yaml(
+            message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned(),
+        )
+    })?;
+    let items = |document: Value| match &document["items"] {
+        Value::Array(items) => items.clone(),
+        _ => vec![document],
+    };
+    let objects: Vec<Value> = documents.into_iter().flat_map(items).filter(|one| !one.is_null()).collect();
+    if objects.is_empty() || objects.iter().any(|object| !object["kind"].is_string()) {
+        return Err(NotAManifest::Object);
+    }
+    Ok(objects)
+}
+
+/// The first range of the manifest that is not the cluster's pod subnet.
+pub fn other_range(objects: &[Value], pod_subnet: &IpNet) -> Option<Range> {
+    let is_pod_subnet =
+        |range: &str| range.trim().parse::<IpNet>().is_ok_and(|range| range.trunc() == pod_subnet.trunc());
+    objects.iter().flat_map(ranges).find(|found| !is_pod_subnet(&found.range))
+}
+
+/// Flannel's `Network` in net-conf.json of a ConfigMap; Calico's CALICO_IPV4POOL_CIDR of a DaemonSet. Other networks take
+/// the cluster's pod subnet or say theirs elsewhere; nothing is found then.
+fn ranges(object: &Value) -> Vec<Range> {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    if let Some(text) = object["data"]["net-conf.json"].as_str() {
+        let network = serde_json::from_str::<Value>(text).ok();
+        let range = network.and_then(|network| network["Network"].as_str().map(str::to_owned));
+        let place = format!("net-conf.json in ConfigMap {name} (flannel)");
+        return range.map(|range| Range { place, range }).into_iter().collect();
+    }
+    let containers = object.pointer("/spec/template/spec/containers").and_then(Value::as_array);
+    let variables = containers.into_iter().flatten().filter_map(|container| container["env"].as_array());
+    let pools = variables.flatten().filter(|variable| variable["name"] == "CALICO_IPV4POOL_CIDR");
+    let range = |pool: &Value| {
+        let place = format!("CALICO_IPV4POOL_CIDR in {} {name}", object["kind"].as_str().unwrap_or_default());
+        Some(Range { place, range: pool["value"].as_str()?.to_owned() })
+    };
+    pools.filter_map(range).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FLANNEL: &str = "kind: List\nitems:\n  - kind: Namespace\n  - kind: ConfigMap\n    metadata: {name: kube-flannel-cfg}\n    data:\n      net-conf.json: |\n        {\"Network\": \"10.5.0.0/16\", \"Backend\": {\"Type\": \"vxlan\"}}\n";
+    const CALICO: &str = "kind: DaemonSet\nmetadata: {name: calico-node, namespace: kube-system}\nspec:\n  template:\n    spec:\n      containers:\n        - name: calico-node\n          env:\n            - {name: CALICO_IPV4POOL_IPIP, value: Always}\n            - {name: CALICO_IPV4POOL_CIDR, value: \"192.168.0.0/16\"}\n";
+
+    fn found_in(manifest: &str) -> Vec<String> {
+        objects(manifest).unwrap().iter().flat_map(ranges).map(|found| found.range).collect()
+    }
+
+    #[test]
+    fn the_range_is_found_where_flannel_and_calico_say_it() {
+        assert_eq!(found_in(FLANNEL), ["10.5.0.0/16"]);
+        assert_eq!(found_in(CALICO), ["192.168.0.0/16"]);
+        assert!(found_in(&CALICO.replace("CALICO_IPV4POOL_CIDR", "OTHER")).is_empty());
+        assert!(found_in("kind: ConfigMap\nmetadata: {name: x}\ndata: {net-conf.json: \"{\"}\n").is_empty());
+    }
+
+    #[test]
+    fn a_range_is_another_one_only_when_its_addresses_are() {
+        let objects = objects(FLANNEL).unwrap();
+        let other = |subnet: &str| other_range(&objects, &subnet.parse().unwrap()).map(|found| found.range);
+        assert_eq!(other("10.244.0.0/16").as_deref(), Some("10.5.0.0/16"));
+        assert_eq!(other("10.5.0.0/16"), None);
+    }
+
+    #[test]
+    fn a_text_that_is_no_manifest_is_refused() {
+        for manifest in ["", "---\n", "a: b: c", "hello", "metadata: {name: x}\n"] {
+            assert!(objects(manifest).is_err(), "{manifest:?}");
+        }
+    }
+}
