@@ -38,7 +38,8 @@ test: tools ## all tests but the lab's
 	.tools/bin/cargo-nextest nextest run --locked --workspace
 
 .PHONY: bench
-bench: tools ## what 2,000 strangers at the coordinator's port cost an agent's calls
+bench: packages ## bootstrap against the same steps one after another; 2,000 strangers at the coordinator's port
+	tests/bench/run
 	cargo test --locked --release -p muster-tests --test flood -- --ignored --nocapture
 
 .PHONY: demo

@@ -18,14 +18,14 @@ BOOTSTRAP_LIMIT = 600
 class Cluster:
     """Fresh machines: m1 becomes the control plane, the others workers."""
 
-    def __init__(self, machines, *, runs_pods=True):
+    def __init__(self, machines, *, runs_pods=True, nat_trap=False):
         names = ["m1", *(f"w{number}" for number in range(1, machines))]
         number = (lambda index: "") if machines == 2 else (lambda index: str(index))
         self.nodes = {"m1": f"k8s-master-{STUDENT_NUMBER}"}
         for index, name in enumerate(names[1:], 1):
             self.nodes[name] = f"k8s-node{number(index)}-{STUDENT_NUMBER}"
         self.runs_pods = runs_pods
-        lab("up", "--machines", str(machines), timeout=5400)
+        lab("up", "--machines", str(machines), *(["--nat-trap"] if nat_trap else []), timeout=5400)
         self.address = addresses()["m1"]
 
     # --- what a person does -----------------------------------------------------------------------------------------
@@ -64,6 +64,10 @@ class Cluster:
         run("m1", "mkdir", "-p", HOME)
         run("m1", "tee", f"{HOME}/cluster.yaml", input=text)
         lab("cp", str(POD_NETWORK), f"m1:{HOME}/pod-network.yaml")
+
+    def name(self):
+        """The cluster's, with which a reset has to be confirmed."""
+        return re.search(r"(?m)^metadata:\s+name: *([a-z0-9.-]+)", run("m1", "cat", f"{HOME}/cluster.yaml").stdout)[1]
 
     def bootstrap(self, log=None):
         """The one command. With a log its output goes there, else live to our own, a terminal too."""
@@ -196,9 +200,9 @@ class Cluster:
                     (folder / f"{machine}-{name}.txt").write_text(f"{error}\n")
 
 
-def whole_way(machines, report, *, runs_pods=True, before=lambda cluster: None):
+def whole_way(machines, report, *, runs_pods=True, nat_trap=False, before=lambda cluster: None):
     """From fresh machines to a finished cluster; everything that must hold then does. `before` may spoil the machines."""
-    cluster = report.cluster = Cluster(machines, runs_pods=runs_pods)
+    cluster = report.cluster = Cluster(machines, runs_pods=runs_pods, nat_trap=nat_trap)
     before(cluster)
     cluster.install()
     cluster.enrol()

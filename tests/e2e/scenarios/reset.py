@@ -6,8 +6,6 @@ import time
 from harness.cluster import Cluster
 from harness.lab import Failed, run
 
-CLUSTER = r"(?m)^metadata:.*?\bname: *([a-z0-9.-]+)"
-
 # What a reset leaves. Loaded modules and what they bring go with the next reboot, like what kubelet and kube-proxy set.
 LEFT = {
     # The lab's own pod network prepares its configuration in .new.
@@ -33,7 +31,7 @@ def reset_all(report):
     with report.log("bootstrap.txt") as log:
         cluster.bootstrap(log)
     cluster.expect_whole()
-    name = cluster_name()
+    name = cluster.name()
 
     refused = run("m1", "coordinator", "reset", "--all", check=False)
     if refused.returncode == 0 or f"--confirm {name}" not in refused.stderr:
@@ -69,7 +67,7 @@ def remove_and_return(report):
     with report.log("bootstrap.txt") as log:
         cluster.bootstrap(log)
     worker = cluster.nodes["w1"]
-    run("m1", "coordinator", "nodes", "remove", worker, "--confirm", cluster_name(), timeout=400)
+    run("m1", "coordinator", "nodes", "remove", worker, "--confirm", cluster.name(), timeout=400)
     nodes = cluster.kubectl("get", "nodes", "-o", "name").stdout
     if worker in nodes or cluster.nodes["m1"] not in nodes:
         raise Failed(f"after the removal of {worker} the nodes are: {nodes}")
@@ -78,10 +76,6 @@ def remove_and_return(report):
     with report.log("bootstrap-again.txt") as log:
         cluster.bootstrap(log)
     cluster.expect_whole(within=60)
-
-
-def cluster_name():
-    return re.search(CLUSTER, run("m1", "cat", "/root/cluster/cluster.yaml").stdout, re.S)[1]
 
 
 def snapshot(machine):
