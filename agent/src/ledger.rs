@@ -176,8 +176,10 @@ fn note(entries: &mut Vec<(String, Entry)>, step: &str, change: &Change, before:
     }
 }
 
+/// Files that a reset leaves to kubeadm, and the one below /run that is gone when kubeadm is.
 fn is_kubeadms(path: &std::path::Path) -> bool {
-    ["/etc/kubernetes", "/var/lib/kubelet"].iter().any(|folder| path.starts_with(folder))
+    let folders = ["/etc/kubernetes", "/var/lib/kubelet", crate::steps::kubeadm_join::DISCOVERY_FILE];
+    folders.iter().any(|place| path.starts_with(place))
 }
 
 fn file(place: Place, content: Option<String>, before: Option<&Value>, ours: Option<&String>) -> Target {

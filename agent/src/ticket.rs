@@ -6,6 +6,8 @@ use muster_proto::agent;
 use muster_proto::names::{KeyHash, is_bootstrap_token};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::membership::ca_hashes;
+
 /// A kubeadm token that lives minutes, where to use it, and the pins of the cluster's CA. `Debug` does not show the token.
 #[derive(Debug, Clone)]
 pub struct Ticket {
@@ -13,8 +15,34 @@ pub struct Ticket {
     pub endpoint: String,
     pub token: SecretString,
     pub ca_hashes: Vec<KeyHash>,
-    /// The hash computed from pki/ca.crt of the node that gave the ticket; none on a ticket just captured.
-    pub ca_certificate_hash: Option<KeyHash>,
+    /// pki/ca.crt of the node that gave the ticket; none on a ticket just captured.
+    pub ca: Option<PinnedCa>,
+}
+
+/// A CA certificate whose every public key is one of a ticket's pins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PinnedCa {
+    pem: String,
+    hash: KeyHash,
+}
+
+impl PinnedCa {
+    /// None when the text holds no certificate, or one with a key that is not pinned.
+    pub fn of(pem: &str, pins: &[KeyHash]) -> Option<Self> {
+        let hashes = ca_hashes(pem)?;
+        if !hashes.iter().all(|hash| pins.contains(hash)) {
+            return None;
+        }
+        Some(Self { pem: pem.to_owned(), hash: hashes.into_iter().next()? })
+    }
+
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    pub fn hash(&self) -> &KeyHash {
+        &self.hash
+    }
 }
 
 /// Text that holds no join command, or one that cannot be believed.
@@ -23,7 +51,7 @@ pub struct NoTicket(&'static str);
 
 impl fmt::Display for NoTicket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "kubeadm printed no usable join command: {}", self.0)
+        write!(f, "no usable join ticket: {}", self.0)
     }
 }
 
@@ -66,12 +94,7 @@ impl Ticket {
         if ca_hashes.is_empty() {
             return Err(NoTicket("it holds no CA hash"));
         }
-        Ok(Self {
-            endpoint: endpoint.to_owned(),
-            token: token.to_owned().into(),
-            ca_hashes,
-            ca_certificate_hash: None,
-        })
+        Ok(Self { endpoint: endpoint.to_owned(), token: token.to_owned().into(), ca_hashes, ca: None })
     }
 
     /// The public half of the token: the name of its Secret.
@@ -84,14 +107,12 @@ impl Ticket {
             endpoint: self.endpoint.clone(),
             token: self.token.expose_secret().to_owned(),
             ca_hashes: self.ca_hashes.iter().map(ToString::to_string).collect(),
-            ca_certificate_hash: self
-                .ca_certificate_hash
-                .as_ref()
-                .map(ToString::to_string)
-                .unwrap_or_default(),
+            ca_certificate_hash: self.ca.as_ref().map(|ca| ca.hash.to_string()).unwrap_or_default(),
+            ca_certificate: self.ca.as_ref().map(|ca| ca.pem.clone()).unwrap_or_default(),
         }
     }
 
+    /// The ticket of a message, its CA certificate held against its pins: nothing of it is believed.
     pub fn from_message(message: &agent::Ticket) -> Result<Self, NoTicket> {
         let ca_hashes =
             message.ca_hashes.iter().map(|hash| hash.parse()).collect::<Result<Vec<KeyHash>, _>>();
@@ -99,11 +120,13 @@ impl Ticket {
         if !is_endpoint(&message.endpoint) || !is_bootstrap_token(&message.token) || ca_hashes.is_empty() {
             return Err(NoTicket("endpoint, token or CA hash is malformed"));
         }
+        let ca = PinnedCa::of(&message.ca_certificate, &ca_hashes)
+            .ok_or(NoTicket("its CA certificate is not the one that its hash names"))?;
         Ok(Self {
             endpoint: message.endpoint.clone(),
             token: message.token.clone().into(),
             ca_hashes,
-            ca_certificate_hash: message.ca_certificate_hash.parse().ok(),
+            ca: Some(ca),
         })
     }
 }
@@ -123,6 +146,7 @@ pub fn is_endpoint(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::fake::{CA_CERTIFICATE, CA_HASH};
 
     const HASH: &str = "sha256:58bebb5a08acf2f61c443ebc45f3f860d481bc528790d1c88cf336935a679e7e";
 
@@ -171,6 +195,26 @@ mod tests {
             &format!("kubeadm join --token s41abx.qkb1j0cxvu3rp1j0 --discovery-token-ca-cert-hash {HASH}"),
         ] {
             assert!(Ticket::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_ticket_whose_ca_certificate_is_not_the_pinned_one_is_refused() {
+        let mut ticket = Ticket::parse(&format!(
+            "kubeadm join h:1 --token s41abx.qkb1j0cxvu3rp1j0 --discovery-token-ca-cert-hash {CA_HASH}"
+        ))
+        .unwrap();
+        assert!(Ticket::from_message(&ticket.to_message()).is_err(), "a ticket without a certificate");
+        ticket.ca = PinnedCa::of(CA_CERTIFICATE, &ticket.ca_hashes);
+        let good = ticket.to_message();
+        assert_eq!(good.ca_certificate_hash, CA_HASH);
+        assert_eq!(Ticket::from_message(&good).unwrap().ca.unwrap().pem(), CA_CERTIFICATE);
+
+        let other_pin = agent::Ticket { ca_hashes: vec![HASH.into()], ..good.clone() };
+        let garbage = agent::Ticket { ca_certificate: "ca.crt".into(), ..good };
+        for wrong in [other_pin, garbage] {
+            let error = Ticket::from_message(&wrong).unwrap_err().to_string();
+            assert!(error.ends_with("its CA certificate is not the one that its hash names"), "{error}");
         }
     }
 

@@ -24,6 +24,7 @@ pub(super) enum Cause {
     KubeletRefuses,
     KubeletStopped,
     ApiUnreachable,
+    ApiUnproved,
     ContainerEnds,
 }
 
@@ -70,6 +71,9 @@ impl Cause {
             Self::ApiUnreachable => format!(
                 "open TCP port 6443 from {node} to the control plane (firewall, security group), or start the API server \
                  there; `nc -vz ADDRESS 6443` on {node} tries it"
+            ),
+            Self::ApiUnproved => format!(
+                "look at what answers on port 6443 of the control plane, and at the clock of {node} (`timedatectl`)"
             ),
             Self::ContainerEnds => {
                 format!("on {node}: `sudo docker ps -a`, then `sudo docker logs` of the container")

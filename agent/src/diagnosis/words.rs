@@ -44,10 +44,21 @@ pub(super) fn sign(output: &str) -> Option<Sign> {
             Cause::ApiUnreachable,
             format!("the API server at {} cannot be reached from this node: {why}", &found[1]),
         )
+    } else if has("certificate signed by unknown authority") {
+        (
+            Cause::WrongCa,
+            "another cluster answers: its certificate is not of the CA that the join ticket holds".into(),
+        )
     } else if discovery
         && (has("context deadline exceeded") || has("request canceled") || has("Client.Timeout"))
     {
         (Cause::ApiUnreachable, "the API server cannot be reached from this node: no answer".to_owned())
+    } else if has("Abort reading the cluster-info ConfigMap") {
+        // 1.20.2 does not say what it waited for in vain; what the watch saw is deeper than this.
+        (
+            Cause::ApiUnproved,
+            "the API server did not show kubeadm a certificate of this cluster's CA in time".into(),
+        )
     } else {
         return None;
     };
@@ -111,6 +122,16 @@ mod tests {
                 "failed to request the cluster-info ConfigMap: Get \"https://10.89.0.99:6443/api/v1/namespaces/kube-public/configmaps/cluster-info?timeout=10s\": dial tcp 10.89.0.99:6443: connect: no route to host".into(),
                 Cause::ApiUnreachable,
                 "the API server at 10.89.0.99:6443 cannot be reached from this node: no route to host".into(),
+            ),
+            (
+                "Abort reading the cluster-info ConfigMap after timeout of 1m0s".into(),
+                Cause::ApiUnproved,
+                "the API server did not show kubeadm a certificate of this cluster's CA in time".into(),
+            ),
+            (
+                "Abort reading the cluster-info ConfigMap after timeout of 1m0s: Get \"https://10.88.0.11:6443/api\": x509: certificate signed by unknown authority".into(),
+                Cause::WrongCa,
+                "another cluster answers: its certificate is not of the CA that the join ticket holds".into(),
             ),
             (
                 "Get \"https://10.88.0.11:6443/api\": x509: certificate has expired or is not yet valid: current time 2026-11-22T09:00:00Z is before 2026-11-22T10:00:00Z".into(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use muster_proto::agent;
-use muster_proto::names::NodeName;
+use muster_proto::names::{KeyHash, NodeName};
 use serde_json::Value;
 
 use super::{BadStep, Finding, Input, Yield};
@@ -16,6 +16,7 @@ use crate::host::change::{Change, Program, ProgramName};
 use crate::host::query::{ObjectKind, Observe, lacking};
 use crate::kubeadm::{ADMIN_CONF, TICKET_DESCRIPTION, TICKET_LIFE, secret_value};
 use crate::membership::{CA_CERTIFICATE, ca_hashes};
+use crate::ticket::PinnedCa;
 
 pub const NAME: &str = "join-ticket";
 pub const SETTLE: Duration = Duration::from_secs(60);
@@ -41,7 +42,7 @@ impl JoinTicket {
             return Ok(Finding::DONE);
         }
         let ca = host.read_file(Path::new(CA_CERTIFICATE)).await?;
-        let Some(hashes) = ca.as_deref().and_then(ca_hashes) else {
+        let Some((pem, hashes)) = ca.as_deref().and_then(|pem| Some((pem, ca_hashes(pem)?))) else {
             return Ok(Finding::blocked(
                 format!("{CA_CERTIFICATE} is missing or holds no certificate"),
                 "without it nobody who joins can be told which cluster is the right one",
@@ -49,10 +50,18 @@ impl JoinTicket {
             ));
         };
         if let Some(mut ticket) = input.ticket.clone() {
-            if let Some(other) = ticket.ca_hashes.iter().find(|hash| !hashes.contains(hash)) {
+            ticket.ca = PinnedCa::of(pem, &ticket.ca_hashes);
+            let strange = ticket.ca_hashes.iter().any(|hash| !hashes.contains(hash));
+            if strange || ticket.ca.is_none() {
+                let listed =
+                    |hashes: &[KeyHash]| hashes.iter().map(KeyHash::as_str).collect::<Vec<_>>().join(", ");
                 return Ok(Finding::blocked(
                     "kubeadm printed another CA than the one in ca.crt",
-                    format!("printed: {other}\nof {CA_CERTIFICATE}: {}", hashes[0]),
+                    format!(
+                        "printed: {}\nof {CA_CERTIFICATE}: {}",
+                        listed(&ticket.ca_hashes),
+                        listed(&hashes)
+                    ),
                     format!(
                         "somebody replaced {CA_CERTIFICATE} or the cluster-info ConfigMap: compare `sudo kubectl --kubeconfig \
                          {ADMIN_CONF} -n kube-public get configmap cluster-info -o yaml` with that file before anybody joins"
@@ -62,7 +71,6 @@ impl JoinTicket {
             let name = format!("bootstrap-token-{}", ticket.id());
             let secret = host.object(ObjectKind::Secret, "kube-system", &name).await?;
             if secret.is_some_and(|secret| lives(&secret, Timestamp::now())) {
-                ticket.ca_certificate_hash = hashes.into_iter().find(|hash| ticket.ca_hashes.contains(hash));
                 return Ok(Finding::Done(Yield::Ticket(ticket)));
             }
         }
@@ -91,7 +99,7 @@ mod tests {
 
     use super::super::rehearsal::{carry_out, cause_of, master, master_and_worker, step};
     use super::*;
-    use crate::host::fake::CA_HASH;
+    use crate::host::fake::{CA_CERTIFICATE as CA_FILE, CA_HASH};
     use crate::steps::Step;
 
     fn ticket_for(nodes: &[&str]) -> Step {
@@ -116,11 +124,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_ticket_of_init_is_handed_on_with_the_hash_of_the_ca_file() {
+    async fn the_ticket_of_init_is_handed_on_with_the_ca_file_and_its_hash() {
         let (host, input) = master().await;
         let finding = ticket_for(&["m1", "w1"]).check(&host, &input).await.unwrap();
         let Finding::Done(Yield::Ticket(ticket)) = finding else { panic!("{finding:?}") };
-        assert_eq!(ticket.ca_certificate_hash.as_ref().unwrap().as_str(), CA_HASH);
+        let ca = ticket.ca.as_ref().unwrap();
+        assert_eq!((ca.hash().as_str(), ca.pem()), (CA_HASH, CA_FILE));
         assert_eq!(ticket.id(), input.ticket.unwrap().id());
     }
 

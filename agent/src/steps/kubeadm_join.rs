@@ -1,11 +1,13 @@
-//! Afterwards: this node is a member of the cluster at the given endpoint and its kubelet is healthy. The ticket reaches
-//! kubeadm on its standard input only. A join that was cut off before the kubelet got its own identity blocks with the
+//! Afterwards: this node is a member of the cluster at the given endpoint and its kubelet is healthy. The ticket's token
+//! reaches kubeadm on its standard input only; server and CA certificate, which are no secret, stand in a file while it
+//! runs (discovery by file: the CA is known already, so nobody waits until the cluster has signed the token). A join that was cut off before the kubelet got its own identity blocks with the
 //! command that resets the node; a node of another cluster is left alone. Nothing else is ever joined a second time.
 
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use muster_proto::agent;
 use muster_proto::names::{KubernetesVersion, NodeName};
 use secrecy::ExposeSecret;
@@ -17,16 +19,18 @@ use crate::host::change::{Change, Program, ProgramName};
 use crate::host::query::{KubernetesProgram, Observe};
 use crate::kubeadm::{ADMIN_CONF, ConfigApi, file_of};
 use crate::membership::{CA_CERTIFICATE, KUBELET_CONF, Membership};
-use crate::ticket::{Ticket, is_endpoint};
+use crate::ticket::{PinnedCa, Ticket, is_endpoint};
 
 pub const NAME: &str = "kubeadm-join";
 /// After a reboot the kubelet needs some seconds, on slow machines a minute.
 pub const SETTLE: Duration = Duration::from_secs(120);
 
-/// Two minutes of discovery, five of kubeadm's own wait for the kubelet, and the preflight checks.
+/// A minute of discovery, five of kubeadm's own wait for the kubelet, and the preflight checks.
 const LIMIT: Duration = Duration::from_secs(480);
-/// The token's signature appears in cluster-info within 15 s after init; kubeadm would wait 5 minutes.
-const DISCOVERY: &str = "2m0s";
+/// Whoever made the ticket has just spoken to the API server; kubeadm would wait 5 minutes for it.
+const DISCOVERY: &str = "1m0s";
+/// What kubeadm reads instead of cluster-info: the server and its CA certificate. Removed after the join.
+pub(crate) const DISCOVERY_FILE: &str = "/run/muster-agent/join-discovery.conf";
 /// Holds the token while a join runs; kubeadm removes it at its end.
 const BOOTSTRAP_CONF: &str = "/etc/kubernetes/bootstrap-kubelet.conf";
 
@@ -72,9 +76,13 @@ impl KubeadmJoin {
                     self.node, self.node
                 )));
             }
-            // A kubeadm that was killed at its very end leaves the token behind.
-            let leftover = bootstrap.then(|| Change::RemoveFile { path: BOOTSTRAP_CONF.into() });
-            return Ok(Finding::from_changes(leftover.into_iter().collect()));
+            // A kubeadm that was killed at its very end leaves the token behind, an agent the discovery file.
+            let discovery = host.read_file(Path::new(DISCOVERY_FILE)).await?.is_some();
+            let leftovers = [(bootstrap, BOOTSTRAP_CONF), (discovery, DISCOVERY_FILE)];
+            let remove = |path: &str| Change::RemoveFile { path: path.into() };
+            return Ok(Finding::from_changes(
+                leftovers.into_iter().filter_map(|(there, path)| there.then(|| remove(path))).collect(),
+            ));
         }
         let half: Vec<&str> = [(bootstrap, BOOTSTRAP_CONF), (self.has_ca(host).await?, CA_CERTIFICATE)]
             .into_iter()
@@ -110,12 +118,23 @@ impl KubeadmJoin {
                 "give the control plane's own address in the spec, then run bootstrap again",
             ));
         }
+        let Some(ca) = &ticket.ca else {
+            return Ok(Finding::blocked(
+                format!("the join ticket sent to {} holds no CA certificate", self.node),
+                "without it nobody can tell the cluster from another that answers at its address",
+                "install the same version of muster-agent on every node, then run bootstrap again",
+            ));
+        };
         Ok(match ConfigApi::on(host).await? {
             Err(complaint) => Finding::Blocked(complaint),
-            Ok(api) => Finding::Todo(vec![Change::Run(
-                Program::new(ProgramName::Kubeadm, ["join", "--config", "/dev/stdin"], LIMIT)
-                    .with_input(self.render(api, ticket)),
-            )]),
+            Ok(api) => Finding::Todo(vec![
+                Change::WriteFile { path: DISCOVERY_FILE.into(), content: self.discovery(ca), mode: 0o600 },
+                Change::Run(
+                    Program::new(ProgramName::Kubeadm, ["join", "--config", "/dev/stdin"], LIMIT)
+                        .with_input(self.render(api, ticket)),
+                ),
+                Change::RemoveFile { path: DISCOVERY_FILE.into() },
+            ]),
         })
     }
 
@@ -148,15 +167,30 @@ impl KubeadmJoin {
         ))
     }
 
-    /// The configuration; holds the token.
+    /// A kubeconfig in the form of the one in cluster-info: one cluster without a name, no user and no context.
+    fn discovery(&self, ca: &PinnedCa) -> String {
+        let cluster = json!({
+            "certificate-authority-data": BASE64_STANDARD.encode(ca.pem()),
+            "server": format!("https://{}", self.endpoint),
+        });
+        file_of(&[json!({
+            "apiVersion": "v1",
+            "clusters": [{"cluster": cluster, "name": ""}],
+            "contexts": [],
+            "current-context": "",
+            "kind": "Config",
+            "preferences": {},
+            "users": [],
+        })])
+    }
+
+    /// The configuration; holds the token. All versions from v1beta1 (kubeadm 1.13) on read these fields.
     fn render(&self, api: ConfigApi, ticket: &Ticket) -> String {
-        let hashes: Vec<&str> = ticket.ca_hashes.iter().map(|hash| hash.as_str()).collect();
         let mut fields = json!({
-            "discovery": {"bootstrapToken": {
-                "apiServerEndpoint": self.endpoint,
-                "token": ticket.token.expose_secret(),
-                "caCertHashes": hashes,
-            }},
+            "discovery": {
+                "file": {"kubeConfigPath": DISCOVERY_FILE},
+                "tlsBootstrapToken": ticket.token.expose_secret(),
+            },
             "nodeRegistration": api.node_registration(&self.node, self.address),
         });
         if api == ConfigApi::V1beta4 {
@@ -182,20 +216,21 @@ mod tests {
     use muster_proto::agent::step::Kind;
 
     use super::super::rehearsal::{
-        cause_of, join_of_w1, master, master_and_worker, prepared, step, waits_for,
+        cause_of, join_of_w1, master_and_worker, master_with_ticket, prepared, step, waits_for,
     };
     use super::*;
-    use crate::host::fake::{CA_HASH, FakeHost};
+    use crate::host::fake::{CA_CERTIFICATE as CA_FILE, CA_HASH, FakeHost};
 
     async fn look(host: &FakeHost, input: &Input) -> Finding {
         step(Kind::KubeadmJoin(join_of_w1())).check(host, input).await.unwrap()
     }
 
     fn ticket() -> Ticket {
-        Ticket::parse(&format!(
+        let ticket = Ticket::parse(&format!(
             "kubeadm join 10.88.0.11:6443 --token bynk2r.ds9fu7perja4osn8 --discovery-token-ca-cert-hash {CA_HASH}"
         ))
-        .unwrap()
+        .unwrap();
+        Ticket { ca: PinnedCa::of(CA_FILE, &ticket.ca_hashes), ..ticket }
     }
 
     #[test]
@@ -203,18 +238,53 @@ mod tests {
         let join = KubeadmJoin::parse(&join_of_w1()).unwrap();
         let file = |api| serde_saphyr::from_str::<serde_json::Value>(&join.render(api, &ticket())).unwrap();
         let (old, new) = (file(ConfigApi::V1beta2), file(ConfigApi::V1beta4));
-        assert_eq!(old["discovery"]["timeout"], "2m0s");
-        assert_eq!((&new["timeouts"]["discovery"], new["discovery"].get("timeout")), (&json!("2m0s"), None));
-        assert_eq!(old["discovery"]["bootstrapToken"]["caCertHashes"], json!([CA_HASH]));
+        assert_eq!(old["discovery"]["timeout"], "1m0s");
+        assert_eq!((&new["timeouts"]["discovery"], new["discovery"].get("timeout")), (&json!("1m0s"), None));
         assert_eq!(new["nodeRegistration"]["kubeletExtraArgs"][0]["value"], "10.88.0.12");
     }
 
+    #[test]
+    fn the_configuration_is_the_one_that_kubeadm_1_20_2_was_seen_to_read() {
+        // Given to `kubeadm config migrate` of 1.20.2, which read every field, and to its `join phase preflight`, which
+        // found the API server by the file and went on with the token.
+        let join = KubeadmJoin::parse(&join_of_w1()).unwrap();
+        let expected = r#"{
+  "apiVersion": "kubeadm.k8s.io/v1beta2",
+  "discovery": {
+    "file": {
+      "kubeConfigPath": "/run/muster-agent/join-discovery.conf"
+    },
+    "timeout": "1m0s",
+    "tlsBootstrapToken": "bynk2r.ds9fu7perja4osn8"
+  },
+  "kind": "JoinConfiguration",
+  "nodeRegistration": {
+    "kubeletExtraArgs": {
+      "node-ip": "10.88.0.12"
+    },
+    "name": "w1"
+  }
+}
+"#;
+        assert_eq!(join.render(ConfigApi::V1beta2, &ticket()), expected);
+        let discovery = join.discovery(ticket().ca.as_ref().unwrap());
+        let membership = Membership::read(&discovery).unwrap();
+        assert_eq!(membership.server, "https://10.88.0.11:6443");
+        assert_eq!(membership.ca_hashes, [CA_HASH.parse().unwrap()]);
+        assert!(!discovery.contains("bynk2r"), "{discovery}");
+    }
+
     #[tokio::test]
-    async fn a_clean_host_is_joined_with_the_ticket_on_standard_input_alone() {
-        let (master, input) = master().await;
+    async fn a_clean_host_is_joined_with_the_token_on_standard_input_alone() {
+        let (master, input) = master_with_ticket().await;
         let worker = prepared("w1", &master.cluster);
         let Finding::Todo(changes) = look(&worker, &input).await else { panic!() };
-        let [Change::Run(program)] = &changes[..] else { panic!("{changes:?}") };
+        let [Change::WriteFile { path, .. }, Change::Run(program), Change::RemoveFile { path: removed }] =
+            &changes[..]
+        else {
+            panic!("{changes:?}")
+        };
+        assert_eq!((path, removed), (&DISCOVERY_FILE.into(), &DISCOVERY_FILE.into()));
         assert_eq!(program.to_string(), "kubeadm join --config /dev/stdin");
         let token = input.ticket.as_ref().unwrap().token.expose_secret();
         assert!(program.input.as_ref().unwrap().expose_secret().contains(token));
@@ -230,13 +300,18 @@ mod tests {
         assert!(waits_for(look(&worker, &Input::default()).await).starts_with("the kubelet of w1"));
         worker.with(|state| state.kubelet_healthy = true);
         worker.put_file(BOOTSTRAP_CONF, "token");
+        worker.put_file(DISCOVERY_FILE, "server");
         let Finding::Todo(changes) = look(&worker, &Input::default()).await else { panic!() };
-        assert_eq!(changes[0].to_string(), "remove /etc/kubernetes/bootstrap-kubelet.conf");
+        let lines: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            ["remove /etc/kubernetes/bootstrap-kubelet.conf", "remove /run/muster-agent/join-discovery.conf"]
+        );
     }
 
     #[tokio::test]
     async fn half_done_foreign_and_misdirected_joins_are_blocked() {
-        let (master, input) = master().await;
+        let (master, input) = master_with_ticket().await;
         let half = prepared("w1", &master.cluster);
         half.put_file(BOOTSTRAP_CONF, "");
         let Finding::Todo(changes) = look(&half, &input).await else { panic!() };

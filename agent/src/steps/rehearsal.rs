@@ -56,11 +56,21 @@ pub(super) async fn master() -> (FakeHost, Input) {
 
 /// Nodes m1 and w1 of one cluster, without a pod network.
 pub(super) async fn master_and_worker() -> (FakeHost, FakeHost) {
-    let (master, mut input) = master().await;
+    let (master, mut input) = master_with_ticket().await;
     let worker = prepared("w1", &master.cluster);
     let finding = carry_out(&worker, &step(Kind::KubeadmJoin(join_of_w1())), &mut input).await;
     assert!(matches!(finding, Finding::Done(Yield::Nothing)), "{finding:?}");
     (master, worker)
+}
+
+/// A node m1 after `kubeadm init`, and the input that holds the ticket which its step `join-ticket` handed on.
+pub(super) async fn master_with_ticket() -> (FakeHost, Input) {
+    let (host, input) = master().await;
+    let ticket = step(Kind::JoinTicket(agent::JoinTicket { nodes: vec!["w1".into()] }));
+    match ticket.check(&host, &input).await.unwrap() {
+        Finding::Done(Yield::Ticket(ticket)) => (host, Input { ticket: Some(ticket), ..Input::default() }),
+        other => panic!("no ticket: {other:?}"),
+    }
 }
 
 /// The join of w1 to m1.

@@ -322,7 +322,7 @@ pub struct StepOutput {
     #[prost(message, repeated, tag = "2")]
     pub pods: ::prost::alloc::vec::Vec<PodAddress>,
 }
-/// A join ticket: a kubeadm token that lives minutes, and the hash that pins the cluster's CA.
+/// A join ticket: a kubeadm token that lives minutes, and the cluster's CA with the hash that pins it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ticket {
     /// HOST:PORT of the API server, as kubeadm printed it
@@ -337,6 +337,9 @@ pub struct Ticket {
     /// sha256:HEX, computed from pki/ca.crt
     #[prost(string, tag = "4")]
     pub ca_certificate_hash: ::prost::alloc::string::String,
+    /// pki/ca.crt itself (PEM); whoever joins compares it with ca_hashes again
+    #[prost(string, tag = "5")]
+    pub ca_certificate: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PodAddress {

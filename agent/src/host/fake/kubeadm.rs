@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::programs::{Call, documents, failed, well};
 use super::stock::{CA_CERTIFICATE, CA_HASH, stock_images, unit};
 use super::{Ended, FakeHost, State};
+use crate::membership::Membership;
 
 const MANIFESTS: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"];
 const HELP: &str = "To see the stack trace of this error execute with --v=5 or higher\n";
@@ -142,51 +143,61 @@ impl FakeHost {
         if !errors.is_empty() {
             return preflight_failed("", &errors);
         }
-        let discovery = &join["discovery"]["bootstrapToken"];
-        let (endpoint, token) = (
-            discovery["apiServerEndpoint"].as_str().unwrap_or_default(),
-            discovery["token"].as_str().unwrap_or_default(),
-        );
-        let held = self.cluster.snapshot();
-        let trusted = "error execution phase preflight: couldn't validate the identity of the API Server: ";
-        if held.unreachable || held.endpoint.as_deref() != Some(endpoint) {
-            return failed(
-                1,
-                format!(
-                    "{trusted}Get \"https://{endpoint}/api/v1/namespaces/kube-public/configmaps/cluster-info?timeout=10s\": dial tcp {endpoint}: connect: connection refused\n{HELP}"
-                ),
-            );
-        }
-        if !held.knows_token(token) {
-            let id = token.split('.').next().unwrap_or_default();
-            return failed(
-                1,
-                format!(
-                    "{trusted}could not find a JWS signature in the cluster-info ConfigMap for token ID \"{id}\"\n{HELP}"
-                ),
-            );
-        }
-        let pinned =
-            discovery["caCertHashes"].as_array().is_some_and(|all| all.iter().any(|one| one == CA_HASH));
-        if !pinned && discovery["unsafeSkipCAVerification"] != true {
-            return failed(
-                1,
-                format!(
-                    "{trusted}cluster CA found in cluster-info ConfigMap is invalid: none of the public keys \"{CA_HASH}\" are pinned\n{HELP}"
-                ),
-            );
-        }
+        let endpoint = match self.discovered(&state, join) {
+            Ok(endpoint) => endpoint,
+            Err(ended) => return ended,
+        };
         let registration = &join["nodeRegistration"];
         let name = registration["name"].as_str().unwrap_or(&state.hostname).to_owned();
         let own = state.address();
         let address = registration["kubeletExtraArgs"]["node-ip"].as_str().unwrap_or(&own).to_owned();
-        state.put("/etc/kubernetes/kubelet.conf", kubeconfig(endpoint));
+        state.put("/etc/kubernetes/kubelet.conf", kubeconfig(&endpoint));
         state.start_kubelet();
         drop(state);
         self.cluster.with(|held| held.add_node(&name, &address, &version.to_string(), false));
         well(
             "[preflight] Running pre-flight checks\n[kubelet-start] Starting the kubelet\n\nThis node has joined the cluster:\n* Certificate signing request was sent to apiserver and a response was received.\n* The Kubelet was informed of the new secure connection details.\n",
         )
+    }
+
+    /// The API server that the discovery file leads to, HOST:PORT, once it has proved itself with the file's CA and taken
+    /// the token; unlike discovery by token it needs no signature in cluster-info.
+    fn discovered(&self, state: &State, join: &Value) -> Result<String, Ended> {
+        let discovery = &join["discovery"];
+        let Some(path) = discovery["file"]["kubeConfigPath"].as_str() else {
+            let text = "discovery: Invalid value: \"\": bootstrapToken or file must be set";
+            return Err(failed(3, format!("{text}\n{HELP}")));
+        };
+        let Some(file) = state.files.get(Path::new(path)) else {
+            let text = "not a valid HTTPS URL or a file on disk";
+            return Err(failed(3, format!("discovery.file: Invalid value: \"{path}\": {text}\n{HELP}")));
+        };
+        let identity = "error execution phase preflight: couldn't validate the identity of the API Server: ";
+        let file = Membership::read(&file.content)
+            .and_then(|read| Some((read.server.strip_prefix("https://")?.to_owned(), read.ca_hashes)));
+        let Some((endpoint, ca_hashes)) = file else {
+            let text = "the provided kubeconfig file must have at least one Cluster defined";
+            return Err(failed(1, format!("{identity}{text}\n{HELP}")));
+        };
+        let held = self.cluster.snapshot();
+        let reached = !held.unreachable && held.endpoint.as_deref() == Some(endpoint.as_str());
+        if !reached || !ca_hashes.iter().any(|hash| hash.as_str() == CA_HASH) {
+            let timeout = discovery["timeout"].as_str().unwrap_or("5m0s");
+            let text = format!("Abort reading the cluster-info ConfigMap after timeout of {timeout}");
+            return Err(failed(1, format!("{identity}{text}\n{HELP}")));
+        }
+        match discovery["tlsBootstrapToken"].as_str().unwrap_or_default() {
+            "" => {
+                let text = "couldn't find authentication credentials for the TLS boostrap process. Please use Token discovery, a discovery file with embedded authentication credentials or a discovery file without authentication credentials but with the TLSBootstrapToken flag";
+                Err(failed(1, format!("error execution phase preflight: {text}\n{HELP}")))
+            }
+            token if !held.knows_token(token) => {
+                let text =
+                    "unable to fetch the kubeadm-config ConfigMap: failed to get config map: Unauthorized";
+                Err(failed(1, format!("error execution phase preflight: {text}\n{HELP}")))
+            }
+            _ => Ok(endpoint),
+        }
     }
 
     fn kubeadm_token_create(&self, call: &Call<'_>) -> Ended {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use secrecy::ExposeSecret;
 
 use super::*;
@@ -52,20 +53,29 @@ fn prepare(host: &FakeHost) {
         state.sysctls.insert("net.ipv4.ip_forward".into(), "1".into());
     });
     host.put_file("/etc/muster/init.yaml", INIT);
+    host.put_file(DISCOVERY, discovery("https://10.88.0.11:6443", CA_CERTIFICATE));
 }
 
 fn init() -> Program {
     program(ProgramName::Kubeadm, "init --config /etc/muster/init.yaml")
 }
 
+const DISCOVERY: &str = "/run/discovery.conf";
+
+/// A join by file: the cluster that the file names, the token beside it.
 fn join(ticket: &Ticket) -> Program {
     let configuration = format!(
-        "kind: JoinConfiguration\ndiscovery: {{bootstrapToken: {{apiServerEndpoint: \"{}\", token: {}, caCertHashes: [\"{}\"]}}}}\n",
-        ticket.endpoint,
+        "kind: JoinConfiguration\ndiscovery: {{file: {{kubeConfigPath: {DISCOVERY}}}, tlsBootstrapToken: {}, timeout: 30s}}\n",
         ticket.token.expose_secret(),
-        ticket.ca_hashes[0]
     );
     program(ProgramName::Kubeadm, "join --config /dev/stdin").with_input(configuration)
+}
+
+fn discovery(server: &str, ca: &str) -> String {
+    let data = BASE64_STANDARD.encode(ca);
+    format!(
+        "clusters: [{{name: \"\", cluster: {{server: \"{server}\", certificate-authority-data: {data}}}}}]\n"
+    )
 }
 
 fn ticket_of(applied: &Applied) -> Ticket {
@@ -138,10 +148,34 @@ async fn an_unprepared_host_and_an_unknown_token_are_refused() {
     let mut ticket = ticket_of(&run(&master, "init", init()).await);
     ticket.token = "zzzzzz.0123456789abcdef".to_owned().into();
     let refused = run(&worker, "join", join(&ticket)).await;
-    assert!(refused.outcome.output.contains("for token ID \"zzzzzz\""), "{}", refused.outcome.output);
+    assert!(refused.outcome.output.contains("failed to get config map: Unauthorized"), "{refused:?}");
     let create = program(ProgramName::Kubeadm, "token create --ttl 10m --print-join-command");
     let fresh = ticket_of(&run(&master, "ticket", create).await);
     assert!(run(&worker, "join", join(&fresh)).await.made);
+}
+
+#[tokio::test]
+async fn a_join_by_file_wants_the_file_the_right_ca_and_an_api_server_that_answers() {
+    let cluster = FakeCluster::default();
+    let (master, worker) = (FakeHost::debian("m1", cluster.clone()), FakeHost::debian("w1", cluster));
+    prepare(&master);
+    prepare(&worker);
+    let ticket = ticket_of(&run(&master, "init", init()).await);
+    let not_in_time = "Abort reading the cluster-info ConfigMap after timeout of 30s";
+    let other_ca = rcgen::generate_simple_self_signed(["kubernetes".to_owned()]).unwrap().cert.pem();
+    for (file, words) in [
+        (discovery("https://10.88.0.11:6443", &other_ca), not_in_time),
+        (discovery("https://10.88.0.99:6443", CA_CERTIFICATE), not_in_time),
+        ("clusters: []\n".to_owned(), "must have at least one Cluster defined"),
+    ] {
+        worker.put_file(DISCOVERY, file);
+        let refused = run(&worker, "join", join(&ticket)).await;
+        assert!(refused.outcome.output.contains(words), "{refused:?}");
+    }
+    worker.with(|state| state.files.remove(Path::new(DISCOVERY)));
+    let refused = run(&worker, "join", join(&ticket)).await;
+    assert_eq!(refused.outcome.exit_code, Some(3));
+    assert!(refused.outcome.output.contains("not a valid HTTPS URL or a file on disk"), "{refused:?}");
 }
 
 #[tokio::test]
