@@ -1,31 +1,45 @@
 //! The durable list of events, the same on both sides: SQLite, every event fsynced before it counts.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tokio::sync::watch;
 
+use crate::database::{DatabaseError, Schema};
 use crate::event::{Event, EventKind, IllegalEvent, StepState, transition};
 use crate::names::StepId;
 
-/// Raised by every change of the tables; a newer one is refused, not guessed at.
-const SCHEMA: i64 = 1;
+const SCHEMA: Schema = Schema {
+    what: "journal",
+    version: 2,
+    tables: "CREATE TABLE event (
+                 sequence INTEGER PRIMARY KEY,
+                 run TEXT NOT NULL, step TEXT NOT NULL, origin TEXT NOT NULL, origin_sequence INTEGER NOT NULL,
+                 body TEXT NOT NULL) STRICT;
+             CREATE INDEX event_step ON event (run, step, sequence);
+             CREATE INDEX event_origin ON event (origin, origin_sequence);",
+    // A node's numbers are not unique: a journal that was moved away, or a machine installed anew, begins with 1 again.
+    upgrades: &["ALTER TABLE event RENAME TO event_of_schema_1;
+                 CREATE TABLE event (
+                     sequence INTEGER PRIMARY KEY,
+                     run TEXT NOT NULL, step TEXT NOT NULL, origin TEXT NOT NULL, origin_sequence INTEGER NOT NULL,
+                     body TEXT NOT NULL) STRICT;
+                 INSERT INTO event SELECT sequence, run, step, origin, origin_sequence, body FROM event_of_schema_1;
+                 DROP TABLE event_of_schema_1;
+                 CREATE INDEX event_step ON event (run, step, sequence);
+                 CREATE INDEX event_origin ON event (origin, origin_sequence);"],
+    remedy: "move {} and {}-wal away, keep them, and restart the service that writes it; then the same command goes on by \
+             looking at the machines (only a reset no longer knows what was changed before)",
+};
 
 /// What can go wrong with a journal.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    #[error("the journal {path} cannot be opened or written: is the disk full, or the folder not writable?")]
-    Storage { path: PathBuf, source: rusqlite::Error },
-    #[error(
-        "the journal {path} was written by a newer Muster (schema {found}, this one knows {SCHEMA}): install that version again"
-    )]
-    Newer { path: PathBuf, found: i64 },
-    #[error(
-        "the journal {path} holds a line that cannot be read (sequence {sequence}): move the file away and keep it for a report"
-    )]
-    Unreadable { path: PathBuf, sequence: u64, source: serde_json::Error },
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
     #[error(transparent)]
     Illegal(#[from] IllegalEvent),
 }
@@ -40,49 +54,42 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens or makes the journal. WAL with synchronous=FULL: an event that `append` returned is on the disk.
+    /// Opens or makes the journal: an event that `append` returned is on the disk.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
-        let storage = |source| JournalError::Storage { path: path.to_owned(), source };
-        let connection = Connection::open(path).map_err(storage)?;
-        connection.pragma_update(None, "journal_mode", "WAL").map_err(storage)?;
-        connection.pragma_update(None, "synchronous", "FULL").map_err(storage)?;
-        let found: i64 =
-            connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(storage)?;
-        if found > SCHEMA {
-            return Err(JournalError::Newer { path: path.to_owned(), found });
-        }
-        connection
-            .execute_batch(
-                "CREATE TABLE IF NOT EXISTS event (
-                     sequence INTEGER PRIMARY KEY,
-                     run TEXT NOT NULL, step TEXT NOT NULL, origin TEXT NOT NULL, origin_sequence INTEGER NOT NULL,
-                     body TEXT NOT NULL, UNIQUE (origin, origin_sequence)) STRICT;
-                 CREATE INDEX IF NOT EXISTS event_step ON event (run, step, sequence);",
-            )
-            .map_err(storage)?;
-        connection.pragma_update(None, "user_version", SCHEMA).map_err(storage)?;
-        Self::with(path, connection)
+        Self::with(path, SCHEMA.open(path)?)
     }
 
     /// Opens a journal, or a copy of one, for reading only; nothing else need be running.
     pub fn read_only(path: &Path) -> Result<Self, JournalError> {
-        let storage = |source| JournalError::Storage { path: path.to_owned(), source };
-        Self::with(
-            path,
-            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(storage)?,
-        )
+        Self::with(path, SCHEMA.read_only(path)?)
     }
 
     fn with(path: &Path, connection: Connection) -> Result<Self, JournalError> {
         let last: u64 = connection
             .query_row("SELECT coalesce(max(sequence), 0) FROM event", [], |row| row.get::<_, i64>(0))
-            .map_err(|source| JournalError::Storage { path: path.to_owned(), source })?
+            .map_err(|source| SCHEMA.error(path, source))?
             as u64;
         Ok(Self {
             path: path.to_owned(),
             connection: Arc::new(Mutex::new(connection)),
             last: watch::Sender::new(last),
         })
+    }
+
+    /// All events, oldest first, of a journal that is found without a gap and with nothing in it that may not follow.
+    pub fn whole(&self) -> Result<Vec<Event>, JournalError> {
+        let events = self.after(0)?;
+        let mut states: BTreeMap<(&str, &StepId), StepState> = BTreeMap::new();
+        for (event, expected) in events.iter().zip(1..) {
+            if event.sequence != expected {
+                return Err(SCHEMA.damaged(&self.path, format!("event {expected} is missing")).into());
+            }
+            let state = states.entry((&event.run, &event.step)).or_default();
+            *state = transition(*state, &event.kind).map_err(|illegal| {
+                SCHEMA.damaged(&self.path, format!("event {expected} of {}: {illegal}", event.step))
+            })?;
+        }
+        Ok(events)
     }
 
     /// Writes one event of this side's own; it is durable when this returns. An event that may not follow is refused.
@@ -101,15 +108,17 @@ impl Journal {
     pub fn adopt(&self, origin: &str, theirs: &Event) -> Result<bool, JournalError> {
         let mut connection = self.connection.lock().expect("no holder of the lock panics");
         let transaction = self.begin(&mut connection)?;
-        let known = transaction
-            .query_row(
-                "SELECT 1 FROM event WHERE origin = ?1 AND origin_sequence = ?2",
-                params![origin, theirs.sequence as i64],
-                |_| Ok(()),
-            )
-            .optional()
-            .map_err(|source| self.storage(source))?;
-        if known.is_some() {
+        let held = self.query(
+            &transaction,
+            "SELECT sequence, body FROM event WHERE origin = ?1 AND origin_sequence = ?2",
+            params![origin, theirs.sequence as i64],
+        )?;
+        // The number alone does not tell: a journal that was moved away begins with 1 again.
+        let same = |held: &Event| {
+            (&held.run, &held.step, held.time, held.kind.word())
+                == (&theirs.run, &theirs.step, theirs.time, theirs.kind.word())
+        };
+        if held.iter().any(same) {
             return Ok(false);
         }
         transition(self.fold(&transaction, &theirs.run, &theirs.step)?, &theirs.kind)?;
@@ -249,17 +258,15 @@ impl Journal {
             .map_err(|source| self.storage(source))?;
         rows.map(|row| {
             let (sequence, body) = row.map_err(|source| self.storage(source))?;
-            serde_json::from_str(&body).map_err(|source| JournalError::Unreadable {
-                path: self.path.clone(),
-                sequence,
-                source,
+            serde_json::from_str(&body).map_err(|error| {
+                SCHEMA.damaged(&self.path, format!("event {sequence} cannot be read: {error}")).into()
             })
         })
         .collect()
     }
 
     fn storage(&self, source: rusqlite::Error) -> JournalError {
-        JournalError::Storage { path: self.path.clone(), source }
+        SCHEMA.error(&self.path, source).into()
     }
 }
 
@@ -347,8 +354,61 @@ mod tests {
     fn a_journal_of_a_newer_version_is_refused_with_a_sentence() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.db");
-        Connection::open(&path).unwrap().pragma_update(None, "user_version", SCHEMA + 1).unwrap();
-        let error = Journal::open(&path).err().unwrap().to_string();
-        assert!(error.contains("newer Muster"), "{error}");
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", SCHEMA.version + 1).unwrap();
+        for opened in [Journal::open(&path), Journal::read_only(&path)] {
+            let error = opened.err().unwrap().to_string();
+            assert!(error.contains("newer Muster"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_journal_with_a_gap_or_an_event_that_may_not_follow_is_not_called_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let journal = Journal::open(&path).unwrap();
+        for run in ["r1", "r2"] {
+            journal.append(run, &step(), started()).unwrap();
+            journal.append(run, &step(), EventKind::Done { changes: 0 }).unwrap();
+        }
+        assert_eq!(journal.whole().unwrap().len(), 4);
+        let spoil = |change: &str| {
+            Connection::open(&path).unwrap().execute_batch(change).unwrap();
+            journal.whole().unwrap_err().to_string()
+        };
+        let error = spoil("UPDATE event SET run = 'r1', body = replace(body, '\"r2\"', '\"r1\"') WHERE sequence = 3");
+        assert!(error.contains("event 3 of node-1/swap") && error.contains("may not follow done"), "{error}");
+        let error = spoil("DELETE FROM event WHERE sequence = 2");
+        assert!(error.contains("event 2 is missing") && error.contains("move "), "{error}");
+        let error = spoil("UPDATE event SET body = 'x' WHERE sequence = 1");
+        assert!(error.contains("event 1 cannot be read"), "{error}");
+    }
+
+    #[test]
+    fn events_of_a_machine_that_was_installed_anew_are_adopted_although_its_numbers_begin_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let ours = Journal::open(&folder.path().join("ours.db")).unwrap();
+        for life in ["first.db", "second.db"] {
+            let theirs = Journal::open(&folder.path().join(life)).unwrap();
+            let event = theirs.append(life, &step(), started()).unwrap();
+            assert!(ours.adopt("node-1", &event).unwrap(), "{life}");
+            assert!(!ours.adopt("node-1", &event).unwrap(), "{life}");
+        }
+        // Also in the middle of one and the same step.
+        let theirs = Journal::open(&folder.path().join("third.db")).unwrap();
+        assert!(ours.adopt("node-1", &theirs.append("first.db", &step(), started()).unwrap()).unwrap());
+        assert_eq!(ours.whole().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn a_journal_of_the_first_schema_is_read_and_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        Journal::open(&path).unwrap().append("r1", &step(), started()).unwrap();
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch("DROP INDEX event_origin; CREATE UNIQUE INDEX old ON event (origin, origin_sequence); PRAGMA user_version = 1;").unwrap();
+        old.close().unwrap();
+        let journal = Journal::open(&path).unwrap();
+        journal.append("r1", &step(), EventKind::Done { changes: 0 }).unwrap();
+        assert_eq!(journal.whole().unwrap().len(), 2);
     }
 }

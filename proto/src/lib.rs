@@ -3,6 +3,7 @@
 
 pub mod capability;
 pub mod cause;
+pub mod database;
 pub mod event;
 pub mod journal;
 pub mod names;

@@ -20,10 +20,7 @@ pub struct FileError {
 /// A symlink that stands at the path is replaced, never followed.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     let failed = |source| FileError { path: path.to_owned(), action: "written", source };
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(failed(io::ErrorKind::InvalidInput.into()));
-    };
-    let temporary = folder.join(format!(".{}.{}.new", name.to_string_lossy(), std::process::id()));
+    let (temporary, folder) = (temporary_beside(path)?, path.parent().unwrap_or(Path::new("/")));
     // A leftover of a killed process with the same id.
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
@@ -42,6 +39,29 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
         let _ = fs::remove_file(&temporary);
         failed(source)
     })
+}
+
+/// Where a file is prepared that is to stand at `path`: beside it, under a name of this process.
+pub fn temporary_beside(path: &Path) -> Result<PathBuf, FileError> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        let source = io::ErrorKind::InvalidInput.into();
+        return Err(FileError { path: path.to_owned(), action: "written", source });
+    };
+    Ok(folder.join(format!(".{}.{}.new", name.to_string_lossy(), std::process::id())))
+}
+
+/// Gives a file that was prepared on the same disk its name, durably. One that stands there already stays.
+pub fn put_new(prepared: &Path, path: &Path) -> Result<(), FileError> {
+    let put = || match fs::hard_link(prepared, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all(),
+    };
+    put().map_err(|source| FileError { path: path.to_owned(), action: "written", source })
+}
+
+/// Removes a file that was only prepared; one that cannot be removed does no harm.
+pub fn remove(prepared: &Path) {
+    let _ = fs::remove_file(prepared);
 }
 
 /// The file's content; none when there is no such file.
