@@ -6,10 +6,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use muster_proto::cause::chain;
 use muster_proto::journal::Journal;
-use muster_proto::redaction::printable;
+use muster_proto::listing::{self, Form};
 use muster_proto::token::EnrolmentToken;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
@@ -55,7 +55,17 @@ enum Command {
         /// Read this file, for instance a copy from another machine
         #[arg(long)]
         file: Option<PathBuf>,
+        /// How to print
+        #[arg(short, long, value_enum, default_value_t = Output::Text)]
+        output: Output,
     },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Output {
+    Text,
+    /// One object a line
+    Json,
 }
 
 /// A command that failed; what a person reads.
@@ -87,7 +97,7 @@ pub async fn run<S: Steps>(
             enroll_here(&paths, &coordinator, token_file.as_deref(), !no_start).await
         }
         Command::Serve => serve(&paths, make_steps).await,
-        Command::Journal { file } => show_journal(&file.unwrap_or_else(|| paths.journal())),
+        Command::Journal { file, output } => show_journal(&file.unwrap_or_else(|| paths.journal()), output),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -170,20 +180,12 @@ async fn serve<S: Steps>(
     Ok(())
 }
 
-fn show_journal(path: &Path) -> Result<(), Failure> {
-    if !path.exists() {
-        return Err(format!(
-            "there is no journal at {}: nothing was done on this machine yet",
-            path.display()
-        )
-        .into());
-    }
-    let journal = Journal::read_only(path)?;
-    for event in journal.after(0)? {
-        // One JSON object a line; what programs said must not steer the terminal.
-        anstream::println!("{}", printable(&serde_json::to_string(&event)?));
-    }
-    Ok(())
+fn show_journal(path: &Path, output: Output) -> Result<(), Failure> {
+    let form = match output {
+        Output::Text => Form::Text,
+        Output::Json => Form::Json,
+    };
+    Ok(listing::list(&Journal::read_only(path)?, form, &mut io::stdout().lock())?)
 }
 
 #[cfg(test)]

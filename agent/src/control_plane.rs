@@ -115,6 +115,7 @@ pub(crate) mod tests {
             image_repository: String::new(),
             skip_phases: Vec::new(),
             cgroup_driver: "cgroupfs".into(),
+            redo_half_done: false,
         }
     }
 

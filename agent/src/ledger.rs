@@ -21,8 +21,20 @@ pub struct Ledger {
     pub entries: Vec<Entry>,
     /// Whether `kubeadm join` came to its end here since the last reset.
     pub joined: bool,
+    /// How far `kubeadm init` came here since the last reset.
+    pub init: Init,
     /// What a restored file needs to be taken up and did not get yet, because the agent died in between.
     pub pending: Vec<Change>,
+}
+
+/// How far Muster's own `kubeadm init` came on a host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Init {
+    #[default]
+    Never,
+    /// It was begun. Its step never ended well, so nobody was ever given a ticket.
+    Begun,
+    Done,
 }
 
 /// One thing that we changed.
@@ -93,13 +105,25 @@ impl Ledger {
         let mut under_way: Option<Change> = None;
         for event in &events[begin..] {
             let step = event.step.step();
-            ledger.joined |=
-                step == crate::steps::kubeadm_join::NAME && matches!(event.kind, EventKind::Done { .. });
+            if let EventKind::Done { .. } = event.kind {
+                match step {
+                    crate::steps::kubeadm_join::NAME => ledger.joined = true,
+                    crate::steps::kubeadm_init::NAME => ledger.init = Init::Done,
+                    crate::steps::kubeadm_reset::NAME => (ledger.joined, ledger.init) = (false, Init::Never),
+                    _ => {}
+                }
+            }
             if let (EventKind::Made { .. }, Some(made)) = (&event.kind, &under_way) {
                 ledger.pending.retain(|pending| pending.to_string() != made.to_string());
             }
             let EventKind::Intended { change, before, .. } = &event.kind else { continue };
             let Ok(change) = serde_json::from_value::<Change>(change.clone()) else { continue };
+            if step == crate::steps::kubeadm_init::NAME
+                && ledger.init == Init::Never
+                && matches!(change, Change::Run(_))
+            {
+                ledger.init = Init::Begun;
+            }
             if RESET_STEPS.contains(&step) {
                 ledger.take_undoing(&change, &entries);
                 under_way = Some(change);
@@ -293,6 +317,20 @@ mod tests {
         assert!(Ledger::of(&events).entries.is_empty());
         events.push(event(4, "kubeadm-join", EventKind::Done { changes: 1 }));
         assert!(Ledger::of(&events).joined);
+    }
+
+    #[test]
+    fn how_far_init_came_is_known_and_a_reset_forgets_it() {
+        let done = |sequence, step| event(sequence, step, EventKind::Done { changes: 1 });
+        let program = Program::new(ProgramName::Kubeadm, ["init"], std::time::Duration::from_secs(1));
+        let mut events = vec![intended(1, "kubeadm-init", &write("/var/lib/muster-agent/kubeadm-init.yaml", "a"), None)];
+        assert_eq!(Ledger::of(&events).init, Init::Never);
+        events.push(intended(2, "kubeadm-init", &Change::Run(program), None));
+        assert_eq!(Ledger::of(&events).init, Init::Begun);
+        events.push(done(3, "kubeadm-init"));
+        assert_eq!(Ledger::of(&events).init, Init::Done);
+        events.push(done(4, "kubeadm-reset"));
+        assert_eq!(Ledger::of(&events).init, Init::Never, "although nothing was restored yet");
     }
 
     #[test]

@@ -233,6 +233,7 @@ impl Planner<'_> {
             image_repository: spec.image_repository.clone().unwrap_or_default(),
             skip_phases: spec.skip_phases.clone(),
             cgroup_driver: spec.cgroup_driver.map(|driver| driver.word().to_owned()).unwrap_or_default(),
+            redo_half_done: spec.redo_half_done_init,
         })
     }
 

@@ -27,7 +27,7 @@ pub struct Schema {
 pub enum DatabaseError {
     #[error("the {what} {path} cannot be opened or written: {}", hint(.source))]
     Storage { what: &'static str, path: PathBuf, source: rusqlite::Error },
-    #[error("there is no {what} {path}")]
+    #[error("there is no {what} {path}: nothing was recorded there yet")]
     Missing { what: &'static str, path: PathBuf },
     #[error(
         "the {what} {path} was written by a newer Muster (schema {found}, this one knows {known}) and was not touched: install that version again"
@@ -74,7 +74,7 @@ impl Schema {
     /// what was committed is on the disk.
     pub fn open(&self, path: &Path) -> Result<Connection, DatabaseError> {
         let failed = |source| self.error(path, source);
-        if !path.exists() {
+        if let Ok(false) = path.try_exists() {
             self.make(path)?;
         }
         // Looked at through a connection that cannot write: what is refused stays as it is, byte for byte.
@@ -99,7 +99,8 @@ impl Schema {
 
     /// Opens the file, or a copy of it, for reading only; nothing else need be running.
     pub fn read_only(&self, path: &Path) -> Result<Connection, DatabaseError> {
-        if !path.exists() {
+        // Of a folder that may not be entered, opening tells.
+        if let Ok(false) = path.try_exists() {
             return Err(DatabaseError::Missing { what: self.what, path: path.to_owned() });
         }
         let connection = self.connect_read_only(path)?;

@@ -6,6 +6,7 @@ pub mod cause;
 pub mod database;
 pub mod event;
 pub mod journal;
+pub mod listing;
 pub mod names;
 pub mod pod_network;
 pub mod private_file;

@@ -1,7 +1,8 @@
 //! Afterwards: this node runs the control plane that `kubeadm init` makes, complete by observation: files, static pods,
 //! the objects that init writes last, its own Node object. Nothing of it there: init runs. All files there and the API
 //! server silent, as after a reboot: it is waited for. Anything between is a half-done init (a crash, a failed run) and
-//! blocks with the command that resets the node; init is never run twice over something.
+//! blocks with the command that resets the node; init is never run twice over something. Only where the spec allows it and
+//! nobody can ever have joined, it is reset and done again.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,8 +13,9 @@ use super::{BadStep, Finding, Input};
 use crate::control_plane::ControlPlane;
 use crate::host::HostError;
 use crate::host::change::{Change, Program, ProgramName};
-use crate::host::query::{ObjectKind, Observe};
+use crate::host::query::{KubernetesProgram, ObjectKind, Observe, name_of};
 use crate::kubeadm::{ADMIN_CONF, ConfigApi};
+use crate::ledger::Init;
 use crate::membership::{CA_CERTIFICATE, KUBELET_CONF, Membership};
 
 pub const NAME: &str = "kubeadm-init";
@@ -41,14 +43,16 @@ const FILES: [&str; 9] = [
 #[derive(Debug, Clone)]
 pub struct KubeadmInit {
     wanted: ControlPlane,
+    /// The spec allows to reset a half-done init.
+    redo: bool,
 }
 
 impl KubeadmInit {
     pub fn parse(message: &agent::KubeadmInit) -> Result<Self, BadStep> {
-        Ok(Self { wanted: ControlPlane::parse(message)? })
+        Ok(Self { wanted: ControlPlane::parse(message)?, redo: message.redo_half_done })
     }
 
-    pub async fn check<H: Observe>(&self, host: &H, _: &Input) -> Result<Finding, HostError> {
+    pub async fn check<H: Observe>(&self, host: &H, input: &Input) -> Result<Finding, HostError> {
         let (mut present, mut lacking) = (Vec::new(), Vec::new());
         for file in FILES {
             let found = host.read_file(Path::new(file)).await?.is_some();
@@ -65,7 +69,7 @@ impl KubeadmInit {
         } else {
             Ok(Cluster::Lacks(Vec::new()))
         };
-        let answer = match cluster {
+        let (others, answer) = match cluster {
             Err(error) if error.is_transient() && lacking.is_empty() => {
                 return Ok(Finding::Wait(format!(
                     "the API server of {} does not answer, though every file of kubeadm init is there ({error}); \
@@ -73,7 +77,7 @@ impl KubeadmInit {
                     self.wanted.node, self.wanted.node
                 )));
             }
-            Err(error) if error.is_transient() => "the API server does not answer".to_owned(),
+            Err(error) if error.is_transient() => (Others::Unseen, "the API server does not answer".to_owned()),
             Err(error) => return Err(error),
             Ok(Cluster::Complete { node: true }) if lacking.is_empty() => return Ok(Finding::DONE),
             Ok(Cluster::Complete { node: false }) if lacking.is_empty() => {
@@ -85,9 +89,17 @@ impl KubeadmInit {
             Ok(Cluster::Complete { .. }) => return Ok(self.lost_files(&lacking)),
             Ok(Cluster::Lacks(objects)) => {
                 lacking.extend(objects);
-                "kubeadm init did not reach its end".to_owned()
+                let others = if present.contains(&ADMIN_CONF) { self.others(host).await? } else { Others::Unseen };
+                (others, "kubeadm init did not reach its end".to_owned())
             }
         };
+        // The engine has waited for every unit of an earlier life: no init runs any more. Its step never ended well, so no
+        // ticket was ever given to anybody, and what the API server knows of, if it answers, agrees.
+        if self.redo && input.ledger.init == Init::Begun && others != Others::Joined
+            && let Some(kubeadm) = host.kubernetes_version(KubernetesProgram::Kubeadm).await?
+        {
+            return Ok(Finding::Todo(vec![super::kubeadm_reset::reset(kubeadm)]));
+        }
         Ok(Finding::blocked(
             format!("kubeadm init on {} is half done", self.wanted.node),
             format!("{answer}\nthere: {}\nmissing: {}", present.join(", "), lacking.join(", ")),
@@ -132,6 +144,18 @@ impl KubeadmInit {
         ]))
     }
 
+    /// Whether the API server knows of a node besides this one.
+    async fn others<H: Observe>(&self, host: &H) -> Result<Others, HostError> {
+        match host.objects(ObjectKind::Node, "", "").await {
+            Ok(nodes) if nodes.iter().any(|node| name_of(node) != self.wanted.node.as_str()) => {
+                Ok(Others::Joined)
+            }
+            Ok(_) => Ok(Others::None),
+            Err(error) if error.is_transient() => Ok(Others::Unseen),
+            Err(error) => Err(error),
+        }
+    }
+
     /// What the API server says of init's work.
     async fn cluster<H: Observe>(&self, host: &H) -> Result<Cluster, HostError> {
         let skipped =
@@ -169,6 +193,15 @@ impl KubeadmInit {
     }
 }
 
+/// Nodes of the cluster besides this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Others {
+    Joined,
+    None,
+    /// The API server does not tell.
+    Unseen,
+}
+
 /// What the API server says of init's work: the objects it makes are all there, or which are not.
 enum Cluster {
     Complete { node: bool },
@@ -183,6 +216,7 @@ mod tests {
     use super::*;
     use crate::control_plane::tests::message;
     use crate::host::fake::{FakeCluster, FakeHost};
+    use crate::ledger::Ledger;
 
     async fn look(host: &FakeHost) -> Finding {
         step(Kind::KubeadmInit(message())).check(host, &Input::default()).await.unwrap()
@@ -225,6 +259,27 @@ mod tests {
         let killed_early = prepared("m1", &FakeCluster::default());
         killed_early.put_file(CA_CERTIFICATE, "");
         assert_eq!(cause_of(look(&killed_early).await), "kubeadm init on m1 is half done");
+    }
+
+    #[tokio::test]
+    async fn a_half_done_init_is_reset_only_if_the_spec_allows_it_and_nobody_can_have_joined() {
+        let allowed = step(Kind::KubeadmInit(agent::KubeadmInit { redo_half_done: true, ..message() }));
+        let knows = |init| Input { ledger: Ledger { init, ..Ledger::default() }, ..Input::default() };
+        let (host, _) = master().await;
+        host.cluster.with(|cluster| cluster.delete("DaemonSet", "kube-system", "kube-proxy"));
+        let Finding::Todo(changes) = allowed.check(&host, &knows(Init::Begun)).await.unwrap() else { panic!() };
+        let [change] = &changes[..] else { panic!("{changes:?}") };
+        assert!(change.to_string().starts_with("run kubeadm reset -f"), "{change}");
+
+        let half_done = "kubeadm init on m1 is half done";
+        // Not begun by Muster, or once at its end: a ticket may have been given out.
+        for init in [Init::Never, Init::Done] {
+            assert_eq!(cause_of(allowed.check(&host, &knows(init)).await.unwrap()), half_done, "{init:?}");
+        }
+        let forbidden = step(Kind::KubeadmInit(message()));
+        assert_eq!(cause_of(forbidden.check(&host, &knows(Init::Begun)).await.unwrap()), half_done);
+        host.cluster.with(|cluster| cluster.add_node("w1", "10.88.0.12", "v1.20.2", false));
+        assert_eq!(cause_of(allowed.check(&host, &knows(Init::Begun)).await.unwrap()), half_done);
     }
 
     #[tokio::test]

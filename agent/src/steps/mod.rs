@@ -179,7 +179,7 @@ steps! {
 impl Step {
     /// Whether `check` wants the account of what this agent did.
     pub fn reads_ledger(&self) -> bool {
-        matches!(self, Self::Restore(_) | Self::KubeadmJoin(_))
+        matches!(self, Self::Restore(_) | Self::KubeadmJoin(_) | Self::KubeadmInit(_))
     }
 
     /// Whether the step undoes; these the owner of a node can forbid all together (`allow_reset`).

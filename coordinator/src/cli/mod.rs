@@ -7,6 +7,7 @@ pub mod exit;
 pub mod firewall;
 mod follow;
 pub mod init;
+mod journal;
 pub mod node;
 mod plan;
 mod preflight;
@@ -63,6 +64,8 @@ enum Command {
     Schema,
     /// Where the newest run stands; for every user
     Status(status::Arguments),
+    /// Show what was sent to the nodes and what they reported; the daemon need not run
+    Journal(journal::Arguments),
     /// The daemon; systemd starts it
     #[command(hide = true)]
     Serve,
@@ -115,6 +118,7 @@ pub async fn run() -> ExitCode {
         Command::Bootstrap(arguments) => bootstrap::run(&Paths::under(&root), arguments).await,
         Command::Reset(arguments) => reset::run(&Paths::under(&root), arguments).await,
         Command::Status(arguments) => status::run(&Paths::under(&root), arguments).await,
+        Command::Journal(arguments) => journal::run(&Paths::under(&root), arguments),
         Command::Schema => {
             anstream::println!("{:#}", crate::spec::schema());
             Ok(())

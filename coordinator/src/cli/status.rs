@@ -17,7 +17,7 @@ pub(super) struct Arguments {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Output {
+pub(super) enum Output {
     Text,
     Json,
 }
@@ -41,6 +41,11 @@ fn print(status: &ClusterStatus) {
     let ended =
         if status.finished.is_empty() { String::new() } else { format!(", ended {}", status.finished) };
     anstream::println!("cluster {}: {} (began {}{ended})", status.cluster, status.phase, status.started);
+    if status.phase == "interrupted" {
+        anstream::println!(
+            "the coordinator stopped in the middle of it; the same command goes on from there (see `coordinator journal`)"
+        );
+    }
     let rows = status.nodes.iter().map(|node| {
         let agent = if node.connected { node.address.clone() } else { "not connected".to_owned() };
         vec![

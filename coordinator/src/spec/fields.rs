@@ -196,6 +196,12 @@ const CONTROL_PLANE: &[Field] = &[
         Form::List(&Form::Words(&["addon/coredns", "addon/kube-proxy"])),
         "Parts of kubeadm init that are left out.",
     ),
+    with_default(
+        "redoHalfDoneInit",
+        Form::Flag,
+        "false",
+        "A kubeadm init that was cut off is reset and done again by itself, if no other node ever joined.",
+    ),
 ];
 
 const NETWORKING: &[Field] = &[

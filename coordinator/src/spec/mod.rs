@@ -37,6 +37,8 @@ pub struct ClusterSpec {
     pub bind_port: u16,
     pub image_repository: Option<String>,
     pub skip_phases: Vec<String>,
+    /// A half-done init may be reset and done again.
+    pub redo_half_done_init: bool,
     pub pod_subnet: IpNet,
     pub service_subnet: IpNet,
     /// The pod network's manifest, its content.

@@ -43,6 +43,7 @@ impl Reader<'_> {
                 .into_iter()
                 .map(|(_, phase)| phase)
                 .collect(),
+            redo_half_done_init: self.value("spec.controlPlane.redoHalfDoneInit")?,
             pod_subnet: self.value("spec.networking.podSubnet")?,
             service_subnet: self.value("spec.networking.serviceSubnet")?,
             network_manifest: network_manifest?,

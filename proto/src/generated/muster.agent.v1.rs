@@ -497,6 +497,9 @@ pub struct KubeadmInit {
     pub skip_phases: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, tag = "9")]
     pub cgroup_driver: ::prost::alloc::string::String,
+    /// an init that was cut off is reset and done again, if nobody ever joined
+    #[prost(bool, tag = "10")]
+    pub redo_half_done: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinTicket {

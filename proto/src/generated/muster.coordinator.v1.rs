@@ -171,7 +171,7 @@ pub struct ChangePlan {
 /// One thing that happened, or the whole state when first attached.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Progress {
-    #[prost(oneof = "progress::Item", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "progress::Item", tags = "1, 2, 3, 4, 5")]
     pub item: ::core::option::Option<progress::Item>,
 }
 /// Nested message and enum types in `Progress`.
@@ -188,6 +188,9 @@ pub mod progress {
         /// the file cannot be used; no run was begun, and nothing follows
         #[prost(message, tag = "4")]
         Problems(super::Problems),
+        /// a sentence: the run that is attached to, or the unfinished one that this goes on with
+        #[prost(string, tag = "5")]
+        Found(::prost::alloc::string::String),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -221,7 +224,7 @@ pub struct ClusterStatus {
     /// empty: no cluster was ever asked for
     #[prost(string, tag = "1")]
     pub cluster: ::prost::alloc::string::String,
-    /// none | running | done | failed
+    /// none | running | done | failed | interrupted (the coordinator stopped in its middle)
     #[prost(string, tag = "2")]
     pub phase: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
