@@ -270,6 +270,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::host::change::Program;
 
     fn intended(sequence: u64, step: &str, change: &Change, before: Option<Value>) -> Event {
         let (change, summary) = (change.record(), change.to_string());
@@ -323,7 +324,8 @@ mod tests {
     fn how_far_init_came_is_known_and_a_reset_forgets_it() {
         let done = |sequence, step| event(sequence, step, EventKind::Done { changes: 1 });
         let program = Program::new(ProgramName::Kubeadm, ["init"], std::time::Duration::from_secs(1));
-        let mut events = vec![intended(1, "kubeadm-init", &write("/var/lib/muster-agent/kubeadm-init.yaml", "a"), None)];
+        let mut events =
+            vec![intended(1, "kubeadm-init", &write("/var/lib/muster-agent/kubeadm-init.yaml", "a"), None)];
         assert_eq!(Ledger::of(&events).init, Init::Never);
         events.push(intended(2, "kubeadm-init", &Change::Run(program), None));
         assert_eq!(Ledger::of(&events).init, Init::Begun);

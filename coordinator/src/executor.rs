@@ -16,8 +16,8 @@ use tonic::Code;
 use crate::fleet::Fleet;
 use crate::plan::{Plan, PlannedStep};
 
-/// How long a step waits for its node's agent to come back before it fails by name.
-const AGENT_PATIENCE: Duration = Duration::from_secs(120);
+/// Long enough for a machine that starts again.
+pub const AGENT_PATIENCE: Duration = Duration::from_secs(120);
 
 /// No step may take longer, whatever its agent says; kubeadm's own limits are far below.
 const STEP_LIMIT: Duration = Duration::from_secs(40 * 60);
@@ -28,6 +28,8 @@ pub struct Executor {
     pub fleet: Fleet,
     pub journal: Journal,
     pub run: String,
+    /// How long a step waits for its node's agent to come back before it fails by name.
+    pub patience: Duration,
 }
 
 /// How all of it ended.
@@ -35,6 +37,8 @@ pub struct Executor {
 pub struct Ended {
     pub done: BTreeSet<StepId>,
     pub failed: BTreeSet<StepId>,
+    /// Failures that the journal could not take: a full disk, mostly.
+    pub unrecorded: Vec<(StepId, Complaint)>,
 }
 
 impl Executor {
@@ -54,11 +58,12 @@ impl Executor {
             }
             match running.join_next().await {
                 None => return ended,
-                Some(Ok((id, StepState::Done, output))) => {
+                Some(Ok((id, Ok((StepState::Done, output))))) => {
                     outputs.insert(id.clone(), output);
                     ended.done.insert(id);
                 }
-                Some(Ok((id, ..))) => {
+                Some(Ok((id, result))) => {
+                    ended.unrecorded.extend(result.err().map(|complaint| (id.clone(), complaint)));
                     ended.failed.insert(id);
                 }
                 Some(Err(error)) => tracing::error!(%error, "a step's task ended abnormally"),
@@ -66,10 +71,11 @@ impl Executor {
         }
     }
 
-    async fn run_step(self, step: PlannedStep, given: Option<StepOutput>) -> (StepId, StepState, StepOutput) {
+    /// How the step ended; an error when the journal does not hold that.
+    async fn run_step(self, step: PlannedStep, given: Option<StepOutput>) -> (StepId, StepEnd) {
         let (id, limit) = (step.id.clone(), STEP_LIMIT.as_secs() / 60);
         let failed = match tokio::time::timeout(STEP_LIMIT, self.to_its_end(&step, given)).await {
-            Ok(Ok((state, output))) => return (id, state, output),
+            Ok(Ok(end)) => return (id, Ok(end)),
             Ok(Err(complaint)) => complaint,
             Err(_) => Complaint::new(
                 format!("the agent gave no result within {limit} minutes"),
@@ -77,10 +83,13 @@ impl Executor {
                 "look at `sudo agent journal` on that node, then run the same command again: it re-attaches",
             ),
         };
-        if let Err(error) = self.journal.append(&self.run, &id, EventKind::Failed { complaint: failed }) {
-            tracing::error!(step = %id, error = chain(&error), "a failure could not be journalled");
+        match self.journal.append(&self.run, &id, EventKind::Failed { complaint: failed.clone() }) {
+            Ok(_) => (id, Ok((StepState::Failed, StepOutput::default()))),
+            Err(error) => {
+                tracing::error!(step = %id, error = chain(&error), "a failure could not be journalled");
+                (id, Err(failed))
+            }
         }
-        (id, StepState::Failed, StepOutput::default())
     }
 
     /// Sends the step and follows it over lost connections, until the journal holds its end.
@@ -97,18 +106,18 @@ impl Executor {
             .append(&self.run, &step.id, EventKind::Dispatched)
             .map_err(|error| unrecorded(&error))?;
         let mut pauses = pauses();
+        // The agent's journal is another one than it was (moved away because it was damaged): its numbers begin again.
+        let mut silent = false;
         loop {
-            let agent = self.fleet.agent(&step.node, AGENT_PATIENCE).await.map_err(|error| {
+            let agent = self.fleet.agent(&step.node, self.patience).await.map_err(|error| {
                 let remedy = format!(
                     "on {}: `systemctl status muster-agent`; then run the same command again",
                     step.node
                 );
                 Complaint::new(chain(&error), "", remedy)
             })?;
-            let after_sequence = self
-                .journal
-                .adopted_from(step.node.as_str(), &self.run, &step.id)
-                .map_err(|error| unrecorded(&error))?;
+            let held = self.journal.adopted_from(step.node.as_str(), &self.run, &step.id);
+            let after_sequence = if silent { 0 } else { held.map_err(|error| unrecorded(&error))? };
             let request = RunStepRequest {
                 run_id: self.run.clone(),
                 step_id: step.id.to_string(),
@@ -120,6 +129,10 @@ impl Executor {
             let lost = match client.run_step(request).await {
                 Ok(stream) => match self.follow(step, stream.into_inner()).await? {
                     Followed::Ended(state, output) => return Ok((state, output)),
+                    Followed::Silent => {
+                        silent = true;
+                        "the agent ended the step without saying how".to_owned()
+                    }
                     Followed::Lost(why, progressed) => {
                         if progressed {
                             pauses = self::pauses();
@@ -153,10 +166,7 @@ impl Executor {
                         if state.is_final() {
                             return Ok(Followed::Ended(state, output));
                         }
-                        return Ok(Followed::Lost(
-                            "the agent ended the step without saying how".into(),
-                            progressed,
-                        ));
+                        return Ok(Followed::Silent);
                     }
                     None => {}
                 },
@@ -181,8 +191,13 @@ impl Executor {
     }
 }
 
+/// The step's last state and what it yields; a complaint that the journal could not take.
+type StepEnd = Result<(StepState, StepOutput), Complaint>;
+
 enum Followed {
     Ended(StepState, StepOutput),
+    /// The agent says that the step ended, and of the events that were asked for none tells how.
+    Silent,
     /// Why, and whether anything came over this connection.
     Lost(String, bool),
 }

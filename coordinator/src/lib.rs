@@ -14,6 +14,7 @@ pub mod preflight;
 pub mod progress;
 pub mod record;
 pub mod reset;
+pub mod resume;
 pub mod runs;
 pub mod settings;
 pub mod sockets;

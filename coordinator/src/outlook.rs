@@ -15,6 +15,9 @@ use crate::plan::PlannedStep;
 /// An agent that is just connecting gets this time.
 const CONNECTION: Duration = Duration::from_secs(15);
 
+/// Every question to a host has its own limit on the agent's side; no look asks more than this many seconds of them.
+const LOOK: Duration = Duration::from_secs(120);
+
 /// What looking at one step says.
 #[derive(Debug, Clone)]
 pub enum Outlook {
@@ -54,7 +57,11 @@ async fn look(fleet: &Fleet, step: &PlannedStep) -> Outlook {
         Err(error) => return blocked(chain(&error)),
     };
     let request = CheckStepRequest { step_id: step.id.to_string(), step: Some(step.step.clone()) };
-    match agent.client.clone().check_step(request).await.map(|reply| reply.into_inner().finding) {
+    let mut client = agent.client.clone();
+    let Ok(answer) = tokio::time::timeout(LOOK, client.check_step(request)).await else {
+        return blocked(format!("the agent of {} gave no answer within {} s", step.node, LOOK.as_secs()));
+    };
+    match answer.map(|reply| reply.into_inner().finding) {
         Ok(Some(check_step_reply::Finding::Done(_))) => Outlook::Done,
         Ok(Some(check_step_reply::Finding::Todo(todo))) => Outlook::Todo(todo.changes),
         Ok(Some(check_step_reply::Finding::Blocked(complaint))) => Outlook::Blocked(complaint.into()),

@@ -35,6 +35,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether it undoes what a bootstrap did.
+    pub fn is_reset(&self) -> bool {
+        self.steps.iter().any(|step| step.id.step() == "kubeadm-reset")
+    }
+
     /// Two plans with the same digest ask for the same.
     pub fn digest(&self) -> String {
         let mut context = digest::Context::new(&digest::SHA256);

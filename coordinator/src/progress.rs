@@ -97,7 +97,8 @@ pub fn fold(run: &Run, events: &[Event]) -> ClusterStatus {
     }
 }
 
-fn failure(step: &StepId, complaint: &Complaint) -> Failure {
+/// A complaint of a step as people and scripts get it.
+pub fn failure(step: &StepId, complaint: &Complaint) -> Failure {
     Failure {
         node: step.node().to_owned(),
         step: step.step().to_owned(),

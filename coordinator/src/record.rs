@@ -49,6 +49,13 @@ pub struct Run {
     pub phase: RunPhase,
 }
 
+impl Run {
+    /// Whether it undid what a bootstrap did.
+    pub fn is_reset(&self) -> bool {
+        self.steps.iter().any(|id| id.step() == "kubeadm-reset")
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     #[error("the record of runs cannot be opened or written: is the disk full?")]

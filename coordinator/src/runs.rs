@@ -16,22 +16,23 @@ use muster_proto::coordinator::{
     ChangePlan, ClusterFiles, ClusterStatus, NodePlan, PlanReply, PreflightReply, Progress, ResetRequest,
     RunEnd, StepPlan, progress,
 };
+use muster_proto::event::Complaint;
 use muster_proto::journal::{Journal, JournalError};
-use muster_proto::names::{Malformed, NodeName};
+use muster_proto::names::{Malformed, NodeName, StepId};
 use tokio::sync::watch;
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::executor::Executor;
+use crate::executor::{AGENT_PATIENCE, Executor};
 use crate::fleet::Fleet;
 use crate::outlook::{Outlook, outlook};
 use crate::plan::{self, Plan, PlannedStep};
 use crate::preflight::{Check, preflight};
-use crate::progress::fold;
+use crate::progress::{failure, fold};
 use crate::record::{Record, RecordError, Run, RunPhase};
-use crate::reset;
 use crate::spec::{ClusterSpec, Problems};
 use crate::store::StoreError;
+use crate::{reset, resume};
 
 /// How long a bootstrap waits for agents that are just connecting.
 const FIRST_CONNECTION: Duration = Duration::from_secs(15);
@@ -65,14 +66,19 @@ pub struct Runs {
     journal: Journal,
     record: Record,
     active: Arc<Mutex<Option<Active>>>,
+    /// How long a step waits for its node's agent to come back.
+    patience: Duration,
 }
 
 /// The run that is under way.
 #[derive(Clone)]
 struct Active {
     plan_digest: String,
+    began: Timestamp,
     /// Turns true when it has ended and the record says how.
     ended: watch::Receiver<bool>,
+    /// Failures that the journal could not take; told with the end.
+    unrecorded: Arc<Mutex<Vec<(StepId, Complaint)>>>,
 }
 
 impl Runs {
@@ -84,7 +90,12 @@ impl Runs {
         enrolled: Arc<Enrolled>,
     ) -> Result<Self, RunsError> {
         let (journal, record) = (Journal::open(journal)?, Record::open(record)?);
-        Ok(Self { fleet, enrolled, journal, record, active: Arc::default() })
+        Ok(Self { fleet, enrolled, journal, record, active: Arc::default(), patience: AGENT_PATIENCE })
+    }
+
+    /// With another patience for agents that are away.
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// What bootstrap would change on every host: the agents look, with the same code, and change nothing.
@@ -140,9 +151,10 @@ impl Runs {
             }
         }
         self.record.remember_pod_subnet(&plan.cluster, &plan.pod_subnet).map_err(RunsError::from)?;
-        let active = self.begin(self.without_done_once(plan)?, digest)?;
-        let notes = stream::iter((!found.notes.is_empty()).then(|| Ok(told(found))));
-        Ok(Box::pin(notes.chain(self.clone().progress(active))))
+        let (active, before) = self.begin(self.without_done_once(plan)?, digest)?;
+        let notes = (!found.notes.is_empty()).then(|| told(found));
+        let first = before.into_iter().chain(notes).map(Ok);
+        Ok(Box::pin(stream::iter(first).chain(self.clone().progress(active))))
     }
 
     /// Undoes what bootstrap did, or attaches to the run that does. Refused without the cluster's name.
@@ -170,7 +182,8 @@ impl Runs {
         let plan = reset::plan(&known, &nodes, request.remove)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let digest = plan.digest();
-        Ok(Box::pin(self.clone().progress(self.begin(plan, digest)?)))
+        let (active, before) = self.begin(plan, digest)?;
+        Ok(Box::pin(stream::iter(before.map(Ok)).chain(self.clone().progress(active))))
     }
 
     /// Leaves out what is not repeated once this very plan was done.
@@ -187,16 +200,25 @@ impl Runs {
         slot.as_ref().is_some_and(|active| !*active.ended.borrow() && active.plan_digest == plan_digest)
     }
 
-    fn begin(&self, plan: Plan, plan_digest: String) -> Result<Active, Status> {
+    /// The run, and what is to be said of the one before or of this one, when it goes on already.
+    fn begin(&self, plan: Plan, plan_digest: String) -> Result<(Active, Option<Progress>), Status> {
+        let said = |text| Progress { item: Some(progress::Item::Found(text)) };
         let mut slot = self.active.lock().expect("no holder of the lock panics");
         if let Some(active) = slot.as_ref().filter(|active| !*active.ended.borrow()) {
             if active.plan_digest == plan_digest {
-                return Ok(active.clone());
+                return Ok((active.clone(), Some(said(resume::attached(active.began)))));
             }
             return Err(Status::failed_precondition(
                 "another run, of another cluster.yaml or a reset, is under way: `coordinator status` shows it; wait for its end, then run this again",
             ));
         }
+        let before = match self.record.last().map_err(RunsError::from)? {
+            Some(last) => {
+                let events = self.journal.of_run(&last.id).map_err(RunsError::from)?;
+                resume::unfinished(&last, &events, &plan).map(said)
+            }
+            None => None,
+        };
         let run = Run {
             id: Uuid::new_v4().to_string(),
             cluster: plan.cluster.clone(),
@@ -208,10 +230,16 @@ impl Runs {
         };
         self.record.begin(&run).map_err(RunsError::from)?;
         let (ended, end) = watch::channel(false);
-        let active = Active { plan_digest, ended: end };
+        let unrecorded = Arc::default();
+        let active = Active { plan_digest, began: run.started, ended: end, unrecorded };
         *slot = Some(active.clone());
-        let executor =
-            Executor { fleet: self.fleet.clone(), journal: self.journal.clone(), run: run.id.clone() };
+        let executor = Executor {
+            fleet: self.fleet.clone(),
+            journal: self.journal.clone(),
+            run: run.id.clone(),
+            patience: self.patience,
+        };
+        let unrecorded = active.unrecorded.clone();
         let record = self.record.clone();
         tokio::spawn(async move {
             tracing::info!(run = run.id, cluster = %run.cluster, "the run begins");
@@ -219,12 +247,13 @@ impl Runs {
             let phase =
                 if outcome.done.len() == plan.steps.len() { RunPhase::Done } else { RunPhase::Failed };
             tracing::info!(run = run.id, phase = phase.word(), "the run ended");
+            *unrecorded.lock().expect("no holder of the lock panics") = outcome.unrecorded;
             if let Err(error) = record.finish(&run.id, phase) {
                 tracing::error!(error = chain(&error), "the end of the run could not be recorded");
             }
             ended.send_replace(true);
         });
-        Ok(active)
+        Ok((active, before))
     }
 
     /// The status whenever the journal grows, and the end.
@@ -238,7 +267,7 @@ impl Runs {
                 let over = *active.ended.borrow_and_update();
                 news.borrow_and_update();
                 let status = self.status()?;
-                let end = over.then(|| end_of(&status));
+                let end = over.then(|| end_of(&status, &active));
                 yield Ok(Progress { item: Some(progress::Item::Status(status)) });
                 if let Some(end) = end {
                     yield Ok(Progress { item: Some(progress::Item::End(end)) });
@@ -324,7 +353,11 @@ fn step_plan(step: &PlannedStep, found: Outlook) -> StepPlan {
     }
 }
 
-fn end_of(status: &ClusterStatus) -> RunEnd {
+/// How the run ended, with what the journal could not take any more.
+fn end_of(status: &ClusterStatus, active: &Active) -> RunEnd {
     let changed = status.steps.iter().filter(|step| step.changes > 0).count();
-    RunEnd { phase: status.phase.clone(), changed_steps: changed as u32, failures: status.failures.clone() }
+    let mut failures = status.failures.clone();
+    let unrecorded = active.unrecorded.lock().expect("no holder of the lock panics");
+    failures.extend(unrecorded.iter().map(|(step, complaint)| failure(step, complaint)));
+    RunEnd { phase: status.phase.clone(), changed_steps: changed as u32, failures }
 }

@@ -201,7 +201,8 @@ mod tests {
             connection.query_row("SELECT count(*) FROM note", [], |row| row.get(0)).unwrap()
         };
         assert_eq!(count(NOTES.read_only(&copy).unwrap()), 200);
-        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+        let names: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
         assert_eq!(names.len(), 2, "reading leaves no side file: {names:?}");
     }
 
@@ -214,8 +215,11 @@ mod tests {
         for end in ["", "-wal"] {
             fs::copy(format!("{}{end}", path.display()), format!("{}{end}", copy.display())).unwrap();
         }
-        let count: i64 =
-            NOTES.read_only(&copy).unwrap().query_row("SELECT count(*) FROM note", [], |row| row.get(0)).unwrap();
+        let count: i64 = NOTES
+            .read_only(&copy)
+            .unwrap()
+            .query_row("SELECT count(*) FROM note", [], |row| row.get(0))
+            .unwrap();
         assert_eq!(count, 1);
     }
 

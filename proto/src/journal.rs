@@ -20,7 +20,8 @@ const SCHEMA: Schema = Schema {
                  run TEXT NOT NULL, step TEXT NOT NULL, origin TEXT NOT NULL, origin_sequence INTEGER NOT NULL,
                  body TEXT NOT NULL) STRICT;
              CREATE INDEX event_step ON event (run, step, sequence);
-             CREATE INDEX event_origin ON event (origin, origin_sequence);",
+             CREATE INDEX event_origin ON event (origin, origin_sequence);
+             CREATE INDEX event_of_step ON event (step, sequence);",
     // A node's numbers are not unique: a journal that was moved away, or a machine installed anew, begins with 1 again.
     upgrades: &["ALTER TABLE event RENAME TO event_of_schema_1;
                  CREATE TABLE event (
@@ -30,7 +31,8 @@ const SCHEMA: Schema = Schema {
                  INSERT INTO event SELECT sequence, run, step, origin, origin_sequence, body FROM event_of_schema_1;
                  DROP TABLE event_of_schema_1;
                  CREATE INDEX event_step ON event (run, step, sequence);
-                 CREATE INDEX event_origin ON event (origin, origin_sequence);"],
+                 CREATE INDEX event_origin ON event (origin, origin_sequence);
+                 CREATE INDEX event_of_step ON event (step, sequence);"],
     remedy: "move {} and {}-wal away, keep them, and restart the service that writes it; then the same command goes on by \
              looking at the machines (only a reset no longer knows what was changed before)",
 };
@@ -67,8 +69,7 @@ impl Journal {
     fn with(path: &Path, connection: Connection) -> Result<Self, JournalError> {
         let last: u64 = connection
             .query_row("SELECT coalesce(max(sequence), 0) FROM event", [], |row| row.get::<_, i64>(0))
-            .map_err(|source| SCHEMA.error(path, source))?
-            as u64;
+            .map_err(|source| SCHEMA.error(path, source))? as u64;
         Ok(Self {
             path: path.to_owned(),
             connection: Arc::new(Mutex::new(connection)),
@@ -166,6 +167,16 @@ impl Journal {
             &connection,
             "SELECT sequence, body FROM event WHERE step = ?1 AND run =
                  (SELECT run FROM event WHERE step = ?1 ORDER BY sequence DESC LIMIT 1) ORDER BY sequence",
+            params![step.as_str()],
+        )
+    }
+
+    /// All events of the step in whatever run, oldest first: what earlier lives left open.
+    pub fn ever_of_step(&self, step: &StepId) -> Result<Vec<Event>, JournalError> {
+        let connection = self.connection.lock().expect("no holder of the lock panics");
+        self.query(
+            &connection,
+            "SELECT sequence, body FROM event WHERE step = ?1 ORDER BY sequence",
             params![step.as_str()],
         )
     }
@@ -375,7 +386,8 @@ mod tests {
             Connection::open(&path).unwrap().execute_batch(change).unwrap();
             journal.whole().unwrap_err().to_string()
         };
-        let error = spoil("UPDATE event SET run = 'r1', body = replace(body, '\"r2\"', '\"r1\"') WHERE sequence = 3");
+        let error =
+            spoil("UPDATE event SET run = 'r1', body = replace(body, '\"r2\"', '\"r1\"') WHERE sequence = 3");
         assert!(error.contains("event 3 of node-1/swap") && error.contains("may not follow done"), "{error}");
         let error = spoil("DELETE FROM event WHERE sequence = 2");
         assert!(error.contains("event 2 is missing") && error.contains("move "), "{error}");
@@ -405,7 +417,7 @@ mod tests {
         let path = folder.path().join("journal.db");
         Journal::open(&path).unwrap().append("r1", &step(), started()).unwrap();
         let old = Connection::open(&path).unwrap();
-        old.execute_batch("DROP INDEX event_origin; CREATE UNIQUE INDEX old ON event (origin, origin_sequence); PRAGMA user_version = 1;").unwrap();
+        old.execute_batch("DROP INDEX event_origin; DROP INDEX event_of_step; CREATE UNIQUE INDEX old ON event (origin, origin_sequence); PRAGMA user_version = 1;").unwrap();
         old.close().unwrap();
         let journal = Journal::open(&path).unwrap();
         journal.append("r1", &step(), EventKind::Done { changes: 0 }).unwrap();

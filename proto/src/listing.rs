@@ -74,7 +74,8 @@ fn in_words(event: &Event) -> String {
         EventKind::Blocked { complaint } => complained("BLOCKED", complaint),
         EventKind::Failed { complaint } => complained("FAILED", complaint),
     };
-    let mut text = format!("{:>6}  {time}  {:<32}  {}\n", event.sequence, event.step, said.replace('\n', " "));
+    let mut text =
+        format!("{:>6}  {time}  {:<32}  {}\n", event.sequence, event.step, said.replace('\n', " "));
     for line in more.lines() {
         text.push_str("        | ");
         text.push_str(line);
@@ -158,7 +159,9 @@ mod tests {
         let without_times: Vec<String> = text
             .lines()
             .map(|line| match line.split_once("Z  ") {
-                Some((head, rest)) => format!("{} {rest}", head.split_whitespace().next().unwrap_or_default()),
+                Some((head, rest)) => {
+                    format!("{} {rest}", head.split_whitespace().next().unwrap_or_default())
+                }
                 None => line.to_owned(),
             })
             .collect();

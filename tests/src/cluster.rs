@@ -156,6 +156,7 @@ pub async fn ended(
                 let failures = found.complaints;
                 return (seen, RunEnd { phase: "preflight".to_owned(), failures, ..RunEnd::default() });
             }
+            Some(progress::Item::Found(_)) => {}
             Some(progress::Item::Problems(problems)) => panic!("the file cannot be used: {problems:?}"),
             None => {}
         }

@@ -40,7 +40,9 @@ fn the_shipped_example_is_a_valid_cluster() {
 #[test]
 fn every_setting_that_the_example_shows_as_a_comment_may_be_uncommented() {
     let mut text = EXAMPLE.to_owned();
-    for setting in ["bindPort", "imageRepository", "skipPhases", "redoHalfDoneInit", "serviceSubnet", "cgroupDriver"] {
+    for setting in
+        ["bindPort", "imageRepository", "skipPhases", "redoHalfDoneInit", "serviceSubnet", "cgroupDriver"]
+    {
         let uncommented = text.replacen(&format!("# {setting}: "), &format!("{setting}: "), 1);
         assert_ne!(uncommented, text, "{setting}");
         text = uncommented;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use muster_agent::host::change::ProgramName;
 use muster_agent::host::fake::{FakeHost, Moment, State};
 use muster_proto::coordinator::ResetRequest;
+use muster_proto::event::EventKind;
+use muster_proto::journal::Journal;
 use muster_tests::cluster::{TestCluster, ended};
 
 const RUNS_PODS: &str = "  controlPlane: {runsPods: true}\n";
@@ -68,6 +70,39 @@ async fn a_worker_is_reset_alone_the_cluster_forgets_it_and_it_comes_back() {
     let (_, end) = cluster.bootstrap(RUNS_PODS).await;
     assert_eq!(end.phase, "done", "{end:?}");
     assert_eq!(cluster.kubernetes.with(|state| state.of_kind("Node").count()), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubeadm_is_reset_first_then_the_network_then_our_own_changes_and_the_firewall_last() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    cluster.bootstrap(RUNS_PODS).await;
+    let begun = Journal::read_only(&cluster.agent_journal("w1")).unwrap().last_sequence();
+    cluster.reset(&[]).await;
+    let events = Journal::read_only(&cluster.agent_journal("w1")).unwrap().after(begun).unwrap();
+    let changes: Vec<&str> = events
+        .iter()
+        .filter_map(|event| match &event.kind {
+            EventKind::Intended { summary, .. } => Some(summary.as_str()),
+            _ => None,
+        })
+        .collect();
+    let mut last = None;
+    for change in [
+        "run kubeadm reset",
+        "remove /etc/cni/net.d/10-flannel.conflist",
+        "run ip link delete cni0",
+        "run ip link delete flannel.1",
+        "run ip route delete",
+        "run iptables-restore",
+        "write /etc/hosts",
+        "run swapon",
+        "run ufw --force enable",
+    ] {
+        let at = changes.iter().position(|done| done.starts_with(change));
+        assert!(at.is_some() && at > last, "{change}: {changes:#?}");
+        last = at;
+    }
+    assert_eq!(last, Some(changes.len() - 1), "{changes:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

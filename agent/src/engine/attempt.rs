@@ -65,17 +65,15 @@ impl<H: Host> Attempt<H> {
     }
 
     async fn until_done(&mut self) -> Result<(u32, Yield), Stop> {
-        let before = self.inner.journal.last_of_step(&self.id)?;
-        let same_run = before.first().is_some_and(|event| event.run == self.run);
-        let attempt = 1 + before
-            .iter()
-            .filter(|event| same_run && matches!(event.kind, EventKind::Started { .. }))
-            .count() as u32;
+        let before = self.inner.journal.ever_of_step(&self.id)?;
+        let own: Vec<&Event> = before.iter().filter(|event| event.run == self.run).collect();
+        let started = own.iter().filter(|event| matches!(event.kind, EventKind::Started { .. }));
+        let attempt = 1 + started.count() as u32;
         self.record(EventKind::Started { content: self.content.clone(), attempt })?;
         self.settle_open_change(&before).await?;
 
         let mut changes_made = 0;
-        let mut index = if same_run { next_index(&before) } else { 0 };
+        let mut index = next_index(&own);
         let mut rounds = 0;
         let mut deadline = Instant::now() + self.step.settle();
         let mut last_made: Vec<String> = Vec::new();
@@ -201,18 +199,20 @@ impl<H: Host> Attempt<H> {
         Err(Stop::Failed(diagnosis::of_change(change, &outcome, self.id.node(), found)))
     }
 
-    /// A program that an earlier life of the agent started and whose end it never wrote: it is waited for and its
-    /// result taken, never started a second time. Without its unit, looking at the host decides.
+    /// A program that an earlier life of the agent started, in whatever run, and whose end it never wrote: it is waited for
+    /// and its result taken, never started a second time. Without its unit, looking at the host decides.
     async fn settle_open_change(&mut self, before: &[Event]) -> Result<(), Stop> {
         let mut open: BTreeMap<u32, (&serde_json::Value, Timestamp)> = BTreeMap::new();
         let mut ended = Vec::new();
+        let last_run = before.last().map(|event| event.run.as_str());
         for event in before {
             match &event.kind {
                 EventKind::Intended { index, change, .. } if change["change"] == "run" => {
                     open.insert(*index, (change, event.time));
                 }
                 EventKind::Made { index, .. } | EventKind::NotMade { index, .. } => {
-                    ended.extend(open.remove(index).map(|_| *index));
+                    let closed = open.remove(index).filter(|_| Some(event.run.as_str()) == last_run);
+                    ended.extend(closed.map(|_| *index));
                 }
                 _ => {}
             }
@@ -296,7 +296,7 @@ fn not_possible(change: &Change, error: &HostError) -> Complaint {
     )
 }
 
-fn next_index(events: &[Event]) -> u32 {
+fn next_index(events: &[&Event]) -> u32 {
     let indexes = events.iter().filter_map(|event| match event.kind {
         EventKind::Intended { index, .. } => Some(index + 1),
         _ => None,

@@ -1,6 +1,8 @@
 //! The one engine: look, say what would change, change, look again. Every step goes through here, so that idempotence,
 //! resume, verification and the journal are written once.
 
+#[cfg(test)]
+mod asked_again;
 mod attempt;
 mod follow;
 mod preflight;

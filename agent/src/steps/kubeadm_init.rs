@@ -77,7 +77,9 @@ impl KubeadmInit {
                     self.wanted.node, self.wanted.node
                 )));
             }
-            Err(error) if error.is_transient() => (Others::Unseen, "the API server does not answer".to_owned()),
+            Err(error) if error.is_transient() => {
+                (Others::Unseen, "the API server does not answer".to_owned())
+            }
             Err(error) => return Err(error),
             Ok(Cluster::Complete { node: true }) if lacking.is_empty() => return Ok(Finding::DONE),
             Ok(Cluster::Complete { node: false }) if lacking.is_empty() => {
@@ -89,13 +91,16 @@ impl KubeadmInit {
             Ok(Cluster::Complete { .. }) => return Ok(self.lost_files(&lacking)),
             Ok(Cluster::Lacks(objects)) => {
                 lacking.extend(objects);
-                let others = if present.contains(&ADMIN_CONF) { self.others(host).await? } else { Others::Unseen };
+                let others =
+                    if present.contains(&ADMIN_CONF) { self.others(host).await? } else { Others::Unseen };
                 (others, "kubeadm init did not reach its end".to_owned())
             }
         };
         // The engine has waited for every unit of an earlier life: no init runs any more. Its step never ended well, so no
         // ticket was ever given to anybody, and what the API server knows of, if it answers, agrees.
-        if self.redo && input.ledger.init == Init::Begun && others != Others::Joined
+        if self.redo
+            && input.ledger.init == Init::Begun
+            && others != Others::Joined
             && let Some(kubeadm) = host.kubernetes_version(KubernetesProgram::Kubeadm).await?
         {
             return Ok(Finding::Todo(vec![super::kubeadm_reset::reset(kubeadm)]));
@@ -267,7 +272,9 @@ mod tests {
         let knows = |init| Input { ledger: Ledger { init, ..Ledger::default() }, ..Input::default() };
         let (host, _) = master().await;
         host.cluster.with(|cluster| cluster.delete("DaemonSet", "kube-system", "kube-proxy"));
-        let Finding::Todo(changes) = allowed.check(&host, &knows(Init::Begun)).await.unwrap() else { panic!() };
+        let Finding::Todo(changes) = allowed.check(&host, &knows(Init::Begun)).await.unwrap() else {
+            panic!()
+        };
         let [change] = &changes[..] else { panic!("{changes:?}") };
         assert!(change.to_string().starts_with("run kubeadm reset -f"), "{change}");
 

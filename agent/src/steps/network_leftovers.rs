@@ -3,10 +3,11 @@
 //! and of the administrator stay, and so does a CNI configuration of somebody else. Links, routes and rules would be
 //! gone after a reboot anyway.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::Duration;
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use muster_proto::agent;
 
 use super::{BadStep, Finding, Input};
@@ -24,11 +25,12 @@ pub(crate) const CNI_FOLDER: &str = "/etc/cni/net.d";
 /// everything that delegates like it.
 const MARKS: [&str; 5] = ["\"cni0\"", "\"flannel\"", "\"calico\"", "\"cilium-cni\"", "\"weave-net\""];
 const FILES: [&str; 2] = ["/etc/cni/net.d/calico-kubeconfig", "/run/flannel/subnet.env"];
+const IPVS_LINK: &str = "kube-ipvs0";
 pub(crate) const LINKS: [&str; 10] = [
     "cni0",
     "flannel.1",
     "flannel-v6.1",
-    "kube-ipvs0",
+    IPVS_LINK,
     "kube-bridge",
     "vxlan.calico",
     "weave",
@@ -41,42 +43,19 @@ const CHAINS: [&str; 4] = ["KUBE-", "CNI-", "FLANNEL", "cali-"];
 
 #[derive(Debug, Clone)]
 pub struct NetworkLeftovers {
-    pods: Option<Range>,
-}
-
-/// The addresses of pods, as the spec named them.
-#[derive(Debug, Clone)]
-struct Range {
-    text: String,
-    address: u32,
-    mask: u32,
-}
-
-impl Range {
-    fn parse(text: &str) -> Option<Self> {
-        let (address, length) = text.split_once('/')?;
-        let length: u32 = length.parse().ok().filter(|length| (1..=32).contains(length))?;
-        let mask = u32::MAX << (32 - length);
-        Some(Self { text: text.to_owned(), address: address.parse::<Ipv4Addr>().ok()?.into(), mask })
-    }
-
-    fn holds(&self, address: u32) -> bool {
-        address & self.mask == self.address & self.mask
-    }
+    /// The addresses of pods, and how the spec writes them.
+    pods: Option<(IpNet, String)>,
 }
 
 impl NetworkLeftovers {
     pub fn parse(message: &agent::NetworkLeftovers) -> Result<Self, BadStep> {
         let text = &message.pod_subnet;
-        let pods = Range::parse(text);
-        let six = text.contains(':')
-            && text.len() < 64
-            && text.chars().all(|c| c.is_ascii_hexdigit() || ":/.".contains(c));
-        if pods.is_none() && !six && !text.is_empty() {
+        let pods: Option<IpNet> = text.parse().ok().filter(|pods: &IpNet| pods.prefix_len() > 0);
+        if pods.is_none() && !text.is_empty() {
             let problem = format!("{:?} is no range of addresses", text.chars().take(80).collect::<String>());
             return Err(BadStep::Value { field: "network_leftovers.pod_subnet", problem });
         }
-        Ok(Self { pods })
+        Ok(Self { pods: pods.map(|pods| (pods, text.clone())) })
     }
 
     pub async fn check<H: Observe>(&self, host: &H, _: &Input) -> Result<Finding, HostError> {
@@ -98,17 +77,24 @@ impl NetworkLeftovers {
         };
         // Not /sys/class/net: in a container that shows the links of whoever mounted it.
         let links = links(&host.read_file(Path::new("/proc/net/dev")).await?.unwrap_or_default());
-        if links.iter().any(|link| link == "kube-ipvs0")
-            && host.missing_programs(&["ipvsadm"]).await?.is_empty()
-        {
+        // Only kube-proxy makes this link. Its rules are taken away first: without the link nobody would know of them.
+        let balanced = links.iter().any(|link| link == IPVS_LINK);
+        let can_clear = !balanced || host.missing_programs(&["ipvsadm"]).await?.is_empty();
+        if balanced && can_clear {
             changes.push(run(ProgramName::Ipvsadm, &["--clear"]));
         }
         for link in LINKS.iter().filter(|link| links.iter().any(|there| there == *link)) {
-            changes.push(run(ProgramName::Ip, &["link", "delete", link]));
+            if *link != IPVS_LINK || can_clear {
+                changes.push(run(ProgramName::Ip, &["link", "delete", link]));
+            }
         }
-        let routes = host.read_file(Path::new("/proc/net/route")).await?.unwrap_or_default();
-        for route in self.routes_by_gateway(&routes) {
+        let table = host.read_file(Path::new("/proc/net/route")).await?.unwrap_or_default();
+        for route in self.routes_by_gateway(&table, ipv4_route) {
             changes.push(run(ProgramName::Ip, &["route", "delete", &route]));
+        }
+        let table = host.read_file(Path::new("/proc/net/ipv6_route")).await?.unwrap_or_default();
+        for route in self.routes_by_gateway(&table, ipv6_route) {
+            changes.push(run(ProgramName::Ip, &["-6", "route", "delete", &route]));
         }
         for (family, program) in
             [(Family::Ipv4, ProgramName::IptablesRestore), (Family::Ipv6, ProgramName::Ip6tablesRestore)]
@@ -120,33 +106,53 @@ impl NetworkLeftovers {
                     .push(Change::Run(Program::new(program, Vec::<String>::new(), LIMIT).with_input(wanted)));
             }
         }
+        if changes.is_empty() && !can_clear {
+            return Ok(Finding::blocked(
+                "kube-proxy's IPVS rules are left, and the program that takes them away is not installed",
+                format!("the link {IPVS_LINK} is there"),
+                "`sudo apt-get install ipvsadm`, or start the machine anew; then the same reset again",
+            ));
+        }
         Ok(Finding::from_changes(changes))
     }
 
     /// iptables-save's lines without the chains and rules of the cluster; all other bytes stay.
     fn without_ours(&self, rules: &str) -> String {
         let ours = |line: &str| {
-            let of_range = |pods: &Range| {
+            let of_range = |(_, pods): &(IpNet, String)| {
                 let mut words = line.split_whitespace();
-                line.starts_with("-A ") && words.any(|word| word == pods.text)
+                line.starts_with("-A ") && words.any(|word| word == pods)
             };
             CHAINS.iter().any(|chain| line.contains(chain)) || self.pods.as_ref().is_some_and(of_range)
         };
         rules.split_inclusive('\n').filter(|line| line.starts_with('#') || !ours(line)).collect()
     }
 
-    /// Of /proc/net/route, the routes to other nodes' pods; those of a link go with it.
-    fn routes_by_gateway(&self, table: &str) -> Vec<String> {
-        let Some(pods) = &self.pods else { return Vec::new() };
-        let number = |hexadecimal: &str| u32::from_str_radix(hexadecimal, 16).ok().map(u32::swap_bytes);
-        let route = |line: &str| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let (to, by, mask) = (number(fields.get(1)?)?, number(fields.get(2)?)?, number(fields.get(7)?)?);
-            let inner = by != 0 && mask >= pods.mask && pods.holds(to);
-            inner.then(|| format!("{}/{}", Ipv4Addr::from(to), mask.count_ones()))
-        };
-        table.lines().skip(1).filter_map(route).collect()
+    /// The routes to other nodes' pods; those of a link go with it.
+    fn routes_by_gateway(&self, table: &str, read: fn(&str) -> Option<(IpNet, IpAddr)>) -> Vec<String> {
+        let Some((pods, _)) = &self.pods else { return Vec::new() };
+        let inner =
+            |(to, by): (IpNet, IpAddr)| (!by.is_unspecified() && pods.contains(&to)).then(|| to.to_string());
+        table.lines().filter_map(read).filter_map(inner).collect()
     }
+}
+
+/// A line of /proc/net/route: where to, and the gateway.
+fn ipv4_route(line: &str) -> Option<(IpNet, IpAddr)> {
+    let number = |hexadecimal: &str| u32::from_str_radix(hexadecimal, 16).ok().map(u32::swap_bytes);
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let (to, by, mask) = (number(fields.get(1)?)?, number(fields.get(2)?)?, number(fields.get(7)?)?);
+    let to = Ipv4Net::with_netmask(to.into(), mask.into()).ok()?;
+    Some((to.into(), Ipv4Addr::from(by).into()))
+}
+
+/// A line of /proc/net/ipv6_route: address and length of the target, of the source, the gateway.
+fn ipv6_route(line: &str) -> Option<(IpNet, IpAddr)> {
+    let address = |hexadecimal: &str| u128::from_str_radix(hexadecimal, 16).ok().map(Ipv6Addr::from);
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let length = u8::from_str_radix(fields.get(1)?, 16).ok()?;
+    let to = Ipv6Net::new(address(fields.first()?)?, length).ok()?;
+    Some((to.into(), address(fields.get(4)?)?.into()))
 }
 
 /// The names in /proc/net/dev; two lines of heading have no colon behind their first word.
@@ -189,8 +195,36 @@ mod tests {
     #[test]
     fn only_routes_to_other_nodes_pods_are_removed() {
         let table = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\neth0\t00000000\t0100580A\t0003\t0\t0\t0\t00000000\t0\t0\t0\neth0\t0001F40A\t0C00580A\t0003\t0\t0\t0\t00FFFFFF\t0\t0\t0\ncni0\t0000F40A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
-        assert_eq!(of("10.244.0.0/16").routes_by_gateway(table), ["10.244.1.0/24"]);
-        assert!(of("").routes_by_gateway(table).is_empty());
+        assert_eq!(of("10.244.0.0/16").routes_by_gateway(table, ipv4_route), ["10.244.1.0/24"]);
+        assert!(of("").routes_by_gateway(table, ipv4_route).is_empty());
+        let table = "fd000244000100000000000000000000 40 00000000000000000000000000000000 00 fd000088000000000000000000000012 00000400 00000001 00000000 00000003 eth0\nfd000244000000000000000000000000 40 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000001 00000000 00000001 cni0\n00000000000000000000000000000000 00 00000000000000000000000000000000 00 fe800000000000000000000000000001 00000400 00000001 00000000 00000003 eth0\n";
+        assert_eq!(of("fd00:244::/32").routes_by_gateway(table, ipv6_route), ["fd00:244:1::/64"]);
+    }
+
+    #[tokio::test]
+    async fn kube_proxys_ipvs_rules_go_before_its_link_and_are_named_when_nothing_can_take_them_away() {
+        let (host, _) = master().await;
+        host.with(|state| {
+            let table = state.files.get_mut(Path::new("/proc/net/dev")).unwrap();
+            table.content.push_str("kube-ipvs0: 0\n");
+        });
+        let lines = |finding| {
+            let Finding::Todo(changes) = finding else { panic!("{finding:?}") };
+            changes.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let wanted = of("10.244.0.0/16");
+        let changes = lines(wanted.check(&host, &Input::default()).await.unwrap());
+        let at = |line: &str| {
+            changes.iter().position(|change| change == line).unwrap_or_else(|| panic!("{changes:?}"))
+        };
+        assert!(at("run ipvsadm --clear") < at("run ip link delete kube-ipvs0"));
+
+        host.with(|state| state.missing_programs.insert("ipvsadm".into()));
+        let mut input = Input::default();
+        let step =
+            step(Kind::NetworkLeftovers(agent::NetworkLeftovers { pod_subnet: "10.244.0.0/16".into() }));
+        let Finding::Blocked(complaint) = carry_out(&host, &step, &mut input).await else { panic!() };
+        assert!(complaint.remedy.contains("apt-get install ipvsadm"), "{complaint}");
     }
 
     #[tokio::test]

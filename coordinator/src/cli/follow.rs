@@ -52,6 +52,7 @@ pub(super) async fn follow(mut stream: Streaming<Progress>, words: &Words) -> Re
                     screen.clear();
                     return report(&end, &last, words).map(|()| Followed::Done);
                 }
+                Some(progress::Item::Found(what)) => anstream::println!("{}", printable(&what)),
                 Some(progress::Item::Problems(problems)) => return Err(Problems::from(problems).into()),
                 None => {}
             },

@@ -86,6 +86,7 @@ fn preparation(host: &str) -> [Kind; 8] {
 fn control_plane() -> [Kind; 5] {
     [
         Kind::KubeadmInit(KubeadmInit {
+            redo_half_done: false,
             node: "m1".into(),
             kubernetes_version: VERSION.into(),
             advertise_address: "10.88.0.11".into(),

@@ -1,0 +1,149 @@
+//! What holds of requests that come again, come beside each other, or come after the agent died.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use muster_proto::agent::step::Kind;
+use muster_proto::agent::{PodAddress, StepInput};
+use muster_proto::event::{Event, EventKind};
+
+use super::*;
+use crate::control_plane::tests::message;
+use crate::host::change::ProgramName;
+use crate::host::fake::{FakeCluster, FakeHost, Moment};
+
+/// A host on which kubeadm init would begin.
+fn prepared() -> FakeHost {
+    let host = FakeHost::debian("m1", FakeCluster::default());
+    host.with(|state| {
+        state.swaps.clear();
+        state.sysctls.insert("net.ipv4.ip_forward".into(), "1".into());
+    });
+    host
+}
+
+/// A life of the agent over this host.
+fn life(host: &FakeHost, folder: &Path) -> Engine<FakeHost> {
+    let journal = Journal::open(&folder.join("journal.db")).unwrap();
+    Engine::new(host.clone(), journal, Allowed::default())
+}
+
+fn request(run: &str, name: &str, kind: Kind) -> RunStepRequest {
+    RunStepRequest {
+        run_id: run.into(),
+        step_id: format!("m1/{name}"),
+        step: Some(agent::Step { kind: Some(kind) }),
+        ..RunStepRequest::default()
+    }
+}
+
+fn init(run: &str) -> RunStepRequest {
+    request(run, "kubeadm-init", Kind::KubeadmInit(message()))
+}
+
+/// The events of a request to its end.
+async fn events(engine: &Engine<FakeHost>, request: RunStepRequest) -> Vec<EventKind> {
+    let replies = engine.run(request).unwrap();
+    let event = async |reply: Result<RunStepReply, Refused>| match reply.unwrap().item {
+        Some(agent::run_step_reply::Item::Event(event)) => {
+            Some(serde_json::from_str::<Event>(&event.body).unwrap().kind)
+        }
+        _ => None,
+    };
+    replies.filter_map(event).collect().await
+}
+
+fn is_done(events: &[EventKind]) -> bool {
+    matches!(events.last(), Some(EventKind::Done { .. }))
+}
+
+#[tokio::test]
+async fn the_same_step_attaches_whatever_its_input_and_another_content_is_refused_while_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = prepared();
+    host.programs_take(Duration::from_millis(400));
+    let engine = life(&host, folder.path());
+    let pod = PodAddress { pod: "p".into(), node: "m1".into(), address: "10.244.0.2".into() };
+    let with_input =
+        RunStepRequest { input: Some(StepInput { ticket: None, pods: vec![pod] }), ..init("r1") };
+    let other = agent::KubeadmInit { bind_port: 6444, ..message() };
+    let other = request("r1", "kubeadm-init", Kind::KubeadmInit(other));
+    let refused = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        engine.run(other.clone()).err()
+    };
+    let (first, second, refused) =
+        tokio::join!(events(&engine, init("r1")), events(&engine, with_input), refused);
+    assert!(is_done(&first) && first == second, "{first:?}\n{second:?}");
+    assert!(matches!(refused, Some(Refused::OtherContent(_))), "{refused:?}");
+    assert_eq!(host.runs(ProgramName::Kubeadm), 1);
+}
+
+#[tokio::test]
+async fn two_steps_change_one_after_the_other_and_one_that_waits_keeps_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = prepared();
+    host.programs_take(Duration::from_millis(100));
+    let engine = life(&host, folder.path());
+    let kernel =
+        agent::Kernel { modules: vec!["overlay".into(), "br_netfilter".into()], sysctls: Vec::new() };
+    let kernel = request("r1", "kernel", Kind::Kernel(kernel));
+    let (first, second) = tokio::join!(events(&engine, init("r1")), events(&engine, kernel));
+    assert!(is_done(&first) && is_done(&second), "{first:?}\n{second:?}");
+    assert_eq!(host.overlaps(), 0, "both run programs");
+
+    host.cluster.with(|cluster| cluster.unreachable = true);
+    let rename = Kind::Hostname(agent::Hostname { name: "renamed-m1".into() });
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let renamed = events(&engine, request("r2", "hostname", rename)).await;
+        assert!(is_done(&renamed), "{renamed:?}");
+        host.cluster.with(|cluster| cluster.unreachable = false);
+    };
+    let ((), waited) = tokio::join!(meanwhile, events(&engine, init("r2")));
+    assert!(waited.iter().any(|event| matches!(event, EventKind::Waiting { .. })), "{waited:?}");
+    assert!(is_done(&waited), "{waited:?}");
+}
+
+#[tokio::test]
+async fn an_init_that_runs_is_waited_for_also_by_the_run_after_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = prepared();
+    host.programs_take(Duration::from_millis(500));
+    // The first change writes the configuration.
+    host.crash_at(2, Moment::WhileRunning);
+    let first = life(&host, folder.path());
+    let _running = first.run(init("r1")).unwrap();
+    host.died().await;
+    // The second life died before it knew more than that it had begun.
+    let begun = EventKind::Started { content: String::new(), attempt: 1 };
+    life(&host, folder.path())
+        .inner
+        .journal
+        .append("r2", &"m1/kubeadm-init".parse().unwrap(), begun)
+        .unwrap();
+    let allowed = agent::KubeadmInit { redo_half_done: true, ..message() };
+    let third = request("r3", "kubeadm-init", Kind::KubeadmInit(allowed));
+    let events = events(&life(&host, folder.path()), third).await;
+    assert!(is_done(&events), "{events:?}");
+    assert_eq!((host.runs(ProgramName::Kubeadm), host.overlaps()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_redone_init_is_reset_once_and_ends_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = prepared();
+    let engine = life(&host, folder.path());
+    host.fail_next(ProgramName::Kubeadm, 1, "error: it was cut off");
+    assert!(!is_done(&events(&engine, init("r1")).await));
+    host.put_file("/etc/kubernetes/pki/ca.crt", "left by an init that was cut off");
+    let blocked = events(&engine, init("r2")).await;
+    assert!(matches!(blocked.last(), Some(EventKind::Blocked { .. })), "{blocked:?}");
+    let allowed = agent::KubeadmInit { redo_half_done: true, ..message() };
+    let events = events(&engine, request("r3", "kubeadm-init", Kind::KubeadmInit(allowed))).await;
+    assert!(is_done(&events), "{events:?}");
+    let log = host.run_log();
+    let verbs: Vec<&str> = log.iter().filter_map(|line| line.split(' ').nth(1)).collect();
+    assert_eq!(verbs, ["init", "reset", "init"]);
+}

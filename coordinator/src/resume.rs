@@ -1,0 +1,106 @@
+//! What a run finds of the one before it, in one sentence. Pure.
+
+use jiff::Timestamp;
+use muster_proto::event::Event;
+
+use crate::plan::Plan;
+use crate::progress::fold;
+use crate::record::{Run, RunPhase};
+
+/// Said when the run before, of the same cluster and kind, did not come to its end.
+pub fn unfinished(before: &Run, events: &[Event], next: &Plan) -> Option<String> {
+    if before.cluster != next.cluster || before.is_reset() != next.is_reset() {
+        return None;
+    }
+    let (how, states): (&str, &[&str]) = match before.phase {
+        RunPhase::Interrupted => ("was interrupted", &["changing", "running", "waiting"]),
+        RunPhase::Failed => ("failed", &["failed", "blocked"]),
+        RunPhase::Running | RunPhase::Done => return None,
+    };
+    let steps = fold(before, events).steps;
+    // What changes something says more than what only looks.
+    let first = states.iter().find_map(|state| steps.iter().find(|step| step.state == *state));
+    let at = match first {
+        Some(step) if step.detail.is_empty() => format!("at {}", step.id),
+        Some(step) => format!("at {} ({})", step.id, step.detail.replace('\n', " ")),
+        None => {
+            let done = steps.iter().filter(|step| step.state == "done").count();
+            format!("after {done} of {} steps", steps.len())
+        }
+    };
+    Some(format!("resuming: the run of {} {how} {at}; it goes on from there", shown(before.started)))
+}
+
+/// Said to whoever asks for the run that is under way.
+pub fn attached(began: Timestamp) -> String {
+    format!("attached: this run began {} and goes on", shown(began))
+}
+
+fn shown(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_proto::event::{Complaint, EventKind};
+
+    fn run(phase: RunPhase) -> Run {
+        Run {
+            id: "r1".into(),
+            cluster: "lab".parse().unwrap(),
+            plan_digest: String::new(),
+            steps: ["m1/swap", "w1/kubeadm-join"].map(|id| id.parse().unwrap()).to_vec(),
+            started: Timestamp::UNIX_EPOCH,
+            finished: None,
+            phase,
+        }
+    }
+    fn plan(cluster: &str) -> Plan {
+        Plan { cluster: cluster.parse().unwrap(), steps: Vec::new(), pod_subnet: String::new() }
+    }
+    fn events(kinds: Vec<EventKind>) -> Vec<Event> {
+        let event = |(sequence, kind)| Event {
+            sequence,
+            time: Timestamp::UNIX_EPOCH,
+            run: "r1".into(),
+            step: "w1/kubeadm-join".parse().unwrap(),
+            kind,
+        };
+        (1..).zip(kinds).map(event).collect()
+    }
+    fn started() -> EventKind {
+        EventKind::Started { content: String::new(), attempt: 1 }
+    }
+
+    #[test]
+    fn the_change_that_was_under_way_is_named() {
+        let summary = "run kubeadm join".to_owned();
+        let intended =
+            EventKind::Intended { index: 0, change: serde_json::Value::Null, summary, before: None };
+        let events = events(vec![started(), intended]);
+        assert_eq!(
+            unfinished(&run(RunPhase::Interrupted), &events, &plan("lab")).unwrap(),
+            "resuming: the run of 1970-01-01T00:00:00Z was interrupted at w1/kubeadm-join (run kubeadm join); it goes on from there"
+        );
+    }
+
+    #[test]
+    fn a_failure_is_named_and_an_interruption_between_two_steps_is_counted() {
+        let failed = EventKind::Failed { complaint: Complaint::new("no route", "", "mend it") };
+        let said =
+            unfinished(&run(RunPhase::Failed), &events(vec![started(), failed]), &plan("lab")).unwrap();
+        assert!(said.contains("failed at w1/kubeadm-join (no route); it goes on"), "{said}");
+        let done = events(vec![started(), EventKind::Done { changes: 0 }]);
+        let said = unfinished(&run(RunPhase::Interrupted), &done, &plan("lab")).unwrap();
+        assert!(said.contains("was interrupted after 1 of 2 steps"), "{said}");
+    }
+
+    #[test]
+    fn nothing_is_said_of_a_finished_run_another_cluster_or_a_reset() {
+        assert_eq!(unfinished(&run(RunPhase::Done), &[], &plan("lab")), None);
+        assert_eq!(unfinished(&run(RunPhase::Failed), &[], &plan("other")), None);
+        let reset = Run { steps: vec!["m1/kubeadm-reset".parse().unwrap()], ..run(RunPhase::Failed) };
+        assert_eq!(unfinished(&reset, &[], &plan("lab")), None);
+    }
+}
