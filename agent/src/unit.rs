@@ -24,7 +24,7 @@ pub enum UnitError {
 
 /// Enables the unit and starts it anew, so that it takes up the identity that was just made.
 pub async fn enable_and_restart() -> Result<(), UnitError> {
-    let bus = zbus::Connection::system().await?;
+    let bus = zbus::connection::Builder::system().method_timeout(START_TIMEOUT).build().await?;
     let systemd = ManagerProxy::new(&bus).await?;
     systemd.enable_unit_files(vec![UNIT.to_owned()], false, false).await?;
     systemd.reload().await?;

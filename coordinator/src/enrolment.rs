@@ -9,8 +9,9 @@ use muster_proto::token::TokenId;
 use muster_proto::version::{Mismatch, PROTOCOL, VERSION};
 use tonic::{Request, Response, Status};
 
+use crate::admission::Refusal;
 use crate::authority::Authority;
-use crate::store::{Refusal, Store};
+use crate::store::Store;
 
 /// The largest request that is read: a certificate request for a P-256 key is a few hundred bytes.
 pub const REQUEST_LIMIT: usize = 16 * 1024;

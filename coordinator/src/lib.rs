@@ -1,6 +1,7 @@
 //! The coordinator: decides what is done, where and in which order, keeps the record, and answers questions.
 
 pub mod admin;
+pub mod admission;
 pub mod authority;
 pub mod cli;
 pub mod daemon;

@@ -25,6 +25,15 @@ pub struct PlannedStep {
     pub once: bool,
 }
 
+impl PlannedStep {
+    /// A step that takes nothing from another one and is done in every run.
+    pub fn new(node: &NodeName, name: &str, kind: Kind, after: &[StepId]) -> Result<Self, Malformed> {
+        let (id, step) = (StepId::new(node, name)?, agent::Step { kind: Some(kind) });
+        let (node, after) = (node.clone(), after.to_vec());
+        Ok(Self { id, node, step, after, input_from: None, once: false })
+    }
+}
+
 /// What is to be done for a spec, given what the hosts are.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -35,11 +44,6 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Whether it undoes what a bootstrap did.
-    pub fn is_reset(&self) -> bool {
-        self.steps.iter().any(|step| step.id.step() == "kubeadm-reset")
-    }
-
     /// Two plans with the same digest ask for the same.
     pub fn digest(&self) -> String {
         let mut context = digest::Context::new(&digest::SHA256);
@@ -260,17 +264,9 @@ impl Planner<'_> {
         kind: Kind,
         after: &[StepId],
     ) -> Result<StepId, Malformed> {
-        let id = StepId::new(node, name)?;
-        let step = agent::Step { kind: Some(kind) };
-        let after = after.to_vec();
-        self.steps.push(PlannedStep {
-            id: id.clone(),
-            node: node.clone(),
-            step,
-            after,
-            input_from: None,
-            once: false,
-        });
+        let step = PlannedStep::new(node, name, kind, after)?;
+        let id = step.id.clone();
+        self.steps.push(step);
         Ok(id)
     }
 

@@ -4,9 +4,22 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
+use muster_proto::database::{DatabaseError, Schema};
 use muster_proto::names::{NodeName, StepId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
+
+const SCHEMA: Schema = Schema {
+    what: "record of runs",
+    version: 1,
+    tables: "CREATE TABLE run (
+                 number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, cluster TEXT NOT NULL, plan_digest TEXT NOT NULL,
+                 steps TEXT NOT NULL, started TEXT NOT NULL, finished TEXT, phase TEXT NOT NULL) STRICT;
+             CREATE TABLE pod_network (cluster TEXT PRIMARY KEY, subnet TEXT NOT NULL) STRICT;",
+    upgrades: &[],
+    remedy: "move {} and {}-wal away, keep them, and restart muster-coordinator; then the same bootstrap goes on by looking at \
+             the machines",
+};
 
 /// How a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,16 +62,11 @@ pub struct Run {
     pub phase: RunPhase,
 }
 
-impl Run {
-    /// Whether it undid what a bootstrap did.
-    pub fn is_reset(&self) -> bool {
-        self.steps.iter().any(|id| id.step() == "kubeadm-reset")
-    }
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    #[error("the record of runs cannot be opened or written: is the disk full?")]
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    #[error("the record of runs cannot be read or written: is the disk full?")]
     Storage(#[from] rusqlite::Error),
     #[error("the record of runs holds a line that cannot be read")]
     Unreadable,
@@ -73,16 +81,8 @@ pub struct Record {
 impl Record {
     /// Opens or makes the record. A run that was under way when the last coordinator died is marked interrupted.
     pub fn open(path: &Path) -> Result<Self, RecordError> {
-        let connection = Connection::open(path)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.execute_batch(
-            "CREATE TABLE IF NOT EXISTS run (
-                 number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, cluster TEXT NOT NULL, plan_digest TEXT NOT NULL,
-                 steps TEXT NOT NULL, started TEXT NOT NULL, finished TEXT, phase TEXT NOT NULL) STRICT;
-             CREATE TABLE IF NOT EXISTS pod_network (cluster TEXT PRIMARY KEY, subnet TEXT NOT NULL) STRICT;
-             UPDATE run SET phase = 'interrupted' WHERE phase = 'running';",
-        )?;
+        let connection = SCHEMA.open(path)?;
+        connection.execute("UPDATE run SET phase = 'interrupted' WHERE phase = 'running'", [])?;
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 

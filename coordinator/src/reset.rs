@@ -108,10 +108,9 @@ impl Planner<'_> {
         kind: Kind,
         after: &[StepId],
     ) -> Result<StepId, Malformed> {
-        let id = StepId::new(node, name)?;
-        let step = agent::Step { kind: Some(kind) };
-        let (node, after) = (node.clone(), after.to_vec());
-        self.steps.push(PlannedStep { id: id.clone(), node, step, after, input_from: None, once: false });
+        let step = PlannedStep::new(node, name, kind, after)?;
+        let id = step.id.clone();
+        self.steps.push(step);
         Ok(id)
     }
 }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use muster_proto::event::Event;
+use muster_proto::names::StepId;
 
 use crate::plan::Plan;
 use crate::progress::fold;
@@ -9,7 +10,10 @@ use crate::record::{Run, RunPhase};
 
 /// Said when the run before, of the same cluster and kind, did not come to its end.
 pub fn unfinished(before: &Run, events: &[Event], next: &Plan) -> Option<String> {
-    if before.cluster != next.cluster || before.is_reset() != next.is_reset() {
+    let undoes = |id: &StepId| id.step() == "kubeadm-reset";
+    let reset_before = before.steps.iter().any(undoes);
+    let reset_now = next.steps.iter().any(|step| undoes(&step.id));
+    if before.cluster != next.cluster || reset_before != reset_now {
         return None;
     }
     let (how, states): (&str, &[&str]) = match before.phase {

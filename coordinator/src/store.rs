@@ -5,63 +5,34 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use muster_proto::database::{DatabaseError, Schema};
 use muster_proto::names::NodeName;
-use muster_proto::private_file::{self, FileError};
 use muster_proto::token::{EnrolmentToken, ProofKey, TokenId};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-/// Raised by every change of the tables; a newer one is refused, not guessed at.
-const SCHEMA: i64 = 1;
+use crate::admission::{Decision, WRONG_PROOFS_THAT_LOCK, decide};
 
-/// So many wrong proofs lock a token for good.
-pub const WRONG_PROOFS_THAT_LOCK: u32 = 5;
+const SCHEMA: Schema = Schema {
+    what: "list of enrolled nodes",
+    version: 1,
+    tables: "CREATE TABLE nodes (
+                 name TEXT PRIMARY KEY, public_key BLOB NOT NULL UNIQUE, enrolled INTEGER NOT NULL) STRICT;
+             CREATE TABLE tokens (
+                 id TEXT PRIMARY KEY, node TEXT NOT NULL, proof_key BLOB NOT NULL, expires INTEGER NOT NULL,
+                 wrong_proofs INTEGER NOT NULL DEFAULT 0, second_keys INTEGER NOT NULL DEFAULT 0,
+                 revoked INTEGER NOT NULL DEFAULT 0, bound_key BLOB) STRICT;",
+    upgrades: &[],
+    remedy: "put a copy of it back; without one, move {} and {}-wal away, restart muster-coordinator and enrol every machine again \
+             (`coordinator token create`)",
+};
 
 /// A token that ended is listed for this long, then forgotten.
 const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The database cannot do its work.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error("the database {path} cannot be opened or written: is the disk full, or the folder not writable?")]
-    Storage { path: PathBuf, source: rusqlite::Error },
-    #[error(
-        "the database {path} was written by a newer Muster (schema {found}, this one knows {SCHEMA}): install that version again"
-    )]
-    Newer { path: PathBuf, found: i64 },
-    #[error(transparent)]
-    File(#[from] FileError),
-}
-
-/// Why an enrolment is refused. The sentence goes to the agent.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    // One sentence for both: a stranger does not learn which ids exist.
-    #[error("the coordinator does not accept this token: make a new one with `coordinator token create`")]
-    UnknownOrWrong,
-    #[error(
-        "this token is locked after too many wrong proofs: make a new one with `coordinator token create`"
-    )]
-    Locked,
-    #[error("this token has expired: make a new one with `coordinator token create --node {0}`")]
-    Expired(String),
-    #[error("this token was revoked: make a new one with `coordinator token create --node {0}`")]
-    Revoked(String),
-    #[error(
-        "this token was used already, by another machine or another key: if that was not you, run `coordinator nodes revoke {0}`; then make a new token"
-    )]
-    SecondKey(String),
-    #[error(
-        "{0} is enrolled already, with another key: if that machine is gone or was installed anew, run `coordinator nodes revoke {0}` on the master, make a new token and enrol again"
-    )]
-    NameTaken(String),
-    #[error(
-        "the key of this machine is enrolled as {0} already: if this VM is a clone, remove /var/lib/muster-agent/identity here and enrol again; otherwise run `coordinator nodes revoke {0}` on the master first"
-    )]
-    KeyTaken(String),
-}
-
-/// An attempt to enrol, answered in full.
-pub type Decision = Result<NodeName, Refusal>;
+#[error(transparent)]
+pub struct StoreError(#[from] DatabaseError);
 
 /// An enrolled node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,30 +66,8 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Opens the database, making it when there is none.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let storage = |source| StoreError::Storage { path: path.to_owned(), source };
-        // SQLite gives its side files the mode of the database: nobody else reads the hashes of the secrets.
-        if private_file::read(path)?.is_none() {
-            private_file::write(path, b"", 0o600)?;
-        }
-        let connection = Connection::open(path).map_err(storage)?;
-        connection.pragma_update(None, "journal_mode", "WAL").map_err(storage)?;
-        connection.pragma_update(None, "synchronous", "FULL").map_err(storage)?;
-        let found: i64 =
-            connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(storage)?;
-        if found > SCHEMA {
-            return Err(StoreError::Newer { path: path.to_owned(), found });
-        }
-        connection
-            .execute_batch(
-                "CREATE TABLE IF NOT EXISTS nodes (
-                     name TEXT PRIMARY KEY, public_key BLOB NOT NULL UNIQUE, enrolled INTEGER NOT NULL) STRICT;
-                 CREATE TABLE IF NOT EXISTS tokens (
-                     id TEXT PRIMARY KEY, node TEXT NOT NULL, proof_key BLOB NOT NULL, expires INTEGER NOT NULL,
-                     wrong_proofs INTEGER NOT NULL DEFAULT 0, second_keys INTEGER NOT NULL DEFAULT 0,
-                     revoked INTEGER NOT NULL DEFAULT 0, bound_key BLOB) STRICT;",
-            )
-            .map_err(storage)?;
-        connection.pragma_update(None, "user_version", SCHEMA).map_err(storage)?;
+        // Nobody else may read the hashes of the secrets; SQLite gives its side files the mode of the database.
+        let connection = SCHEMA.open(path)?;
         Ok(Self { path: path.to_owned(), connection: Arc::new(Mutex::new(connection)) })
     }
 
@@ -240,72 +189,8 @@ impl Store {
     }
 
     fn storage(&self, source: rusqlite::Error) -> StoreError {
-        StoreError::Storage { path: self.path.clone(), source }
+        SCHEMA.error(&self.path, source).into()
     }
-}
-
-fn decide(
-    connection: &Connection,
-    token: &TokenId,
-    public_key: &[u8],
-    now: Timestamp,
-    proves: impl FnOnce(&ProofKey) -> bool,
-) -> rusqlite::Result<Decision> {
-    type Row = (String, Vec<u8>, i64, u32, bool, Option<Vec<u8>>);
-    let row: Option<Row> = connection
-        .query_row(
-            "SELECT node, proof_key, expires, wrong_proofs, revoked, bound_key FROM tokens WHERE id = ?1",
-            [token.as_str()],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?)),
-        )
-        .optional()?;
-    let Some((node, proof_key, expires, wrong_proofs, revoked, bound_key)) = row else {
-        return Ok(Err(Refusal::UnknownOrWrong));
-    };
-    if wrong_proofs >= WRONG_PROOFS_THAT_LOCK {
-        return Ok(Err(Refusal::Locked));
-    }
-    // Only who proves the secret learns more about the token than that it is not accepted.
-    if !ProofKey::from_stored(&proof_key).is_some_and(|key| proves(&key)) {
-        connection
-            .execute("UPDATE tokens SET wrong_proofs = wrong_proofs + 1 WHERE id = ?1", [token.as_str()])?;
-        return Ok(Err(Refusal::UnknownOrWrong));
-    }
-    if revoked {
-        return Ok(Err(Refusal::Revoked(node)));
-    }
-    if expires <= now.as_second() {
-        return Ok(Err(Refusal::Expired(node)));
-    }
-    if bound_key.as_deref().is_some_and(|bound| bound != public_key) {
-        connection
-            .execute("UPDATE tokens SET second_keys = second_keys + 1 WHERE id = ?1", [token.as_str()])?;
-        return Ok(Err(Refusal::SecondKey(node)));
-    }
-    let enrolled_key: Option<Vec<u8>> = connection
-        .query_row("SELECT public_key FROM nodes WHERE name = ?1", [&node], |row| row.get(0))
-        .optional()?;
-    if enrolled_key.as_deref().is_some_and(|enrolled| enrolled != public_key) {
-        return Ok(Err(Refusal::NameTaken(node)));
-    }
-    let other: Option<String> = connection
-        .query_row(
-            "SELECT name FROM nodes WHERE public_key = ?1 AND name <> ?2",
-            params![public_key, node],
-            |row| row.get(0),
-        )
-        .optional()?;
-    if let Some(other) = other {
-        return Ok(Err(Refusal::KeyTaken(other)));
-    }
-    let Ok(name) = node.parse::<NodeName>() else { return Ok(Err(Refusal::UnknownOrWrong)) };
-    connection
-        .execute("UPDATE tokens SET bound_key = ?2 WHERE id = ?1", params![token.as_str(), public_key])?;
-    connection.execute(
-        "INSERT INTO nodes (name, public_key, enrolled) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO NOTHING",
-        params![node, public_key, now.as_second()],
-    )?;
-    Ok(Ok(name))
 }
 
 fn state_in_words(wrong_proofs: u32, second_keys: u32, revoked: bool, bound: bool, expired: bool) -> String {
@@ -330,6 +215,7 @@ fn instant(second: i64) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::Refusal;
     use muster_proto::token::KeyPin;
 
     struct Fixture {

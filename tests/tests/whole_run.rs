@@ -6,7 +6,7 @@ use std::time::Duration;
 use muster_agent::host::change::ProgramName;
 use muster_agent::host::fake::Moment;
 use muster_agent::host::query::JournalLine;
-use muster_proto::event::StepState;
+use muster_proto::event::{EventKind, StepState};
 use muster_proto::journal::Journal;
 use muster_tests::cluster::TestCluster;
 
@@ -87,10 +87,9 @@ async fn status_never_goes_backwards_and_the_journals_are_gap_free() {
         }
     }
     for name in ["m1", "w1"] {
-        let events = Journal::read_only(&cluster.agent_journal(name)).unwrap().after(0).unwrap();
-        let numbers: Vec<u64> = events.iter().map(|event| event.sequence).collect();
-        assert_eq!(numbers, (1..=events.len() as u64).collect::<Vec<_>>());
+        Journal::read_only(&cluster.agent_journal(name)).unwrap().whole().unwrap();
     }
+    Journal::read_only(&cluster.folder.path().join("journal.db")).unwrap().whole().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,6 +113,22 @@ async fn a_kubeadm_that_only_waited_is_explained_by_the_kubelets_journal() {
         "{first:?}"
     );
     assert!(first.remedy.contains("`sudo kubeadm reset -f` on m1"), "{first:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_longest_output_that_is_kept_reaches_the_coordinators_journal() {
+    let cluster = TestCluster::of(&["m1"]).await;
+    // As long as an agent keeps it, and of characters that grow on the way.
+    let said = "\"\n".repeat(512 * 1024);
+    cluster.host("m1").fail_next(ProgramName::Kubeadm, 1, said.clone());
+    let (_, end) = cluster.bootstrap(RUNS_PODS).await;
+    assert_eq!(end.failures[0].step, "kubeadm-init", "{:?}", end.failures[0].cause);
+    let journal = Journal::read_only(&cluster.folder.path().join("journal.db")).unwrap();
+    let kept = journal.whole().unwrap().into_iter().find_map(|event| match event.kind {
+        EventKind::NotMade { outcome, .. } => Some(outcome.output),
+        _ => None,
+    });
+    assert!(kept == Some(said), "nothing of it is lost on the way");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,7 +30,7 @@ pub enum ServiceError {
 
 /// Enables the unit and starts it, unless it runs.
 pub async fn enable_and_start() -> Result<(), ServiceError> {
-    let bus = zbus_systemd::zbus::Connection::system().await?;
+    let bus = zbus_systemd::zbus::connection::Builder::system().method_timeout(START_TIMEOUT).build().await?;
     let systemd = ManagerProxy::new(&bus).await?;
     systemd.enable_unit_files(vec![UNIT.to_owned()], false, false).await?;
     systemd.reload().await?;
@@ -56,7 +56,8 @@ pub async fn enable_and_start() -> Result<(), ServiceError> {
 pub async fn wait_for_answer(paths: &Paths) -> Result<(), ServiceError> {
     let deadline = Instant::now() + START_TIMEOUT;
     loop {
-        match ask(paths).await {
+        let asked = tokio::time::timeout_at(deadline, ask(paths)).await;
+        match asked.unwrap_or_else(|_| Err(ClientError::Lost("it takes the question and is silent".into()))) {
             Ok(()) => return Ok(()),
             Err(error) if Instant::now() >= deadline => return Err(ServiceError::Mute(error)),
             Err(_) => sleep(Duration::from_millis(100)).await,

@@ -1,0 +1,106 @@
+//! Whether a machine is let in with a token: every reason for a refusal, and the one decision.
+
+use jiff::Timestamp;
+use muster_proto::names::NodeName;
+use muster_proto::token::{ProofKey, TokenId};
+use rusqlite::{Connection, OptionalExtension, params};
+
+/// So many wrong proofs lock a token for good.
+pub const WRONG_PROOFS_THAT_LOCK: u32 = 5;
+
+/// Why an enrolment is refused. The sentence goes to the agent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    // One sentence for both: a stranger does not learn which ids exist.
+    #[error("the coordinator does not accept this token: make a new one with `coordinator token create`")]
+    UnknownOrWrong,
+    #[error(
+        "this token is locked after too many wrong proofs: make a new one with `coordinator token create`"
+    )]
+    Locked,
+    #[error("this token has expired: make a new one with `coordinator token create --node {0}`")]
+    Expired(String),
+    #[error("this token was revoked: make a new one with `coordinator token create --node {0}`")]
+    Revoked(String),
+    #[error(
+        "this token was used already, by another machine or another key: if that was not you, run `coordinator nodes revoke {0}`; then make a new token"
+    )]
+    SecondKey(String),
+    #[error(
+        "{0} is enrolled already, with another key: if that machine is gone or was installed anew, run `coordinator nodes revoke {0}` on the master, make a new token and enrol again"
+    )]
+    NameTaken(String),
+    #[error(
+        "the key of this machine is enrolled as {0} already: if this VM is a clone, remove /var/lib/muster-agent/identity here and enrol again; otherwise run `coordinator nodes revoke {0}` on the master first"
+    )]
+    KeyTaken(String),
+}
+
+/// An attempt to enrol, answered in full.
+pub type Decision = Result<NodeName, Refusal>;
+
+/// Binds the token to the first public key that comes with a right proof, and enrols the node with it. Belongs into one
+/// transaction, which is committed after a refusal too: that may have counted.
+pub(crate) fn decide(
+    connection: &Connection,
+    token: &TokenId,
+    public_key: &[u8],
+    now: Timestamp,
+    proves: impl FnOnce(&ProofKey) -> bool,
+) -> rusqlite::Result<Decision> {
+    type Row = (String, Vec<u8>, i64, u32, bool, Option<Vec<u8>>);
+    let row: Option<Row> = connection
+        .query_row(
+            "SELECT node, proof_key, expires, wrong_proofs, revoked, bound_key FROM tokens WHERE id = ?1",
+            [token.as_str()],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?)),
+        )
+        .optional()?;
+    let Some((node, proof_key, expires, wrong_proofs, revoked, bound_key)) = row else {
+        return Ok(Err(Refusal::UnknownOrWrong));
+    };
+    if wrong_proofs >= WRONG_PROOFS_THAT_LOCK {
+        return Ok(Err(Refusal::Locked));
+    }
+    // Only who proves the secret learns more about the token than that it is not accepted.
+    if !ProofKey::from_stored(&proof_key).is_some_and(|key| proves(&key)) {
+        connection
+            .execute("UPDATE tokens SET wrong_proofs = wrong_proofs + 1 WHERE id = ?1", [token.as_str()])?;
+        return Ok(Err(Refusal::UnknownOrWrong));
+    }
+    if revoked {
+        return Ok(Err(Refusal::Revoked(node)));
+    }
+    if expires <= now.as_second() {
+        return Ok(Err(Refusal::Expired(node)));
+    }
+    if bound_key.as_deref().is_some_and(|bound| bound != public_key) {
+        connection
+            .execute("UPDATE tokens SET second_keys = second_keys + 1 WHERE id = ?1", [token.as_str()])?;
+        return Ok(Err(Refusal::SecondKey(node)));
+    }
+    let enrolled_key: Option<Vec<u8>> = connection
+        .query_row("SELECT public_key FROM nodes WHERE name = ?1", [&node], |row| row.get(0))
+        .optional()?;
+    if enrolled_key.as_deref().is_some_and(|enrolled| enrolled != public_key) {
+        return Ok(Err(Refusal::NameTaken(node)));
+    }
+    let other: Option<String> = connection
+        .query_row(
+            "SELECT name FROM nodes WHERE public_key = ?1 AND name <> ?2",
+            params![public_key, node],
+            |row| row.get(0),
+        )
+        .optional()?;
+    if let Some(other) = other {
+        return Ok(Err(Refusal::KeyTaken(other)));
+    }
+    let Ok(name) = node.parse::<NodeName>() else { return Ok(Err(Refusal::UnknownOrWrong)) };
+    connection
+        .execute("UPDATE tokens SET bound_key = ?2 WHERE id = ?1", params![token.as_str(), public_key])?;
+    connection.execute(
+        "INSERT INTO nodes (name, public_key, enrolled) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO NOTHING",
+        params![node, public_key, now.as_second()],
+    )?;
+    Ok(Ok(name))
+}
