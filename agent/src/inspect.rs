@@ -9,13 +9,13 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use muster_proto::agent::{self, HostReport};
 use muster_proto::names::NodeName;
+use muster_proto::ufw;
 
 use crate::facts::pretty_name;
 use crate::host::HostError;
 use crate::host::query::Observe;
 use crate::kubeadm::ADMIN_CONF;
 use crate::membership::{KUBELET_CONF, Membership};
-use crate::steps::firewall::{UFW_FILE, is_enabled};
 use crate::steps::network_leftovers::{CNI_FOLDER, LINKS, links};
 
 /// Whose file systems Kubernetes fills: the kubelet's and the runtime's. Both have limits below which it evicts pods.
@@ -47,7 +47,8 @@ pub(crate) async fn inspect<H: Observe>(host: &H, names: &[NodeName]) -> Result<
         systemd_version: host.systemd_version().await?.unwrap_or_default(),
         cgroup_version: if text("/sys/fs/cgroup/cgroup.controllers").await.is_empty() { 1 } else { 2 },
         swaps: host.swaps().await?.iter().map(|swap| swap.display().to_string()).collect(),
-        ufw_enabled: is_enabled(&text(UFW_FILE).await) && host.missing_programs(&["ufw"]).await?.is_empty(),
+        ufw_enabled: ufw::is_enabled(&text(ufw::CONFIGURATION).await)
+            && host.missing_programs(&["ufw"]).await?.is_empty(),
         docker_version: host.docker().await?.map(|docker| docker.version).unwrap_or_default(),
         cluster: Membership::read(&text(KUBELET_CONF).await).map(|found| found.server).unwrap_or_default(),
         leftovers: leftovers(host).await?,

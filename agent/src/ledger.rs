@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use muster_proto::event::{Event, EventKind};
 use muster_proto::names::UserName;
+use muster_proto::ufw::Rule;
 use serde_json::Value;
 
 use crate::host::change::{Change, ProgramName, UnitAction};
@@ -82,6 +83,10 @@ pub enum Target {
     },
     /// ufw was on.
     Firewall,
+    /// ufw did not have this rule.
+    FirewallRule {
+        rule: Rule,
+    },
 }
 
 /// Where a file is.
@@ -192,7 +197,10 @@ fn note(entries: &mut Vec<(String, Entry)>, step: &str, change: &Change, before:
             return;
         }
         Change::SwapOff { device } if flag("active") => Target::Swap { device: device.clone() },
-        Change::Run(program) if program.program == ProgramName::Ufw => Target::Firewall,
+        Change::Run(program) if program.program == ProgramName::Ufw => match Rule::of(&program.arguments) {
+            Some(rule) => Target::FirewallRule { rule },
+            None => Target::Firewall,
+        },
         _ => return,
     };
     if !entries.iter_mut().any(|(_, entry)| entry.target.absorb(&target)) {
@@ -260,6 +268,7 @@ impl Target {
             }
             (Self::Swap { device }, Self::Swap { device: same }) => device == same,
             (Self::Firewall, Self::Firewall) => true,
+            (Self::FirewallRule { rule }, Self::FirewallRule { rule: same }) => rule == same,
             _ => false,
         }
     }

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use muster_proto::cause::chain;
 use muster_proto::coordinator::admin_server::Admin;
 use muster_proto::coordinator::{
-    ClusterFiles, CreateTokenReply, CreateTokenRequest, ListNodesReply, ListNodesRequest, ListTokensReply,
-    ListTokensRequest, NodeRow, PlanReply, PreflightReply, Progress, ResetRequest, RevokeNodeReply,
-    RevokeNodeRequest, RevokeTokenReply, RevokeTokenRequest, TokenRow,
+    ClusterFiles, CreateTokenReply, CreateTokenRequest, LetNodesInReply, LetNodesInRequest, ListNodesReply,
+    ListNodesRequest, ListTokensReply, ListTokensRequest, NodeRow, PlanReply, PreflightReply, Progress,
+    ResetRequest, RevokeNodeReply, RevokeNodeRequest, RevokeTokenReply, RevokeTokenRequest, TokenRow,
 };
 use muster_proto::names::NodeName;
 use muster_proto::token::{EnrolmentToken, KeyPin, TokenId};
@@ -114,6 +114,14 @@ impl Admin for AdminService {
         }
         tracing::info!("{node} was revoked and its connection closed");
         Ok(Response::new(RevokeNodeReply {}))
+    }
+
+    async fn let_nodes_in(&self, _: Request<LetNodesInRequest>) -> Answer<LetNodesInReply> {
+        let (node, changed) = self.runs.let_nodes_in(self.address).await?;
+        if changed {
+            tracing::info!("ufw of {node} lets the nodes dial {}", self.address);
+        }
+        Ok(Response::new(LetNodesInReply { node: node.into(), changed }))
     }
 
     async fn plan(&self, request: Request<ClusterFiles>) -> Answer<PlanReply> {

@@ -2,6 +2,7 @@
 //! whoever asked for it may go away.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,21 +11,22 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::{self, BoxStream};
 use jiff::Timestamp;
-use muster_proto::agent::PlannedChange;
+use muster_proto::agent::{self, PlannedChange};
 use muster_proto::cause::chain;
 use muster_proto::coordinator::{
     ChangePlan, ClusterFiles, ClusterStatus, NodePlan, PlanReply, PreflightReply, Progress, ResetRequest,
     RunEnd, StepPlan, progress,
 };
-use muster_proto::event::Complaint;
+use muster_proto::event::{Complaint, Event, EventKind};
 use muster_proto::journal::{Journal, JournalError};
 use muster_proto::names::{Malformed, NodeName, StepId};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tonic::Status;
 use uuid::Uuid;
 
 use crate::executor::{AGENT_PATIENCE, Executor};
-use crate::fleet::Fleet;
+use crate::fleet::{ConnectedAgent, Fleet};
 use crate::outlook::{Outlook, outlook};
 use crate::plan::{self, Plan, PlannedStep};
 use crate::preflight::{Check, preflight};
@@ -186,12 +188,64 @@ impl Runs {
         Ok(Box::pin(stream::iter(before.map(Ok)).chain(self.clone().progress(active))))
     }
 
+    /// Lets the nodes dial in through the ufw of this machine: a step of its own agent, so that the rule is in that agent's
+    /// journal and a reset takes it back. The name of that agent's node, and whether anything was changed.
+    pub async fn let_nodes_in(&self, dialled: SocketAddr) -> Result<(NodeName, bool), Status> {
+        let node = self.own_agent(dialled.ip()).await.ok_or_else(|| {
+            Status::failed_precondition(
+                "this machine's own agent is not connected: `sudo coordinator init --node NAME` enrols it",
+            )
+        })?;
+        let port = agent::CoordinatorPort { address: dialled.ip().to_string(), port: dialled.port().into() };
+        let malformed = |error: Malformed| Status::internal(error.to_string());
+        let kind = agent::step::Kind::CoordinatorPort(port);
+        let step = PlannedStep::new(&node, "coordinator-port", kind, &[]).map_err(malformed)?;
+        let id = step.id.clone();
+        // No run of a cluster, so that none is recorded: status goes on to show the cluster's.
+        let run = Uuid::new_v4().to_string();
+        let executor = self.executor(&run);
+        let plan = Plan { cluster: node.clone(), steps: vec![step], pod_subnet: String::new() };
+        executor.execute(&plan).await;
+        match self.journal.of_step(&run, &id).map_err(RunsError::from)?.into_iter().next_back() {
+            Some(Event { kind: EventKind::Done { changes }, .. }) => Ok((node, changes > 0)),
+            Some(Event {
+                kind: EventKind::Blocked { complaint } | EventKind::Failed { complaint }, ..
+            }) => Err(Status::failed_precondition(complaint.to_string())),
+            _ => Err(Status::internal("the agent of this machine did not say how the step ended")),
+        }
+    }
+
+    /// The node whose agent runs on this machine: it dialled the address that is its own.
+    async fn own_agent(&self, address: IpAddr) -> Option<NodeName> {
+        let own = |agent: &ConnectedAgent| agent.facts.address.parse() == Ok(address);
+        let mut changes = self.fleet.changes();
+        let found = timeout(FIRST_CONNECTION, async {
+            loop {
+                changes.mark_unchanged();
+                if let Some(agent) = self.fleet.connected().into_iter().find(own) {
+                    return Some(agent.node);
+                }
+                changes.changed().await.ok()?;
+            }
+        });
+        found.await.ok().flatten()
+    }
+
     /// Leaves out what is not repeated once this very plan was done.
     fn without_done_once(&self, mut plan: Plan) -> Result<Plan, RunsError> {
         if self.record.was_done(&plan.digest())? {
             plan.steps.retain(|step| !step.once);
         }
         Ok(plan)
+    }
+
+    fn executor(&self, run: &str) -> Executor {
+        Executor {
+            fleet: self.fleet.clone(),
+            journal: self.journal.clone(),
+            run: run.to_owned(),
+            patience: self.patience,
+        }
     }
 
     /// Whether the run of this very plan goes on now.
@@ -233,12 +287,7 @@ impl Runs {
         let unrecorded = Arc::default();
         let active = Active { plan_digest, began: run.started, ended: end, unrecorded };
         *slot = Some(active.clone());
-        let executor = Executor {
-            fleet: self.fleet.clone(),
-            journal: self.journal.clone(),
-            run: run.id.clone(),
-            patience: self.patience,
-        };
+        let executor = self.executor(&run.id);
         let unrecorded = active.unrecorded.clone();
         let record = self.record.clone();
         tokio::spawn(async move {

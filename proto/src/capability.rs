@@ -16,7 +16,7 @@ pub enum Caller {
 use Caller::{Administrator, Coordinator, LocalUser, Stranger};
 
 /// Method by method, who may call it.
-pub const TABLE: [(&str, &[Caller]); 18] = [
+pub const TABLE: [(&str, &[Caller]); 19] = [
     ("/muster.agent.v1.NodeAgent/Hello", &[Coordinator]),
     ("/muster.agent.v1.NodeAgent/CheckStep", &[Coordinator]),
     ("/muster.agent.v1.NodeAgent/RunStep", &[Coordinator]),
@@ -29,6 +29,7 @@ pub const TABLE: [(&str, &[Caller]); 18] = [
     ("/muster.coordinator.v1.Admin/RevokeToken", &[Administrator]),
     ("/muster.coordinator.v1.Admin/ListNodes", &[Administrator]),
     ("/muster.coordinator.v1.Admin/RevokeNode", &[Administrator]),
+    ("/muster.coordinator.v1.Admin/LetNodesIn", &[Administrator]),
     ("/muster.coordinator.v1.Admin/Plan", &[Administrator]),
     ("/muster.coordinator.v1.Admin/Preflight", &[Administrator]),
     ("/muster.coordinator.v1.Admin/Bootstrap", &[Administrator]),

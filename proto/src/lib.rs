@@ -13,6 +13,7 @@ pub mod private_file;
 pub mod redaction;
 pub mod token;
 pub mod transport;
+pub mod ufw;
 pub mod version;
 
 /// The generated messages and services; `make generate` renews them from `proto/*.proto`.

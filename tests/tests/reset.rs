@@ -1,6 +1,7 @@
 //! Undoing: after a reset every host is as it was before the bootstrap, but for a short named list; whatever happens on
 //! the way, and with what others changed in between kept.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use muster_agent::host::change::ProgramName;
@@ -204,4 +205,54 @@ async fn a_half_done_join_is_reset_and_done_again_by_the_same_bootstrap() {
     let runs: Vec<&str> = log.iter().filter_map(|line| line.strip_prefix("kubeadm ")).collect();
     let verbs: Vec<&str> = runs.iter().map(|run| run.split(' ').next().unwrap_or_default()).collect();
     assert_eq!(verbs, ["join", "reset", "join"], "{runs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_firewalls_rule_that_init_has_set_is_in_the_agents_journal_and_a_reset_takes_it_back_last() {
+    let mut cluster = TestCluster::of(&["m1", "w1"]).await;
+    let mine = "### tuple ### allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 in\n";
+    cluster.host("m1").put_file("/etc/ufw/user.rules", mine);
+    let before = states(&cluster);
+    let address =
+        cluster.host("m1").with(|state| *state.addresses.iter().find(|one| !one.is_loopback()).unwrap());
+    let dialled = SocketAddr::new(address, 7443);
+
+    let (node, changed) = cluster.runs.let_nodes_in(dialled).await.unwrap();
+    assert_eq!((node.as_str(), changed), ("m1", true));
+    let rules = cluster.host("m1").file("/etc/ufw/user.rules").unwrap();
+    assert!(rules.starts_with(mine) && rules.contains(&format!("allow tcp 7443 {address}")), "{rules}");
+    assert!(!cluster.runs.let_nodes_in(dialled).await.unwrap().1, "it stands there already");
+    let events = Journal::read_only(&cluster.agent_journal("m1")).unwrap().after(0).unwrap();
+    let image = events.iter().find_map(|event| match &event.kind {
+        EventKind::Intended { before: Some(before), .. } => Some(before["/etc/ufw/user.rules"].clone()),
+        _ => None,
+    });
+    assert_eq!(image.unwrap(), mine, "what stood there before is journalled with the intent");
+
+    // The agent dies: what it did is in its journal, not in its memory.
+    cluster.kill_agent("m1");
+    cluster.start_agent("m1");
+    assert_eq!(cluster.bootstrap(RUNS_PODS).await.1.phase, "done");
+    let (_, end) = cluster.reset(&[]).await;
+    assert_eq!(end.phase, "done", "{end:?}");
+    assert_same(&before, &states(&cluster), "after the reset");
+    let log = cluster.host("m1").run_log();
+    assert_eq!(log.last().unwrap(), &format!("ufw delete allow in proto tcp to {address} port 7443"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_firewalls_rule_that_stood_there_before_stays_and_without_an_own_agent_nothing_is_set() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    let address =
+        cluster.host("m1").with(|state| *state.addresses.iter().find(|one| !one.is_loopback()).unwrap());
+    let mine = format!("### tuple ### allow tcp 7443 {address} any 0.0.0.0/0 in\n");
+    cluster.host("m1").put_file("/etc/ufw/user.rules", mine.clone());
+    assert!(!cluster.runs.let_nodes_in(SocketAddr::new(address, 7443)).await.unwrap().1);
+    assert_eq!(cluster.bootstrap(RUNS_PODS).await.1.phase, "done");
+    assert_eq!(cluster.reset(&[]).await.1.phase, "done");
+    assert_eq!(cluster.host("m1").file("/etc/ufw/user.rules"), Some(mine));
+
+    let foreign = SocketAddr::new([192, 0, 2, 1].into(), 7443);
+    let error = cluster.runs.let_nodes_in(foreign).await.unwrap_err();
+    assert!(error.message().contains("coordinator init --node"), "{error}");
 }

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use muster_proto::ufw;
 use serde_json::{Value, json};
 
 use super::HostError;
-use super::change::Change;
+use super::change::{Change, ProgramName};
 use super::query::{ObjectKind, Observe};
 
 /// The before-image of a change; none when nothing stands there yet. Never holds a secret: of a user's secret file and of
@@ -48,6 +49,13 @@ pub(super) async fn image(
             host.object(ObjectKind::Secret, namespace, name).await?.map(|_| json!({ "secret": true }))
         }
         Change::DeleteObject { kind, namespace, name } => host.object(*kind, namespace, name).await?,
+        Change::Run(program) if program.program == ProgramName::Ufw => {
+            let mut files = serde_json::Map::new();
+            for path in [ufw::CONFIGURATION].iter().chain(&ufw::RULES) {
+                files.insert((*path).to_owned(), host.read_file(Path::new(path)).await?.into());
+            }
+            Some(files.into())
+        }
         Change::ReloadUnits | Change::Run(_) => None,
     })
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use muster_proto::agent;
+use muster_proto::ufw::{CONFIGURATION, is_enabled};
 
 use super::{BadStep, Finding, Input};
 use crate::host::HostError;
@@ -14,7 +15,6 @@ use crate::host::query::Observe;
 pub const NAME: &str = "firewall";
 pub const SETTLE: Duration = Duration::from_secs(5);
 
-pub(crate) const UFW_FILE: &str = "/etc/ufw/ufw.conf";
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ impl Firewall {
         if !self.disable_ufw || !host.missing_programs(&["ufw"]).await?.is_empty() {
             return Ok(Finding::DONE);
         }
-        let file = host.read_file(Path::new(UFW_FILE)).await?.unwrap_or_default();
+        let file = host.read_file(Path::new(CONFIGURATION)).await?.unwrap_or_default();
         if !is_enabled(&file) {
             return Ok(Finding::DONE);
         }
@@ -40,37 +40,12 @@ impl Firewall {
     }
 }
 
-/// Whether ufw.conf says that ufw is on; ufw itself takes the last line, and no line as no.
-pub(crate) fn is_enabled(file: &str) -> bool {
-    let value = |line: &str| {
-        let (key, value) = line.split_once('=')?;
-        let value = value.split('#').next().unwrap_or_default().trim().trim_matches(['"', '\'']);
-        (key.trim().eq_ignore_ascii_case("enabled")).then(|| value.eq_ignore_ascii_case("yes"))
-    };
-    file.lines().filter_map(value).next_back().unwrap_or(false)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::host::fake::{FakeCluster, FakeHost};
     use crate::steps::rehearsal::{carry_out, step};
     use muster_proto::agent::step::Kind;
-
-    #[test]
-    fn ufw_is_on_only_when_its_file_says_so() {
-        let table = [
-            ("# comment\nENABLED=yes\nLOGLEVEL=low\n", true),
-            ("ENABLED=no\n", false),
-            ("#ENABLED=yes\n", false),
-            ("enabled = \"Yes\" # on\n", true),
-            ("ENABLED=yes\nENABLED=no\n", false),
-            ("", false),
-        ];
-        for (file, on) in table {
-            assert_eq!(is_enabled(file), on, "{file:?}");
-        }
-    }
 
     #[tokio::test]
     async fn ufw_goes_off_only_where_it_is_installed_and_unwanted() {
@@ -83,6 +58,6 @@ mod tests {
         host.with(|state| state.missing_programs.clear());
         let finding = carry_out(&host, &unwanted, &mut Input::default()).await;
         assert!(matches!(finding, Finding::Done(_)), "{finding:?}");
-        assert!(host.file(UFW_FILE).unwrap().contains("\nENABLED=no\n"));
+        assert!(host.file(CONFIGURATION).unwrap().contains("\nENABLED=no\n"));
     }
 }

@@ -1,5 +1,6 @@
 //! The steps, one file each: what holds afterwards, and the one function that looks and decides.
 
+pub mod coordinator_port;
 pub mod drain_node;
 pub mod firewall;
 pub mod forget_node;
@@ -174,6 +175,7 @@ steps! {
     Restore => restore,
     DrainNode => drain_node,
     ForgetNode => forget_node,
+    CoordinatorPort => coordinator_port,
 }
 
 impl Step {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use muster_proto::agent;
 use muster_proto::names::NodeName;
+use muster_proto::ufw;
 
 use super::{BadStep, Finding, Input};
 use crate::host::HostError;
@@ -58,7 +59,7 @@ impl Restore {
             follow_up.extend(asked.iter().cloned());
             match target {
                 Target::Swap { .. } => last.splice(0..0, undoing.changes).for_each(drop),
-                Target::Firewall => last.extend(undoing.changes),
+                Target::Firewall | Target::FirewallRule { .. } => last.extend(undoing.changes),
                 _ => changes.extend(undoing.changes),
             }
         }
@@ -135,6 +136,9 @@ async fn undo<H: Observe>(host: &H, target: &Target) -> Result<Undoing, HostErro
             }
             Undoing { changes, kept: None }
         }
+        Target::FirewallRule { rule } => {
+            super::coordinator_port::undo(host, rule).await?.map_or_else(Undoing::default, Undoing::change)
+        }
         Target::Swap { device } if host.swaps().await?.contains(device) => Undoing::default(),
         Target::Swap { device } => Undoing::change(Change::Run(Program::new(
             ProgramName::Swapon,
@@ -142,8 +146,8 @@ async fn undo<H: Observe>(host: &H, target: &Target) -> Result<Undoing, HostErro
             LIMIT,
         ))),
         Target::Firewall => {
-            let file = host.read_file(Path::new(super::firewall::UFW_FILE)).await?;
-            if file.is_none_or(|file| super::firewall::is_enabled(&file)) {
+            let file = host.read_file(Path::new(ufw::CONFIGURATION)).await?;
+            if file.is_none_or(|file| ufw::is_enabled(&file)) {
                 return Ok(Undoing::default());
             }
             Undoing::change(Change::Run(Program::new(ProgramName::Ufw, ["--force", "enable"], LIMIT)))

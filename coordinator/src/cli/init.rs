@@ -84,7 +84,7 @@ pub async fn run(root: &Path, arguments: Arguments) -> Result<(), Failure> {
     if let Some(node) = &arguments.node {
         enrol_own_agent(&paths, node, &file).await?;
     }
-    firewall::offer(root, &file, arguments.allow_firewall).await?;
+    firewall::offer(root, &paths, &file, arguments.allow_firewall).await?;
     say_what_comes_next(&arguments.node);
     Ok(())
 }

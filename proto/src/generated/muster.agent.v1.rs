@@ -354,7 +354,7 @@ pub struct PodAddress {
 pub struct Step {
     #[prost(
         oneof = "step::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25"
     )]
     pub kind: ::core::option::Option<step::Kind>,
 }
@@ -410,6 +410,8 @@ pub mod step {
         DrainNode(super::DrainNode),
         #[prost(message, tag = "24")]
         ForgetNode(super::ForgetNode),
+        #[prost(message, tag = "25")]
+        CoordinatorPort(super::CoordinatorPort),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -435,6 +437,14 @@ pub struct Swap {}
 pub struct Firewall {
     #[prost(bool, tag = "1")]
     pub disable_ufw: bool,
+}
+/// ufw lets the nodes dial the coordinator on this machine.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CoordinatorPort {
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub port: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Kernel {

@@ -72,6 +72,15 @@ pub struct RevokeNodeRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RevokeNodeReply {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LetNodesInRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LetNodesInReply {
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub changed: bool,
+}
 /// cluster.yaml and the files that it names, read by the CLI as the user who called it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ClusterFiles {
@@ -492,6 +501,31 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("muster.coordinator.v1.Admin", "RevokeNode"));
             self.inner.unary(req, path, codec).await
         }
+        /// Where ufw guards this machine, its own agent adds the one rule that lets the nodes dial in; a reset takes it back.
+        pub async fn let_nodes_in(
+            &mut self,
+            request: impl tonic::IntoRequest<super::LetNodesInRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::LetNodesInReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/muster.coordinator.v1.Admin/LetNodesIn",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("muster.coordinator.v1.Admin", "LetNodesIn"));
+            self.inner.unary(req, path, codec).await
+        }
         /// What bootstrap would change on every host. Changes nothing.
         pub async fn plan(
             &mut self,
@@ -627,6 +661,11 @@ pub mod admin_server {
             &self,
             request: tonic::Request<super::RevokeNodeRequest>,
         ) -> std::result::Result<tonic::Response<super::RevokeNodeReply>, tonic::Status>;
+        /// Where ufw guards this machine, its own agent adds the one rule that lets the nodes dial in; a reset takes it back.
+        async fn let_nodes_in(
+            &self,
+            request: tonic::Request<super::LetNodesInRequest>,
+        ) -> std::result::Result<tonic::Response<super::LetNodesInReply>, tonic::Status>;
         /// What bootstrap would change on every host. Changes nothing.
         async fn plan(
             &self,
@@ -937,6 +976,49 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RevokeNodeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/muster.coordinator.v1.Admin/LetNodesIn" => {
+                    #[allow(non_camel_case_types)]
+                    struct LetNodesInSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::LetNodesInRequest>
+                    for LetNodesInSvc<T> {
+                        type Response = super::LetNodesInReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LetNodesInRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::let_nodes_in(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LetNodesInSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

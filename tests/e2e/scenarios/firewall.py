@@ -26,6 +26,7 @@ def firewall(report):
 
     expect("The rule is set", run("m1", *init, "--allow-firewall").stdout, "init --allow-firewall")
     expect(f"{PORT}/tcp", run("m1", "ufw", "status").stdout, "ufw status")
+    expect("coordinator-port", run("m1", "agent", "journal").stdout, "the journal of the master's agent")
     again = run("m1", *init, "--allow-firewall").stdout
     if "ufw" in again:
         raise Failed(f"init offers a rule that is there already:\n{again}")

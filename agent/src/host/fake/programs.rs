@@ -219,7 +219,36 @@ impl FakeHost {
         well("")
     }
 
+    /// Rules as `ufw allow in proto tcp to ADDRESS port PORT` and with `delete` before it.
+    fn ufw_rule(&self, call: &Call<'_>, delete: bool) -> Ended {
+        let place = usize::from(delete);
+        let line = format!(
+            "### tuple ### allow tcp {} {} any 0.0.0.0/0 in\n",
+            call.word(place + 7),
+            call.word(place + 5)
+        );
+        let mut state = self.state();
+        let path = Path::new("/etc/ufw/user.rules");
+        let before = state.files.get(path).map(|file| file.content.clone()).unwrap_or_default();
+        if delete {
+            let after = before.replacen(&line, "", 1);
+            if after.is_empty() {
+                state.files.remove(path);
+            } else {
+                state.put("/etc/ufw/user.rules", after);
+            }
+            return well("Rule deleted\n");
+        }
+        state.put("/etc/ufw/user.rules", before + &line);
+        well("Rule added\n")
+    }
+
     fn ufw(&self, call: &Call<'_>) -> Ended {
+        match (call.word(0), call.word(1)) {
+            ("allow", "in") => return self.ufw_rule(call, false),
+            ("delete", "allow") => return self.ufw_rule(call, true),
+            _ => {}
+        }
         let mut state = self.state();
         let (from, to, said) = match call.word(0) {
             "disable" => ("ENABLED=yes", "ENABLED=no", "Firewall stopped and disabled on system startup\n"),

@@ -2,9 +2,10 @@
 
 use muster_proto::agent::step::Kind;
 use muster_proto::agent::{
-    DrainNode, Firewall, ForgetNode, Hostname, Hosts, HostsEntry, Images, JoinTicket, Kernel, KubeadmInit,
-    KubeadmJoin, KubeadmReset, Kubeconfig, NetworkLeftovers, NodesReady, Packages, PodNetwork, Restore,
-    RevokeTickets, Runtime, SmokeAnswer, SmokeCleanup, SmokeTest, Step, Swap, Sysctl, Untaint,
+    CoordinatorPort, DrainNode, Firewall, ForgetNode, Hostname, Hosts, HostsEntry, Images, JoinTicket,
+    Kernel, KubeadmInit, KubeadmJoin, KubeadmReset, Kubeconfig, NetworkLeftovers, NodesReady, Packages,
+    PodNetwork, Restore, RevokeTickets, Runtime, SmokeAnswer, SmokeCleanup, SmokeTest, Step, Swap, Sysctl,
+    Untaint,
 };
 
 const VERSION: &str = "v1.20.2";
@@ -13,7 +14,8 @@ const NETWORK: &str = include_str!("pod-network.yaml");
 /// Where a step runs, and the step, in the order of a plan.
 pub(super) fn plan() -> Vec<(&'static str, Step)> {
     let (master, worker) = ("m1", "w1");
-    let mut plan = Vec::new();
+    let port = CoordinatorPort { address: "10.88.0.11".into(), port: 7443 };
+    let mut plan = vec![(master, Kind::CoordinatorPort(port))];
     for host in [master, worker] {
         plan.extend(preparation(host).map(|kind| (host, kind)));
     }
@@ -56,6 +58,7 @@ pub(super) fn number(kind: &Kind) -> usize {
         Kind::Restore(_) => 22,
         Kind::DrainNode(_) => 23,
         Kind::ForgetNode(_) => 24,
+        Kind::CoordinatorPort(_) => 25,
     }
 }
 
