@@ -87,6 +87,27 @@ async fn a_program_that_hangs_is_ended_by_its_limit_and_the_limit_is_named() {
 }
 
 #[tokio::test]
+async fn systemd_itself_says_that_a_running_program_has_limits_of_time_memory_and_processes() {
+    let Some(host) = with_kubeadm() else { return };
+    let id = id("limits");
+    host.forget(&id).await.unwrap();
+    let change = Change::Run(program(ProgramName::Kubectl, "proxy --port=0", Duration::from_secs(4)));
+    let looking = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let bus = zbus_systemd::zbus::Connection::system().await.unwrap();
+        let systemd = zbus_systemd::systemd1::ManagerProxy::new(&bus).await.unwrap();
+        let path = systemd.get_unit(id.unit()).await.unwrap();
+        let unit = zbus_systemd::systemd1::ServiceProxy::new(&bus, path).await.unwrap();
+        let time = unit.timeout_start_u_sec().await.unwrap();
+        (time, unit.tasks_max().await.unwrap(), unit.memory_max().await.unwrap())
+    };
+    let (applied, limits) = tokio::join!(host.apply(&change, &id), looking);
+    assert!(!applied.unwrap().made, "it was ended by its time limit");
+    assert_eq!(limits, (4_000_000, 4096, 1 << 30));
+    host.forget(&id).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_program_outlives_the_agent_is_not_started_twice_and_is_found_again() {
     let Some(host) = with_kubeadm() else { return };
     let id = id("outlives");

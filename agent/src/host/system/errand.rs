@@ -18,7 +18,8 @@ use zbus::{Fd, OwnedVariant, Variant};
 use super::bus::{Bus, is_unknown_unit, refused};
 use super::child::{self, Answer, LARGEST};
 use super::result::Progress;
-use super::transient::{microseconds, sealed};
+use super::transient::{Limits, sealed};
+use super::units;
 use crate::host::HostError;
 
 /// Between SIGTERM and SIGKILL, and what the agent waits longer than the unit's own limit.
@@ -28,8 +29,7 @@ const LOOK_FIRST: Duration = Duration::from_millis(10);
 const LOOK_LATER: Duration = Duration::from_millis(200);
 
 /// More than any errand needs.
-const MOST_PROCESSES: u64 = 16;
-const MOST_MEMORY: u64 = 256 * 1024 * 1024;
+const LIMITS: Limits = Limits { processes: 16, memory: 256 * 1024 * 1024, stop: STOP_LIMIT };
 
 /// What is run, and as whom.
 #[derive(Debug)]
@@ -53,7 +53,8 @@ impl Errand {
         let (output, error) = (memory().map_err(not_started)?, memory().map_err(not_started)?);
         let unit = fresh_name();
         let bus = Bus::connect().await?;
-        let properties = self.properties(input, &output, &error).map_err(not_started)?;
+        let systemd = units::version(&bus).await?;
+        let properties = self.properties(input, &output, &error, systemd).map_err(not_started)?;
         let owned: Result<Vec<(String, OwnedVariant)>, zbus::Error> = properties
             .into_iter()
             .map(|(name, value)| Ok((name.to_owned(), value.try_into_owned()?)))
@@ -107,6 +108,7 @@ impl Errand {
         input: Option<&[u8]>,
         output: &File,
         error: &File,
+        systemd: u32,
     ) -> std::io::Result<Vec<(&'static str, Variant<'static>)>> {
         let path = self.path.to_string_lossy().into_owned();
         let command: Vec<String> =
@@ -120,13 +122,10 @@ impl Errand {
             ("ExecStart", Variant::from(vec![(path, command, false)])),
             ("Environment", Variant::from(environment)),
             ("NoNewPrivileges", Variant::from(true)),
-            ("TimeoutStartUSec", Variant::from(microseconds(self.limit))),
-            ("TimeoutStopUSec", Variant::from(microseconds(STOP_LIMIT))),
-            ("TasksMax", Variant::from(MOST_PROCESSES)),
-            ("MemoryLimit", Variant::from(MOST_MEMORY)),
             ("StandardOutputFileDescriptor", Variant::from(Fd::from(OwnedFd::from(output.try_clone()?)))),
             ("StandardErrorFileDescriptor", Variant::from(Fd::from(OwnedFd::from(error.try_clone()?)))),
         ];
+        properties.extend(LIMITS.properties(self.limit, systemd));
         if let Some((user, group)) = self.user {
             properties.push(("User", Variant::from(user.to_string())));
             properties.push(("Group", Variant::from(group.to_string())));
@@ -168,6 +167,26 @@ async fn forget(bus: &Bus, unit: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_errand_has_limits_of_time_memory_and_processes_and_gains_no_privileges() {
+        let errand = Errand {
+            path: "/usr/bin/true".into(),
+            arguments: Vec::new(),
+            user: Some((1000, 1000)),
+            limit: Duration::from_secs(3),
+        };
+        let (output, error) = (memory().unwrap(), memory().unwrap());
+        let properties = errand.properties(None, &output, &error, 252).unwrap();
+        let number = |name: &str| {
+            let found = properties.iter().find(|(known, _)| *known == name);
+            u64::try_from(&found.unwrap_or_else(|| panic!("no {name}")).1).unwrap()
+        };
+        assert_eq!((number("TimeoutStartUSec"), number("TasksMax")), (3_000_000, 16));
+        assert_eq!(number("MemoryMax"), 256 << 20);
+        assert!(properties.iter().any(|(name, _)| *name == "NoNewPrivileges"));
+        assert!(properties.iter().any(|(name, _)| *name == "User"), "not root");
+    }
 
     #[test]
     fn no_two_errands_have_one_name() {

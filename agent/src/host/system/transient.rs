@@ -1,5 +1,5 @@
 //! Programs as systemd transient units: they survive the agent, cannot run twice under one name, and keep their result
-//! until it is taken. Only properties that systemd 229 (Ubuntu 16.04) knows already are used.
+//! until it is taken. Only properties that systemd 229 (Ubuntu 16.04) knows already are used, but for the one that changed its name.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -16,12 +16,15 @@ use zbus::{Fd, OwnedVariant, Variant};
 use super::bus::{Bus, is_unknown_unit, refused};
 use super::output::{self, Stream};
 use super::result::Progress;
-use super::{child, files};
+use super::{child, files, units};
 use crate::host::HostError;
 use crate::host::change::{Applied, ChangeId, Program};
 
 /// After its limit a program gets this long between SIGTERM and SIGKILL.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// More processes and more memory than any program of the closed list needs; what is beyond would hurt the node.
+const LIMITS: Limits = Limits { processes: 4096, memory: 1024 * 1024 * 1024, stop: STOP_LIMIT };
 
 /// How much longer than the unit's own limit the agent waits for systemd to end it.
 const GRACE: Duration = Duration::from_secs(60);
@@ -30,11 +33,26 @@ const GRACE: Duration = Duration::from_secs(60);
 const LOOK_FIRST: Duration = Duration::from_millis(20);
 const LOOK_LATER: Duration = Duration::from_millis(200);
 
-/// More processes than any program of the closed list needs.
-const MOST_PROCESSES: u64 = 4096;
+/// What a unit may take at most, besides the time that each is given.
+pub(super) struct Limits {
+    pub(super) processes: u64,
+    pub(super) memory: u64,
+    /// Between SIGTERM and SIGKILL.
+    pub(super) stop: Duration,
+}
 
-/// More than any of them takes; what is beyond it would hurt the node.
-const MOST_MEMORY: u64 = 1024 * 1024 * 1024;
+impl Limits {
+    pub(super) fn properties(&self, time: Duration, systemd: u32) -> [(&'static str, Variant<'static>); 4] {
+        // The old name is gone with the old cgroups in 258; before 231 it is the only one.
+        let memory = if systemd < 231 { "MemoryLimit" } else { "MemoryMax" };
+        [
+            ("TimeoutStartUSec", Variant::from(microseconds(time))),
+            ("TimeoutStopUSec", Variant::from(microseconds(self.stop))),
+            ("TasksMax", Variant::from(self.processes)),
+            (memory, Variant::from(self.memory)),
+        ]
+    }
+}
 
 /// The units of one host, and the folder that their output goes to.
 #[derive(Debug, Clone)]
@@ -53,7 +71,7 @@ impl Transient {
                 "a unit of this name exists: an earlier life of the agent started this change".to_owned();
             return Err(HostError::Systemd { what, message });
         }
-        let properties = self.properties(id, program)?;
+        let properties = self.properties(id, program, units::version(&bus).await?)?;
         let started =
             bus.systemd.start_transient_unit(unit.clone(), "fail".into(), properties, Vec::new()).await;
         if let Err(error) = started {
@@ -159,7 +177,12 @@ impl Transient {
         })
     }
 
-    fn properties(&self, id: &ChangeId, program: &Program) -> Result<Vec<(String, OwnedVariant)>, HostError> {
+    fn properties(
+        &self,
+        id: &ChangeId,
+        program: &Program,
+        systemd: u32,
+    ) -> Result<Vec<(String, OwnedVariant)>, HostError> {
         let name = program.program.name();
         let path = child::find(name).ok_or_else(|| HostError::NotStarted {
             program: name.to_owned(),
@@ -187,15 +210,11 @@ impl Transient {
             ("RemainAfterExit", Variant::from(true)),
             ("ExecStart", Variant::from(vec![(path, command, false)])),
             ("Environment", Variant::from(environment)),
-            ("TimeoutStartUSec", Variant::from(microseconds(program.limit))),
-            ("TimeoutStopUSec", Variant::from(microseconds(STOP_LIMIT))),
             ("KillMode", Variant::from("control-group")),
-            ("TasksMax", Variant::from(MOST_PROCESSES)),
-            // The name that systemd before 231 knows too.
-            ("MemoryLimit", Variant::from(MOST_MEMORY)),
             ("StandardOutputFileDescriptor", Variant::from(Fd::from(stream(self.output(&unit))?))),
             ("StandardErrorFileDescriptor", Variant::from(Fd::from(stream(self.error(&unit))?))),
         ];
+        properties.extend(LIMITS.properties(program.limit, systemd));
         // Without it, systemd gives /dev/null.
         if let Some(input) = &program.input {
             let file = sealed(input.expose_secret().as_bytes())
@@ -222,6 +241,31 @@ pub(super) fn sealed(bytes: &[u8]) -> std::io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-pub(super) fn microseconds(duration: Duration) -> u64 {
+fn microseconds(duration: Duration) -> u64 {
     duration.as_micros().try_into().unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::change::ProgramName;
+
+    #[test]
+    fn every_program_is_given_limits_of_time_memory_and_processes() {
+        let folder = tempfile::tempdir().unwrap();
+        let transient = Transient { folder: folder.path().to_owned() };
+        let id = ChangeId { step: "m1/test".parse().unwrap(), index: 0 };
+        let program =
+            Program::new(ProgramName::Swapon, ["--version"], Duration::from_secs(7)).with_input("x");
+        for (systemd, memory) in [(229, "MemoryLimit"), (231, "MemoryMax"), (258, "MemoryMax")] {
+            let properties = transient.properties(&id, &program, systemd).unwrap();
+            let number = |name: &str| {
+                let found = properties.iter().find(|(known, _)| known == name);
+                u64::try_from(&found.unwrap_or_else(|| panic!("no {name}")).1).unwrap()
+            };
+            assert_eq!(number("TimeoutStartUSec"), 7_000_000);
+            assert_eq!(number("TimeoutStopUSec"), 10_000_000);
+            assert_eq!((number("TasksMax"), number(memory)), (4096, 1 << 30), "systemd {systemd}");
+        }
+    }
 }

@@ -31,7 +31,11 @@ pub(super) async fn state(name: &str) -> Result<Unit, HostError> {
 
 /// `252 (252.39-1~deb12u1)`, of old releases `systemd 229`: the first number is the version.
 pub(super) async fn systemd_version() -> Result<u32, HostError> {
-    let bus = Bus::connect().await?;
+    version(&Bus::connect().await?).await
+}
+
+/// The number alone, without what a distribution puts behind it.
+pub(super) async fn version(bus: &Bus) -> Result<u32, HostError> {
     let said = bus.systemd.version().await.map_err(|error| refused("to tell its version", error))?;
     let number = said.split(|c: char| !c.is_ascii_digit()).find_map(|digits| digits.parse().ok());
     number.ok_or_else(|| HostError::Unexpected { what: "systemd's version".to_owned(), message: said })
