@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::stream::BoxStream;
 use muster_proto::agent::node_agent_server::NodeAgent;
+use muster_proto::agent::step::Kind;
 use muster_proto::agent::{
-    CheckStepReply, CheckStepRequest, HelloReply, HelloRequest, HostReport, InspectRequest, ListenRequest,
-    ReachReply, ReachRequest, RunStepReply, RunStepRequest,
+    self, CheckStepReply, CheckStepRequest, HelloReply, HelloRequest, HostReport, InspectRequest,
+    ListenRequest, ReachReply, ReachRequest, RunStepReply, RunStepRequest,
 };
-use muster_proto::names::NodeName;
+use muster_proto::names::{NodeName, StepId};
 use muster_proto::redaction::printable;
 use muster_proto::version::{Mismatch, PROTOCOL, VERSION};
 use tonic::{Request, Response, Status};
@@ -69,6 +70,28 @@ impl<S: Steps> NodeService<S> {
     pub fn greeted(&self) -> Arc<AtomicBool> {
         self.greeted.clone()
     }
+
+    /// A step for another node is none for this one, and nobody renames this node: both names must be the one that it
+    /// enrolled under. What is malformed is refused where it is parsed.
+    fn is_for_us(&self, step_id: &str, step: Option<&agent::Step>) -> Result<(), Status> {
+        let of_id = step_id.parse::<StepId>().map(|id| id.node().to_owned()).ok();
+        let of_step = match step.and_then(|step| step.kind.as_ref()) {
+            Some(Kind::Hostname(step)) => Some(&step.name),
+            Some(Kind::KubeadmInit(step)) => Some(&step.node),
+            Some(Kind::KubeadmJoin(step)) => Some(&step.node),
+            _ => None,
+        };
+        match of_id.iter().chain(of_step).find(|name| *name != self.node.as_str()) {
+            None => Ok(()),
+            Some(other) => {
+                let other: String = printable(&other.chars().take(80).collect::<String>());
+                Err(Status::permission_denied(format!(
+                    "the step is for {other}, and this is the agent of {}",
+                    self.node
+                )))
+            }
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -105,7 +128,9 @@ impl<S: Steps> NodeAgent for NodeService<S> {
         &self,
         request: Request<CheckStepRequest>,
     ) -> Result<Response<CheckStepReply>, Status> {
-        self.steps.check(request.into_inner()).await.map(Response::new)
+        let request = request.into_inner();
+        self.is_for_us(&request.step_id, request.step.as_ref())?;
+        self.steps.check(request).await.map(Response::new)
     }
 
     async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<HostReport>, Status> {
@@ -125,6 +150,8 @@ impl<S: Steps> NodeAgent for NodeService<S> {
     type RunStepStream = Replies;
 
     async fn run_step(&self, request: Request<RunStepRequest>) -> Result<Response<Replies>, Status> {
-        self.steps.run(request.into_inner()).await.map(Response::new)
+        let request = request.into_inner();
+        self.is_for_us(&request.step_id, request.step.as_ref())?;
+        self.steps.run(request).await.map(Response::new)
     }
 }

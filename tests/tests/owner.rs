@@ -1,0 +1,90 @@
+//! What an agent refuses though its own coordinator asks for it: what the owner of its machine forbade, and what is meant
+//! for another machine.
+
+use std::net::IpAddr;
+
+use muster_agent::engine::{Allowed, Engine};
+use muster_agent::host::fake::{FakeCluster, FakeHost, Snapshot};
+use muster_agent::service::NodeService;
+use muster_proto::agent::node_agent_server::NodeAgent;
+use muster_proto::agent::step::Kind;
+use muster_proto::agent::{
+    CheckStepRequest, Hostname, KubeadmJoin, KubeadmReset, NetworkLeftovers, Restore, RunStepRequest, Step,
+    Swap,
+};
+use muster_proto::journal::Journal;
+use tonic::{Code, Request};
+
+struct Machine {
+    host: FakeHost,
+    service: NodeService<Engine<FakeHost>>,
+    _folder: tempfile::TempDir,
+}
+
+fn machine(allowed: Allowed) -> Machine {
+    let folder = tempfile::tempdir().unwrap();
+    let host = FakeHost::debian("w1", FakeCluster::default());
+    let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+    let engine = Engine::new(host.clone(), journal, allowed);
+    let service = NodeService::new(engine, "w1".parse().unwrap(), IpAddr::from([10, 88, 0, 12]));
+    Machine { host, service, _folder: folder }
+}
+
+impl Machine {
+    /// What is said to looking, and to doing.
+    async fn asked(&self, id: &str, kind: Kind) -> [Result<(), (Code, String)>; 2] {
+        let step = Some(Step { kind: Some(kind) });
+        let check = CheckStepRequest { step_id: id.into(), step: step.clone() };
+        let run =
+            RunStepRequest { run_id: "r".into(), step_id: id.into(), step, ..RunStepRequest::default() };
+        let told = |status: tonic::Status| (status.code(), status.message().to_owned());
+        [
+            self.service.check_step(Request::new(check)).await.map(|_| ()).map_err(told),
+            self.service.run_step(Request::new(run)).await.map(|_| ()).map_err(told),
+        ]
+    }
+
+    /// Both are refused, with this word in the sentence, and nothing of the host is touched.
+    async fn refuses(&self, id: &str, kind: Kind, word: &str) {
+        let before: Snapshot = self.host.snapshot();
+        for answer in self.asked(id, kind).await {
+            let (code, said) = answer.expect_err(id);
+            assert!(code == Code::PermissionDenied && said.contains(word), "{id}: {code:?}: {said}");
+        }
+        assert!(before == self.host.snapshot(), "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_the_machines_owner_did_not_allow_is_refused() {
+    let machine = machine(Allowed { steps: Some(vec!["hostname".into()]), no_reset: false });
+    machine.refuses("w1/swap", Kind::Swap(Swap {}), "agent.toml").await;
+    let allowed = machine.asked("w1/hostname", Kind::Hostname(Hostname { name: "w1".into() })).await;
+    assert!(allowed.iter().all(Result::is_ok), "{allowed:?}");
+}
+
+#[tokio::test]
+async fn no_step_of_a_reset_is_done_where_the_machines_owner_forbids_it() {
+    let machine = machine(Allowed { steps: None, no_reset: true });
+    for (id, kind) in [
+        ("w1/kubeadm-reset", Kind::KubeadmReset(KubeadmReset {})),
+        ("w1/network-leftovers", Kind::NetworkLeftovers(NetworkLeftovers::default())),
+        ("w1/restore", Kind::Restore(Restore {})),
+    ] {
+        machine.refuses(id, kind, "allow_reset").await;
+    }
+}
+
+#[tokio::test]
+async fn a_step_for_another_node_or_with_another_nodes_name_in_it_is_refused() {
+    let machine = machine(Allowed::default());
+    machine.refuses("w2/swap", Kind::Swap(Swap {}), "w2").await;
+    machine.refuses("w1/hostname", Kind::Hostname(Hostname { name: "w2".into() }), "w2").await;
+    let join = KubeadmJoin {
+        node: "w2".into(),
+        kubernetes_version: "v1.20.2".into(),
+        address: "10.88.0.12".into(),
+        endpoint: "10.88.0.11:6443".into(),
+    };
+    machine.refuses("w1/kubeadm-join", Kind::KubeadmJoin(join), "w2").await;
+}
