@@ -223,10 +223,10 @@ where
     }
     let facts = reply.facts.unwrap_or_default();
     if facts.node != node.as_str() {
-        return Err(AdoptError::OtherName(facts.node));
+        return Err(AdoptError::OtherName(facts.node.chars().take(80).collect()));
     }
     if facts.address.parse::<IpAddr>().is_err() {
-        return Err(AdoptError::NoAddress(facts.address));
+        return Err(AdoptError::NoAddress(facts.address.chars().take(80).collect()));
     }
     Ok(ConnectedAgent { node: node.clone(), facts, agent_version: printable(&reply.agent_version), client })
 }

@@ -27,7 +27,7 @@ use crate::store::Store;
 use crate::tls::{Face, Faces};
 
 /// After a failed accept (descriptors run out, say) the loop rests: spinning would not give any back.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// The port cannot be had.
 #[derive(Debug, thiserror::Error)]

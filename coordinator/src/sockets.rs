@@ -8,13 +8,24 @@
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use futures_util::Stream;
 use muster_proto::generated::DESCRIPTORS;
 use muster_proto::transport;
 use nix::unistd::{Group, chown};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::service::RoutesBuilder;
+use tonic::transport::server::Connected;
+
+use crate::listener::ACCEPT_PAUSE;
+
+/// At once on one socket; more than people and scripts need.
+const MOST_CONNECTIONS: usize = 128;
 
 /// A socket that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -103,19 +114,75 @@ pub async fn serve(
     routes.add_service(describe().build_v1()?);
     routes.add_service(describe().build_v1alpha()?);
     let path = listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
-    transport::server()
-        .add_routes(routes.routes())
-        .serve_with_incoming(UnixListenerStream::new(listener))
-        .await
-        .map_err(|error| SocketError::Opening {
-            path: path.unwrap_or_default(),
-            source: io::Error::other(error),
-        })
+    transport::server().add_routes(routes.routes()).serve_with_incoming(connections(listener)).await.map_err(
+        |error| SocketError::Opening { path: path.unwrap_or_default(), source: io::Error::other(error) },
+    )
+}
+
+/// The connections as they come. What is beyond the limit is closed at once: a local user who opens sockets without end
+/// takes no descriptor from the agents.
+fn connections(listener: UnixListener) -> impl Stream<Item = io::Result<Counted>> {
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    async_stream::stream! {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    if let Ok(place) = places.clone().try_acquire_owned() {
+                        yield Ok(Counted { stream, _place: place });
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!("a local connection cannot be accepted: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// A connection that has one of the places; the place is free again when it ends.
+struct Counted {
+    stream: UnixStream,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl Connected for Counted {
+    type ConnectInfo = ();
+    fn connect_info(&self) {}
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncReadExt;
 
     fn mode(path: &Path) -> u32 {
         std::fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -128,6 +195,30 @@ mod tests {
         let _status = open(&status, Access::Everybody).await.unwrap();
         let _admin = open(&admin, Access::Group("no-such-group")).await.unwrap();
         assert_eq!((mode(&status), mode(&admin)), (0o666, 0o600));
+    }
+
+    #[tokio::test]
+    async fn a_local_user_who_opens_sockets_without_end_gets_so_many_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("status.sock");
+        let listener = open(&path, Access::Everybody).await.unwrap();
+        let serving = tokio::spawn(serve(listener, RoutesBuilder::default(), &[]));
+        let mut held = Vec::new();
+        for _ in 0..MOST_CONNECTIONS {
+            held.push(UnixStream::connect(&path).await.unwrap());
+        }
+        let is_closed = async |stream: &mut UnixStream| {
+            let mut byte = [0; 1];
+            let read = tokio::time::timeout(std::time::Duration::from_millis(500), stream.read(&mut byte));
+            read.await.is_ok_and(|read| matches!(read, Ok(0)))
+        };
+        let mut beyond = UnixStream::connect(&path).await.unwrap();
+        assert!(is_closed(&mut beyond).await, "closed at once");
+        held.pop();
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let mut again = UnixStream::connect(&path).await.unwrap();
+        assert!(!is_closed(&mut again).await, "a place came back");
+        serving.abort();
     }
 
     #[tokio::test]

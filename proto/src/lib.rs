@@ -5,6 +5,8 @@ pub mod capability;
 pub mod cause;
 pub mod database;
 pub mod event;
+#[cfg(any(test, feature = "hostile"))]
+pub mod hostile;
 pub mod journal;
 pub mod listing;
 pub mod names;

@@ -256,3 +256,12 @@ async fn an_agent_cannot_speak_for_another_node_nor_without_an_address() {
     assert!(answered_with(reply("node-2", "10.0.0.1")).await.contains("node-2"));
     assert!(answered_with(reply("node-1", "$(reboot)")).await.contains("no IP address"));
 }
+
+#[tokio::test]
+async fn an_answer_of_an_agent_beyond_the_limit_of_a_message_is_not_read() {
+    let facts = Some(HostFacts { node: "node-1".into(), address: "10.0.0.1".into(), ..HostFacts::default() });
+    let reply =
+        HelloReply { agent_version: "9".repeat(transport::MESSAGE_LIMIT + 1), protocol: PROTOCOL, facts };
+    let told = answered_with(reply).await;
+    assert!(told.contains("too large") && told.len() < 1_000, "{told}");
+}
