@@ -9,13 +9,19 @@ use std::time::Duration;
 use muster_agent::connection::{ConnectionError, serve_once};
 use muster_agent::enroll::{EnrollError, enroll};
 use muster_agent::identity::Identity;
+use muster_coordinator::enrolment::EnrolmentService;
+use muster_coordinator::tls::Faces;
 use muster_proto::coordinator::{
     CreateTokenRequest, ListTokensRequest, RevokeNodeRequest, RevokeTokenRequest,
 };
+use muster_proto::enrolment::enrolment_server::{Enrolment, EnrolmentServer};
+use muster_proto::enrolment::{EnrolReply, EnrolRequest};
 use muster_proto::token::{EnrolmentToken, KeyPin};
+use muster_proto::transport::{self, Watched};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tonic::{Request, Response, Status};
 use trust::{Coordinator, Machine, NoSteps};
 
 const SOON: Duration = Duration::from_secs(5);
@@ -259,4 +265,58 @@ async fn a_peer_behind_a_pulled_cable_is_noticed_by_both_sides_within_fifteen_se
         }
     });
     gone.await.expect("the coordinator notices");
+}
+
+/// The coordinator's own service behind a hand that changes its replies.
+struct Tampering {
+    service: EnrolmentService,
+    change: fn(&mut EnrolReply),
+}
+
+#[tonic::async_trait]
+impl Enrolment for Tampering {
+    async fn enrol(&self, request: Request<EnrolRequest>) -> Result<Response<EnrolReply>, Status> {
+        let mut reply = self.service.enrol(request).await?.into_inner();
+        (self.change)(&mut reply);
+        Ok(Response::new(reply))
+    }
+}
+
+/// What a machine says that enrols where every reply is changed like this on its way.
+async fn enrolled_through(change: fn(&mut EnrolReply)) -> Result<(), EnrollError> {
+    let coordinator = Coordinator::start().await;
+    let (authority, store) = (&coordinator.daemon.authority, &coordinator.daemon.store);
+    let faces = Faces::new(authority, store).unwrap();
+    let service = EnrolmentService::new(authority.clone(), store.clone(), "test".into());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        let stream = tokio_rustls::TlsAcceptor::from(faces.enrolment).accept(socket).await.unwrap();
+        let incoming = futures_util::stream::iter([Ok::<_, std::io::Error>(Watched::new(stream).0)]);
+        let service = EnrolmentServer::new(Tampering { service, change });
+        let incoming = futures_util::StreamExt::chain(incoming, futures_util::stream::pending());
+        transport::server().add_service(service).serve_with_incoming(incoming).await
+    });
+    let machine = Machine::new();
+    let endpoint = muster_agent::dial::Endpoint::new(address.ip(), address.port());
+    let outcome = enroll(&machine.paths, &endpoint, &coordinator.token("node-1")).await;
+    assert_eq!(machine.paths.configuration.exists(), outcome.is_ok(), "nothing of a refused reply is kept");
+    assert_eq!(Identity::open(&machine.paths.identity()).is_ok(), outcome.is_ok());
+    outcome.map(|_| ())
+}
+
+#[tokio::test]
+async fn a_reply_that_was_changed_on_its_way_is_refused_and_nothing_of_it_is_kept() {
+    enrolled_through(|_| {}).await.unwrap();
+    let changes: [fn(&mut EnrolReply); 4] = [
+        |reply| reply.node = "node-9".into(),
+        |reply| reply.proof.clear(),
+        |reply| reply.proof[0] ^= 1,
+        |reply| reply.ca_certificate = reply.certificate.clone(),
+    ];
+    for change in changes {
+        let error = enrolled_through(change).await.unwrap_err();
+        assert!(matches!(error, EnrollError::Forged), "{error}");
+    }
 }

@@ -108,7 +108,7 @@ async fn enrol_own_agent(paths: &Paths, node: &NodeName, file: &File) -> Result<
     let failed = |source| InitError::NoAgent { program: program.clone(), source };
     // The token goes through a pipe: arguments and environment can be read by every user.
     let mut child = Command::new(&program)
-        .args(["enroll", "--coordinator", &file.to_string(), "--token-file", "/dev/stdin"])
+        .args(enrolment(file))
         .stdin(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
@@ -118,6 +118,12 @@ async fn enrol_own_agent(paths: &Paths, node: &NodeName, file: &File) -> Result<
     }
     let ended = timeout(OWN_TOKEN_LIFETIME, child.wait()).await.map_err(|_| InitError::AgentFailed)?;
     if ended.map_err(failed)?.success() { Ok(()) } else { Err(InitError::AgentFailed.into()) }
+}
+
+/// It dials the address that was chosen, not loopback, and reads its token from the pipe.
+fn enrolment(file: &File) -> [String; 5] {
+    let address = file.to_string();
+    ["enroll", "--coordinator", &address, "--token-file", "/dev/stdin"].map(str::to_owned)
 }
 
 /// The agent lies beside this program.
@@ -136,4 +142,18 @@ fn say_what_comes_next(enrolled: &Option<NodeName>) {
     anstream::println!("    sudo coordinator token create --node NAME   # for every other machine");
     anstream::println!("    sudo coordinator plan -f cluster.yaml       # see what would be changed");
     anstream::println!("    sudo coordinator bootstrap -f cluster.yaml");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_masters_own_agent_dials_the_chosen_address_and_its_token_is_no_argument() {
+        let file = File { address: "10.88.0.11".parse().unwrap(), port: 8443 };
+        assert_eq!(
+            enrolment(&file),
+            ["enroll", "--coordinator", "10.88.0.11:8443", "--token-file", "/dev/stdin"]
+        );
+    }
 }
