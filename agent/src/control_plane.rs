@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use muster_proto::agent;
-use muster_proto::names::{ImageReference, KubernetesVersion, NodeName};
+use muster_proto::names::{ImageReference, KubernetesVersion, Malformed, NodeName};
 use serde_json::json;
 
 use crate::kubeadm::{ConfigApi, TICKET_DESCRIPTION, TICKET_LIFE, file_of};
@@ -33,12 +33,13 @@ impl ControlPlane {
         }
         let driver = Some(message.cgroup_driver.clone()).filter(|text| !text.is_empty());
         if let Some(driver) = driver.as_deref().filter(|text| !["systemd", "cgroupfs"].contains(text)) {
-            let problem = format!("{driver:?} is neither systemd nor cgroupfs");
-            return Err(BadStep::Value { field: "cgroup_driver", problem });
+            return Err(BadStep::field("cgroup_driver")(Malformed::new(driver, "systemd or cgroupfs")));
         }
         if let Some(phase) = message.skip_phases.iter().find(|text| !is_phase(text)) {
-            let problem = format!("{phase:?} is not a phase such as addon/kube-proxy");
-            return Err(BadStep::Value { field: "skip_phases", problem });
+            return Err(BadStep::field("skip_phases")(Malformed::new(
+                phase,
+                "a phase such as addon/kube-proxy",
+            )));
         }
         let repository = Some(&message.image_repository).filter(|text| !text.is_empty());
         Ok(Self {
@@ -96,8 +97,12 @@ fn is_phase(text: &str) -> bool {
             .all(|part| part.starts_with(|c: char| c.is_ascii_lowercase()) && part.chars().all(plain))
 }
 
-fn value<T: std::str::FromStr>(field: &'static str, text: &str, expected: &str) -> Result<T, BadStep> {
-    text.parse().map_err(|_| BadStep::Value { field, problem: format!("{text:?} is not {expected}") })
+fn value<T: std::str::FromStr>(
+    field: &'static str,
+    text: &str,
+    expected: &'static str,
+) -> Result<T, BadStep> {
+    text.parse().map_err(|_| BadStep::field(field)(Malformed::new(text, expected)))
 }
 
 #[cfg(test)]

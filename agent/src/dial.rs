@@ -126,7 +126,7 @@ impl FromStr for Endpoint {
             },
         };
         let letters = |c: char| c.is_ascii_alphanumeric() || "-.:".contains(c);
-        if host.is_empty() || host.len() > 253 || host.starts_with('-') || !host.chars().all(letters) {
+        if host.is_empty() || host.len() > 253 || host.starts_with(['-', '.']) || !host.chars().all(letters) {
             return Err(wrong());
         }
         let port = match port {

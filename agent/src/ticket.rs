@@ -1,6 +1,7 @@
 //! The join ticket: what `kubeadm init` and `kubeadm token create --print-join-command` print for those who may join.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use muster_proto::agent;
 use muster_proto::names::{KeyHash, is_bootstrap_token};
@@ -131,16 +132,17 @@ impl Ticket {
     }
 }
 
-/// Whether the text is HOST:PORT.
+/// Whether the text is HOST:PORT; an IPv6 address stands in brackets.
 pub fn is_endpoint(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
-    let host = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host);
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-' || c == ':';
-    !host.is_empty()
-        && host.len() <= 253
-        && !host.starts_with('-')
-        && host.chars().all(plain)
-        && port.parse::<u16>().is_ok_and(|port| port > 0)
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
+    let is_host = match host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
+        Some(inner) => inner.parse::<Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty() && host.len() <= 253 && !host.starts_with(['-', '.']) && host.chars().all(plain)
+        }
+    };
+    is_host && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 #[cfg(test)]

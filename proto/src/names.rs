@@ -21,8 +21,25 @@ impl Malformed {
     }
 }
 
+/// Types that are a text of one form. Each stands in `TEXT_TYPES` by being made here, and is tried there.
+macro_rules! text_types {
+    ($($(#[$documentation:meta])* $name:ident: $expected:expr, $valid:expr;)*) => {
+        $(text_type!($(#[$documentation])* $name, $expected, $valid);)*
+
+        /// Name and parser of every type above.
+        #[cfg(any(test, feature = "hostile"))]
+        pub const TEXT_TYPES: &[(&str, fn(&str) -> Result<String, Malformed>)] =
+            &[$((stringify!($name), |value| value.parse::<$name>().map(String::from))),*];
+    };
+}
+
 macro_rules! text_type {
-    ($name:ident, $expected:expr, $valid:expr) => {
+    ($(#[$documentation:meta])* $name:ident, $expected:expr, $valid:expr) => {
+        $(#[$documentation])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
         impl $name {
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -54,52 +71,36 @@ macro_rules! text_type {
     };
 }
 
-/// The name of a node: hostname, Kubernetes node name and enrolled name in one. RFC 1123, at most 63 characters
-/// (Kubernetes uses it as a label value).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct NodeName(String);
-text_type!(
-    NodeName,
-    "a node name: at most 63 of a-z, 0-9, '-' and '.', every part beginning and ending with a letter or digit",
-    |value| value.len() <= 63 && value.split('.').all(is_dns_label)
-);
+text_types! {
+    /// The name of a node: hostname, Kubernetes node name and enrolled name in one. RFC 1123, at most 63 characters
+    /// (Kubernetes uses it as a label value).
+    NodeName: "a node name: at most 63 of a-z, 0-9, '-' and '.', every part beginning and ending with a letter or digit",
+        |value| value.len() <= 63 && value.split('.').all(is_dns_label);
 
-/// The name of a local user as Debian's adduser allows it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct UserName(String);
-text_type!(
-    UserName,
-    "a user name: at most 32 of a-z, 0-9, '-' and '_', beginning with a letter or '_'",
-    |value| {
-        value.len() <= 32
-            && value.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
-            && value.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_')
-    }
-);
+    /// The name of a local user as Debian's adduser allows it.
+    UserName: "a user name: at most 32 of a-z, 0-9, '-' and '_', beginning with a letter or '_'",
+        |value| {
+            value.len() <= 32
+                && value.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
+                && value.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_')
+        };
 
-/// A container image with its tag or digest, as `docker pull` takes it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct ImageReference(String);
-text_type!(ImageReference, "a container image such as nginx:1.22 or registry.k8s.io/pause:3.9", |value| {
-    value.len() <= 255
-        && value.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && !value.ends_with(['/', ':', '.', '-', '_', '@'])
-        && value.chars().all(|c| c.is_ascii_alphanumeric() || "./:@_-".contains(c))
-});
+    /// A container image with its tag or digest, as `docker pull` takes it.
+    ImageReference: "a container image such as nginx:1.22 or registry.k8s.io/pause:3.9", is_image;
 
-/// The identity of a planned step: `NODE/STEP`, for instance `node-1/kubeadm-join`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct StepId(String);
-text_type!(StepId, "a step id such as node-1/kubeadm-join", |value| {
-    value.len() <= 128
-        && value
-            .split_once('/')
-            .is_some_and(|(node, step)| node.parse::<NodeName>().is_ok() && step.split('.').all(is_dns_label))
-});
+    /// The identity of a planned step: `NODE/STEP`, for instance `node-1/kubeadm-join`.
+    StepId: "a step id such as node-1/kubeadm-join",
+        |value| {
+            value.len() <= 128
+                && value.split_once('/').is_some_and(|(node, step)| {
+                    node.parse::<NodeName>().is_ok() && step.split('.').all(is_dns_label)
+                })
+        };
+
+    /// `sha256:` and 64 hexadecimal digits: the pin of a public key, as kubeadm prints it.
+    KeyHash: "a key hash: sha256: and 64 hexadecimal digits",
+        |value| value.strip_prefix("sha256:").is_some_and(is_sha256);
+}
 
 impl StepId {
     pub fn new(node: &NodeName, step: &str) -> Result<Self, Malformed> {
@@ -161,16 +162,6 @@ impl fmt::Display for KubernetesVersion {
     }
 }
 
-/// `sha256:` and 64 hexadecimal digits: the pin of a public key, as kubeadm prints it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct KeyHash(String);
-text_type!(KeyHash, "a key hash: sha256: and 64 hexadecimal digits", |value| {
-    value.strip_prefix("sha256:").is_some_and(|hex| {
-        hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    })
-});
-
 /// Whether the text is a kubeadm bootstrap token: `[a-z0-9]{6}.[a-z0-9]{16}`
 /// (kubernetes 1.20.2, staging/src/k8s.io/cluster-bootstrap/token/api/types.go).
 pub fn is_bootstrap_token(value: &str) -> bool {
@@ -178,6 +169,60 @@ pub fn is_bootstrap_token(value: &str) -> bool {
     value
         .split_once('.')
         .is_some_and(|(id, secret)| id.len() == 6 && secret.len() == 16 && plain(id) && plain(secret))
+}
+
+fn is_sha256(hex: &str) -> bool {
+    hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+/// `[HOST[:PORT]/]PATH[:TAG][@sha256:DIGEST]` (github.com/distribution/reference, reference.go).
+fn is_image(value: &str) -> bool {
+    if value.len() > 255 {
+        return false;
+    }
+    let (named, digest) =
+        value.split_once('@').map_or((value, None), |(named, digest)| (named, Some(digest)));
+    let (folders, last) =
+        named.rsplit_once('/').map_or((None, named), |(folders, last)| (Some(folders), last));
+    let (last, tag) = last.split_once(':').map_or((last, None), |(last, tag)| (last, Some(tag)));
+    // What stands behind the registry's host.
+    let folders = folders.and_then(|folders| match folders.split_once('/') {
+        Some((first, rest)) if is_registry(first) => Some(rest),
+        None if is_registry(folders) => None,
+        _ => Some(folders),
+    });
+    let is_part = |part: &str| {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        part.bytes().next().is_some_and(plain)
+            && part.bytes().last().is_some_and(plain)
+            && part.bytes().all(|b| plain(b) || b"._-".contains(&b))
+            && !part.contains("..")
+    };
+    let is_tag = |tag: &str| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        tag.len() <= 128
+            && tag.bytes().next().is_some_and(plain)
+            && tag.bytes().all(|b| plain(b) || b".-".contains(&b))
+    };
+    folders.is_none_or(|folders| folders.split('/').all(is_part))
+        && is_part(last)
+        && tag.is_none_or(is_tag)
+        && digest.is_none_or(|digest| digest.strip_prefix("sha256:").is_some_and(is_sha256))
+}
+
+/// The first part of an image's name is the registry's host when it could not be a folder.
+fn is_registry(part: &str) -> bool {
+    let (host, port) = part.split_once(':').map_or((part, None), |(host, port)| (host, Some(port)));
+    let is_label = |label: &str| {
+        let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
+        edge(label.bytes().next())
+            && edge(label.bytes().last())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    let meant = host.contains('.') || port.is_some() || host == "localhost";
+    let is_port =
+        |port: &str| !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
+    meant && host.split('.').all(is_label) && port.is_none_or(is_port)
 }
 
 fn is_dns_label(label: &str) -> bool {
@@ -191,24 +236,91 @@ fn is_dns_label(label: &str) -> bool {
 mod tests {
     use super::*;
 
-    const HOSTILE: [&str; 12] =
-        ["", "$(id)", "a\nb", "a\0b", "--help", "%n", "\u{202e}abc", "../x", "a b", "A", "-a", "a;reboot"];
+    use proptest::prelude::*;
+
+    use crate::hostile::{PIECES, is_inert, is_showable, values};
+
+    /// One good value of every type above; a type without one fails here.
+    fn good(name: &str) -> &'static str {
+        match name {
+            "NodeName" => "node-1.lab",
+            "UserName" => "student_1",
+            "ImageReference" => "registry.example:5000/a/b_c:v1.2-x",
+            "StepId" => "node-1.lab/kubeadm-join",
+            "KeyHash" => "sha256:58bebb5a08acf2f61c443ebc45f3f860d481bc528790d1c88cf336935a679e7e",
+            other => panic!("{other} is new: give a good value of it here"),
+        }
+    }
+
+    type Parser = fn(&str) -> Result<String, Malformed>;
+
+    fn types() -> impl Iterator<Item = (&'static str, Parser)> {
+        let version: Parser = |value| value.parse::<KubernetesVersion>().map(String::from);
+        let token: Parser = |value| {
+            is_bootstrap_token(value).then(|| value.to_owned()).ok_or(Malformed::new(value, "a token"))
+        };
+        TEXT_TYPES.iter().copied().chain([("KubernetesVersion", version), ("bootstrap token", token)])
+    }
 
     #[test]
     fn hostile_values_are_refused_by_every_name() {
-        for value in HOSTILE {
-            assert!(value.parse::<NodeName>().is_err(), "node name {value:?}");
-            assert!(value.parse::<UserName>().is_err(), "user name {value:?}");
-            assert!(value.parse::<StepId>().is_err(), "step id {value:?}");
-            assert!(value.parse::<KubernetesVersion>().is_err(), "version {value:?}");
-            assert!(value.parse::<KeyHash>().is_err(), "key hash {value:?}");
-            assert!(!is_bootstrap_token(value), "token {value:?}");
+        for value in values() {
+            for (name, parse) in types() {
+                let shown: String = value.chars().take(40).collect();
+                let refusal = parse(&value).expect_err(&format!("{name} took {shown:?}")).to_string();
+                assert!(is_showable(&refusal), "{name}: {shown:?}");
+            }
         }
-        for value in HOSTILE.iter().filter(|value| **value != "A") {
-            assert!(value.parse::<ImageReference>().is_err(), "image {value:?}");
+    }
+
+    #[test]
+    fn a_good_value_with_a_hostile_piece_anywhere_in_it_is_refused_by_every_name() {
+        for (name, parse) in TEXT_TYPES {
+            let good = good(name);
+            assert_eq!(parse(good).unwrap(), good);
+            for piece in PIECES {
+                for place in 0..=good.len() {
+                    let value = format!("{}{piece}{}", &good[..place], &good[place..]);
+                    assert!(parse(&value).is_err(), "{name} took {value:?}");
+                }
+            }
         }
-        let long = "a".repeat(10_000_000);
-        assert!(long.parse::<NodeName>().is_err() && long.parse::<ImageReference>().is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
+
+        #[test]
+        fn what_a_name_takes_is_inert_and_is_the_same_when_it_is_read_again(
+            value in prop_oneof![any::<String>(), "[a-z0-9A-Z./:@_ \\-$%\n\u{202e}]{0,80}", "[a-z0-9./:-]{1,24}"]
+        ) {
+            for (name, parse) in types() {
+                if let Ok(taken) = parse(&value) {
+                    prop_assert!(is_inert(&taken), "{} took {:?}", name, taken);
+                    prop_assert_eq!(parse(&taken), Ok(taken.clone()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_image_is_named_as_docker_names_it() {
+        let digest = "sha256:58bebb5a08acf2f61c443ebc45f3f860d481bc528790d1c88cf336935a679e7e";
+        for good in [
+            "nginx",
+            "nginx:1.22",
+            "k8s.gcr.io/kube-apiserver:v1.20.2",
+            "quay.io/coreos/flannel:v0.13.1-rc1",
+            "localhost:5000/a__b/c:LATEST_1",
+            &format!("registry.k8s.io/pause:3.9@{digest}"),
+        ] {
+            assert!(good.parse::<ImageReference>().is_ok(), "{good}");
+        }
+        for wrong in
+            ["A", "/a", "a/../b", "a//b", "a:", "a:b:c", "a@b", "a.io:x/b", "-a/b", "a/-b", "a@sha256:12"]
+        {
+            assert!(wrong.parse::<ImageReference>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@
 use ipnet::IpNet;
 use serde_json::Value;
 
+use crate::redaction::printable;
+
 /// A text that cannot be applied.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAManifest {
@@ -25,9 +27,9 @@ pub struct Range {
 pub fn objects(manifest: &str) -> Result<Vec<Value>, NotAManifest> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(manifest).map_err(|error| {
         let message = error.to_string();
-        NotAManifest::Yaml(
-            message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned(),
-        )
+        let first = message.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        // It may repeat what stands in the file.
+        NotAManifest::Yaml(printable(first).chars().take(200).collect())
     })?;
     let items = |document: Value| match &document["items"] {
         Value::Array(items) => items.clone(),

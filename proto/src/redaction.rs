@@ -42,18 +42,19 @@ pub fn printable(text: &str) -> String {
     ESCAPES
         .replace_all(text, "")
         .chars()
-        .filter(|c| {
-            *c == '\n'
-                || *c == '\t'
-                || !(c.is_control()
-                    || ('\u{202a}'..='\u{202e}').contains(c)
-                    || ('\u{2066}'..='\u{2069}').contains(c))
-        })
+        .filter(|c| *c == '\n' || *c == '\t' || !(c.is_control() || is_direction_mark(*c)))
         .collect()
+}
+
+/// What makes a terminal or an editor show the characters of a line in another order.
+fn is_direction_mark(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -79,8 +80,29 @@ mod tests {
         }
     }
 
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_token_is_taken_out_wherever_it_stands(
+            before in any::<String>(), id in "[a-z0-9]{6}", secret in "[a-z0-9]{16}", after in any::<String>()
+        ) {
+            let clean = redact(&format!("{before} {id}.{secret} {after}"));
+            prop_assert!(!clean.contains(&format!("{id}.{secret}")), "{}", clean);
+        }
+
+        #[test]
+        fn nothing_that_steers_a_terminal_is_left_of_any_text(
+            parts in prop::collection::vec(prop_oneof![any::<String>(), "[\u{1b}\u{9b}\\[0-9;m\u{7}\u{200e}-\u{202e}]{0,9}"], 0..6)
+        ) {
+            let shown = printable(&parts.concat());
+            let steers = |c: char| (c.is_control() && c != '\n' && c != '\t') || is_direction_mark(c);
+            prop_assert!(!shown.chars().any(steers), "{:?}", shown);
+        }
+    }
+
     #[test]
     fn escape_sequences_and_direction_marks_do_not_reach_a_terminal() {
-        assert_eq!(printable("\u{1b}[0;32m6.1\u{1b}[0m\r\u{202e}x\ty\n\u{7}"), "6.1x\ty\n");
+        assert_eq!(printable("\u{1b}[0;32m6.1\u{1b}[0m\r\u{202e}\u{200f}\u{61c}x\ty\n\u{7}"), "6.1x\ty\n");
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use muster_proto::agent;
-use muster_proto::names::NodeName;
+use muster_proto::names::{Malformed, NodeName};
 
 use super::{BadStep, Finding, Input};
 use crate::host::HostError;
@@ -27,9 +27,8 @@ pub struct Hosts {
 impl Hosts {
     pub fn parse(message: &agent::Hosts) -> Result<Self, BadStep> {
         let entries = message.entries.iter().map(|entry| {
-            let address = entry.address.parse().map_err(|_| BadStep::Value {
-                field: "hosts.entries.address",
-                problem: format!("{:?} is not an IP address", entry.address),
+            let address = entry.address.parse().map_err(|_| {
+                BadStep::field("hosts.entries.address")(Malformed::new(&entry.address, "an IP address"))
             })?;
             Ok((address, entry.name.parse().map_err(BadStep::field("hosts.entries.name"))?))
         });

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use muster_proto::agent;
-use muster_proto::names::{KubernetesVersion, NodeName};
+use muster_proto::names::{KubernetesVersion, Malformed, NodeName};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
@@ -43,18 +43,19 @@ pub struct KubeadmJoin {
 
 impl KubeadmJoin {
     pub fn parse(message: &agent::KubeadmJoin) -> Result<Self, BadStep> {
-        let value = |field, problem: String| BadStep::Value { field, problem };
+        let wrong = |field, text: &str, wanted| BadStep::field(field)(Malformed::new(text, wanted));
         // kubeadm takes the version from the cluster; a plan that names none is a mistake all the same.
         let _: KubernetesVersion =
             message.kubernetes_version.parse().map_err(BadStep::field("kubeadm_join.kubernetes_version"))?;
         Ok(Self {
             node: message.node.parse().map_err(BadStep::field("kubeadm_join.node"))?,
-            address: message.address.parse().map_err(|_| {
-                value("kubeadm_join.address", format!("{:?} is not an IP address", message.address))
-            })?,
-            endpoint: Some(message.endpoint.clone()).filter(|text| is_endpoint(text)).ok_or_else(|| {
-                value("kubeadm_join.endpoint", format!("{:?} is not HOST:PORT", message.endpoint))
-            })?,
+            address: message
+                .address
+                .parse()
+                .map_err(|_| wrong("kubeadm_join.address", &message.address, "an IP address"))?,
+            endpoint: Some(message.endpoint.clone())
+                .filter(|text| is_endpoint(text))
+                .ok_or_else(|| wrong("kubeadm_join.endpoint", &message.endpoint, "HOST:PORT"))?,
         })
     }
 

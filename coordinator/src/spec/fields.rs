@@ -6,7 +6,7 @@ use std::str::FromStr;
 use muster_proto::names::{ImageReference, NodeName, UserName};
 
 use super::API_VERSION;
-use super::limits::{kubernetes_version, pod_subnet, repository, service_subnet};
+use super::limits::{file_path, kubernetes_version, pod_subnet, repository, service_subnet};
 
 /// A field of the file.
 #[derive(Debug)]
@@ -218,7 +218,7 @@ const NETWORKING: &[Field] = &[
     ),
     needed(
         "manifest",
-        checked("pod-network.yaml", |_| None),
+        checked("pod-network.yaml", file_path),
         "The pod network's manifest, for instance flannel's; a path relative to this file.",
     ),
 ];

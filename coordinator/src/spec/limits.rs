@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 use muster_proto::names::{ImageReference, KubernetesVersion};
+use muster_proto::redaction::printable;
 
 /// The oldest kubeadm that Muster writes configuration for is 1.13; the kubelet drove Docker itself up to 1.23, and
 /// Docker is the one runtime that Muster sets up.
@@ -84,4 +85,12 @@ pub(super) fn repository(text: &str) -> Option<String> {
     let plain = text.parse::<ImageReference>().is_ok() && !text.contains('@') && text.len() <= 200;
     let shown: String = text.chars().take(80).collect();
     (!plain).then(|| format!("{shown:?} is not an image repository; write for instance registry.example/k8s"))
+}
+
+/// A path that can be shown in a sentence. Whether there is such a file is seen when it is read.
+pub(super) fn file_path(text: &str) -> Option<String> {
+    let plain =
+        !text.is_empty() && text.len() <= 1024 && printable(text) == text && !text.contains(['\n', '\t']);
+    let shown: String = text.chars().take(80).collect();
+    (!plain).then(|| format!("{shown:?} is not the path of a file; write for instance pod-network.yaml"))
 }

@@ -1,15 +1,21 @@
 //! No text of a message is believed: every text field of every step, replaced by something hostile, is refused.
 
 use muster_proto::agent;
+use muster_proto::hostile::{is_inert, is_showable, values};
+use muster_proto::names::is_bootstrap_token;
+use proptest::prelude::*;
 use prost::Message;
 use prost::bytes::Buf;
 use prost::encoding::{decode_varint, encode_varint};
+use secrecy::ExposeSecret;
 
 use super::samples::plan;
 use crate::steps::{BadStep, Step};
+use crate::ticket::{Ticket, is_endpoint};
 
-const HOSTILE: [&str; 8] =
-    ["$(id)", "m1\nw1", "m1\0", "--help", "../../etc/shadow", "\u{202e}abc", "a;reboot", "%n{{x}}"];
+/// What a field may hold though it is in the corpus: left out altogether, or a sysctl's value, which is written into a file
+/// and is two numbers or a negative one.
+const TAKEN: [&str; 3] = ["", "a b", "-a"];
 
 /// Every encoding with one text replaced. A text of the samples never begins with a control character, a message
 /// always does (the tag of its first field).
@@ -44,22 +50,84 @@ fn variants(message: &[u8], hostile: &str) -> Vec<Vec<u8>> {
 
 #[test]
 fn every_text_of_every_step_is_refused_when_it_is_hostile() {
-    let long = "a".repeat(1_000_000);
+    // Of the long ones those that begin like a good value: the others are refused at their first letter.
+    let is_tried = |value: &String| value.len() < 1_000_000 || value.starts_with("a");
     let mut tried = 0;
-    for (_, sample) in plan() {
-        if matches!(Step::parse(&sample), Err(BadStep::Unknown)) {
-            continue;
-        }
-        for hostile in HOSTILE.into_iter().chain([long.as_str()]) {
-            for variant in variants(&sample.encode_to_vec(), hostile) {
+    for value in values().filter(is_tried) {
+        for (_, sample) in plan() {
+            let name = Step::parse(&sample).unwrap().name();
+            if value.is_empty() || (name == "kernel" && TAKEN.contains(&value.as_str())) {
+                continue;
+            }
+            for variant in variants(&sample.encode_to_vec(), &value) {
                 let message = agent::Step::decode(variant.as_slice()).unwrap();
-                let shown: String = format!("{message:?}").chars().take(400).collect();
-                assert!(Step::parse(&message).is_err(), "accepted: {shown}");
+                let shown = || format!("{name}: {:?}", value.chars().take(40).collect::<String>());
+                let refusal = Step::parse(&message).expect_err(&shown());
+                assert!(is_showable(&muster_proto::cause::chain(&refusal)), "{}", shown());
                 tried += 1;
             }
         }
     }
-    assert!(tried > 100, "only {tried} messages were tried");
+    assert!(tried > 1_000, "only {tried} messages were tried");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+    #[test]
+    fn a_step_with_any_text_in_it_is_refused_or_its_changes_hold_no_line_of_anothers(
+        value in prop_oneof![any::<String>(), "[a-z0-9./:-]{0,40}", "[ -~\\n\u{202e}]{0,40}"]
+    ) {
+        for (_, sample) in plan() {
+            for variant in variants(&sample.encode_to_vec(), &value) {
+                let message = agent::Step::decode(variant.as_slice()).unwrap();
+                if let Ok(step) = Step::parse(&message) {
+                    let plain = value.chars().all(|c| c.is_ascii() && !c.is_ascii_control());
+                    // A manifest is a text of many lines; its objects are read, and kubectl reads it on standard input.
+                    prop_assert!(plain || step.name() == "pod-network", "{} took {:?}", step.name(), value);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_ticket_is_read_from_any_output_without_harm_and_what_it_holds_is_inert(
+        before in any::<String>(), endpoint in "[a-z0-9.:$(\\[\\];-]{1,30}", token in "[a-z0-9.$]{20,25}", after in any::<String>()
+    ) {
+        let hash = "sha256:58bebb5a08acf2f61c443ebc45f3f860d481bc528790d1c88cf336935a679e7e";
+        let output = format!("{before}\nkubeadm join {endpoint} --token {token} --discovery-token-ca-cert-hash {hash}\n{after}");
+        if let Ok(ticket) = Ticket::parse(&output) {
+            prop_assert!(is_inert(&ticket.endpoint), "{:?}", ticket.endpoint);
+            prop_assert!(is_bootstrap_token(ticket.token.expose_secret()));
+            prop_assert!(Ticket::from_message(&ticket.to_message()).is_ok());
+        }
+    }
+}
+
+#[test]
+fn a_hostile_endpoint_token_or_hash_makes_no_ticket_of_a_message_or_of_an_output() {
+    let good = agent::Ticket {
+        endpoint: "10.88.0.11:6443".into(),
+        token: "s41abx.qkb1j0cxvu3rp1j0".into(),
+        ca_hashes: vec![format!("sha256:{}", "5".repeat(64))],
+        ca_certificate_hash: String::new(),
+    };
+    assert!(Ticket::from_message(&good).is_ok());
+    for value in values() {
+        let shown: String = value.chars().take(40).collect();
+        assert!(!is_endpoint(&value) && !is_endpoint(&format!("{value}:6443")), "{shown:?}");
+        for wrong in [
+            agent::Ticket { endpoint: value.clone(), ..good.clone() },
+            agent::Ticket { token: value.clone(), ..good.clone() },
+            agent::Ticket { ca_hashes: vec![value.clone()], ..good.clone() },
+        ] {
+            assert!(Ticket::from_message(&wrong).is_err(), "{shown:?}");
+        }
+    }
+    for wrong in ["a:+1", "a:0", "a:65536", "a:b:1", "[a]:1", "fd00::1:6443", "[fd00::1]6443", "a:6443x"] {
+        assert!(!is_endpoint(wrong), "{wrong}");
+    }
+    assert!(is_endpoint("[fd00::1]:6443") && is_endpoint("master.lab:6443"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What a person is told about a cluster file.
 
+mod hostile;
 mod table;
 
 use std::collections::BTreeSet;
@@ -319,10 +320,7 @@ fn what_is_not_yaml_or_not_one_document_is_refused_with_its_line() {
 
 #[test]
 fn references_and_tags_are_refused_and_a_yaml_bomb_is_not_expanded() {
-    let mut bomb = String::from("a: &a [x,x,x,x,x,x,x,x,x,x]\n");
-    for (last, next) in ('a'..='y').zip('b'..='z') {
-        bomb.push_str(&format!("{next}: &{next} [{}]\n", vec![format!("*{last}"); 10].join(",")));
-    }
+    let bomb = muster_proto::hostile::yaml_bomb();
     assert_eq!(problems(&bomb).len(), 26 + 4);
     let deep = problems(&format!("spec: {}", "[".repeat(100_000)));
     assert_eq!(deep.len(), 1, "{deep:?}");

@@ -6,7 +6,7 @@ use super::super::fields::{Absent, CLUSTER, Field, Form};
 use super::{parse, problems};
 
 /// The file that is good, as a tree that tests change; JSON is YAML.
-fn good() -> Value {
+pub(super) fn good() -> Value {
     json!({
         "apiVersion": "muster/v1", "kind": "Cluster", "metadata": {"name": "lab"},
         "spec": {
@@ -18,7 +18,7 @@ fn good() -> Value {
 }
 
 /// Calls with the parents and the field, for every field of the table; the first item stands for a list.
-fn every(form: &'static Form, parents: &[&str], look: &mut impl FnMut(&[&str], &'static Field)) {
+pub(super) fn every(form: &'static Form, parents: &[&str], look: &mut impl FnMut(&[&str], &'static Field)) {
     let fields = match form {
         Form::Fields(fields) => fields,
         Form::List(item) => return every(item, &[parents, &["0"]].concat(), look),
@@ -31,7 +31,7 @@ fn every(form: &'static Form, parents: &[&str], look: &mut impl FnMut(&[&str], &
 }
 
 /// The good file with this field of these parents changed, or taken away.
-fn with(parents: &[&str], field: &str, value: Option<Value>) -> String {
+pub(super) fn with(parents: &[&str], field: &str, value: Option<Value>) -> String {
     let mut file = good();
     let mut place = &mut file;
     for parent in parents {
