@@ -83,3 +83,58 @@ fn every_row_of_the_table_has_a_control_and_a_test() {
         assert!(cells.len() == 3 && cells[2].starts_with('`'), "{row}");
     }
 }
+
+/// What `systemd-analyze security` weighs and a service does not have by itself.
+const DIRECTIVES: [&str; 33] = [
+    "CapabilityBoundingSet",
+    "DevicePolicy",
+    "IPAddressDeny",
+    "KeyringMode",
+    "LockPersonality",
+    "MemoryDenyWriteExecute",
+    "NoNewPrivileges",
+    "PrivateDevices",
+    "PrivateMounts",
+    "PrivateNetwork",
+    "PrivateTmp",
+    "PrivateUsers",
+    "ProcSubset",
+    "ProtectClock",
+    "ProtectControlGroups",
+    "ProtectHome",
+    "ProtectHostname",
+    "ProtectKernelLogs",
+    "ProtectKernelModules",
+    "ProtectKernelTunables",
+    "ProtectProc",
+    "ProtectSystem",
+    "RemoveIPC",
+    "RestrictAddressFamilies",
+    "RestrictNamespaces",
+    "RestrictRealtime",
+    "RestrictSUIDSGID",
+    "RootDirectory",
+    "RootImage",
+    "SystemCallArchitectures",
+    "SystemCallFilter",
+    "UMask",
+    "User",
+];
+
+#[test]
+fn every_directive_that_hardens_a_unit_is_set_or_a_comment_says_why_not() {
+    for unit in ["muster-agent.service", "muster-coordinator.service"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd").join(unit);
+        let text = std::fs::read_to_string(path).unwrap();
+        for directive in DIRECTIVES {
+            let set = |line: &str| line.split_once('=').is_some_and(|(name, _)| name == directive);
+            let explained = |line: &str| {
+                let words = |c: char| !c.is_ascii_alphanumeric();
+                line.starts_with('#')
+                    && line.contains("Not ")
+                    && line.split(words).any(|word| word == directive)
+            };
+            assert!(text.lines().any(|line| set(line) || explained(line)), "{unit}: {directive}");
+        }
+    }
+}
