@@ -71,9 +71,14 @@ const SHORT: &[&str] = &[
     "a\n---\nb",
 ];
 
+/// The values of the corpus that a reader of whole texts gets through in no time.
+pub fn short_values() -> impl Iterator<Item = String> {
+    values().filter(|value| value.len() < ENORMOUS / 10)
+}
+
 /// Every value of the corpus; the last ones are long.
 pub fn values() -> impl Iterator<Item = String> {
-    let long = ["a", "a.", "a/", "1", "1.", "[", "\u{202e}", "\n", "-"];
+    let long = ["a", "a.", "1", "["];
     let long = long.into_iter().map(|unit| unit.repeat(ENORMOUS / unit.len()));
     SHORT.iter().map(|value| (*value).to_owned()).chain([yaml_bomb(), yaml_depth()]).chain(long)
 }

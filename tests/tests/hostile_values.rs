@@ -10,7 +10,7 @@ use muster_agent::dial::Endpoint;
 use muster_coordinator::preflight::Check;
 use muster_coordinator::spec::CgroupDriver;
 use muster_proto::event::Event;
-use muster_proto::hostile::{PIECES, is_inert, is_showable, values, yaml_bomb, yaml_depth};
+use muster_proto::hostile::{PIECES, is_inert, is_showable, short_values, values, yaml_bomb, yaml_depth};
 use muster_proto::names::{KubernetesVersion, TEXT_TYPES};
 use muster_proto::token::{EnrolmentToken, TokenId};
 use muster_proto::{pod_network, ufw};
@@ -40,8 +40,10 @@ const OTHERS: &[(&str, Read)] = &[
     ("Check", |text| text.parse::<Check>().map(|check| check.word().to_owned())),
 ];
 
-fn types() -> Vec<(&'static str, Box<dyn Fn(&str) -> Result<String, String>>)> {
-    let mut all: Vec<(&str, Box<dyn Fn(&str) -> Result<String, String>>)> = Vec::new();
+type Reader = Box<dyn Fn(&str) -> Result<String, String>>;
+
+fn types() -> Vec<(&'static str, Reader)> {
+    let mut all: Vec<(&str, Reader)> = Vec::new();
     for (name, parse) in TEXT_TYPES {
         all.push((name, Box::new(move |text| parse(text).map_err(|error| error.to_string()))));
     }
@@ -109,7 +111,7 @@ fn a_coordinators_address_with_a_hostile_piece_anywhere_in_it_is_refused() {
 
 #[test]
 fn a_hostile_manifest_is_refused_and_a_yaml_bomb_in_it_is_not_expanded() {
-    for value in values() {
+    for value in short_values().chain(values().last()) {
         let short: String = value.chars().take(40).collect();
         let refusal = pod_network::objects(&value).expect_err(&short).to_string();
         assert!(is_showable(&refusal), "{short:?}: {refusal:?}");
@@ -127,7 +129,7 @@ fn a_hostile_text_is_no_event() {
     let good =
         r#"{"sequence":1,"time":"2026-11-22T13:32:03Z","run":"r","step":"m1/swap","event":"dispatched"}"#;
     assert!(serde_json::from_str::<Event>(good).is_ok());
-    for value in values() {
+    for value in short_values().chain(values().last()) {
         let text = serde_json::to_string(&value).unwrap();
         assert!(serde_json::from_str::<Event>(&value).is_err());
         for (from, what) in

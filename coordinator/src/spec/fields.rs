@@ -119,6 +119,8 @@ const fn checked(example: &'static str, wrong: fn(&str) -> Option<String>) -> Fo
 
 const NODE_NAME: Form = checked("master-1", |text| {
     let error = text.parse::<NodeName>().err()?;
+    // What is longer than any name is nowhere near one.
+    let text = if text.len() > 80 { "" } else { text };
     let near = text.to_ascii_lowercase().replace(['_', ' '], "-");
     let near = near.parse::<NodeName>().map(|near| format!("; write {near}")).unwrap_or_default();
     Some(format!("{error}{near}"))
