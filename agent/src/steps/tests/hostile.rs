@@ -10,8 +10,9 @@ use prost::encoding::{decode_varint, encode_varint};
 use secrecy::ExposeSecret;
 
 use super::samples::plan;
+use crate::host::fake::{CA_CERTIFICATE, CA_HASH};
 use crate::steps::{BadStep, Step};
-use crate::ticket::{Ticket, is_endpoint};
+use crate::ticket::{PinnedCa, Ticket, is_endpoint};
 
 /// What a field may hold though it is in the corpus: left out altogether, or a sysctl's value, which is written into a file
 /// and is two numbers or a negative one.
@@ -94,9 +95,9 @@ proptest! {
     fn a_ticket_is_read_from_any_output_without_harm_and_what_it_holds_is_inert(
         before in any::<String>(), endpoint in "[a-z0-9.:$(\\[\\];-]{1,30}", token in "[a-z0-9.$]{20,25}", after in any::<String>()
     ) {
-        let hash = "sha256:58bebb5a08acf2f61c443ebc45f3f860d481bc528790d1c88cf336935a679e7e";
-        let output = format!("{before}\nkubeadm join {endpoint} --token {token} --discovery-token-ca-cert-hash {hash}\n{after}");
-        if let Ok(ticket) = Ticket::parse(&output) {
+        let output = format!("{before}\nkubeadm join {endpoint} --token {token} --discovery-token-ca-cert-hash {CA_HASH}\n{after}");
+        if let Ok(mut ticket) = Ticket::parse(&output) {
+            ticket.ca = PinnedCa::of(CA_CERTIFICATE, &ticket.ca_hashes);
             prop_assert!(is_inert(&ticket.endpoint), "{:?}", ticket.endpoint);
             prop_assert!(is_bootstrap_token(ticket.token.expose_secret()));
             prop_assert!(Ticket::from_message(&ticket.to_message()).is_ok());
@@ -109,8 +110,9 @@ fn a_hostile_endpoint_token_or_hash_makes_no_ticket_of_a_message_or_of_an_output
     let good = agent::Ticket {
         endpoint: "10.88.0.11:6443".into(),
         token: "s41abx.qkb1j0cxvu3rp1j0".into(),
-        ca_hashes: vec![format!("sha256:{}", "5".repeat(64))],
-        ca_certificate_hash: String::new(),
+        ca_hashes: vec![CA_HASH.to_owned()],
+        ca_certificate_hash: CA_HASH.to_owned(),
+        ca_certificate: CA_CERTIFICATE.to_owned(),
     };
     assert!(Ticket::from_message(&good).is_ok());
     for value in values() {
@@ -120,6 +122,7 @@ fn a_hostile_endpoint_token_or_hash_makes_no_ticket_of_a_message_or_of_an_output
             agent::Ticket { endpoint: value.clone(), ..good.clone() },
             agent::Ticket { token: value.clone(), ..good.clone() },
             agent::Ticket { ca_hashes: vec![value.clone()], ..good.clone() },
+            agent::Ticket { ca_certificate: value.clone(), ..good.clone() },
         ] {
             assert!(Ticket::from_message(&wrong).is_err(), "{shown:?}");
         }
