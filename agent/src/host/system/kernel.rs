@@ -1,5 +1,6 @@
 //! The kernel's host name, swaps, sysctls and modules.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::host::HostError;
 
 /// Turning swap off moves its pages back into memory; on a slow disk that takes minutes.
 const SWAPOFF_LIMIT: Duration = Duration::from_secs(300);
+const SYSCTL_LIMIT: Duration = Duration::from_secs(20);
 
 impl SystemHost {
     pub(super) async fn kernel_hostname(&self) -> Result<String, HostError> {
@@ -41,10 +43,7 @@ impl SystemHost {
                 .map(|_| ());
         }
         // swapoff wants CAP_SYS_ADMIN and the device, and the agent has neither.
-        let path = child::find("swapoff").ok_or_else(|| HostError::NotStarted {
-            program: "swapoff".to_owned(),
-            source: std::io::ErrorKind::NotFound.into(),
-        })?;
+        let path = child::find("swapoff").ok_or_else(|| child::not_found("swapoff"))?;
         let errand =
             Errand { path, arguments: vec!["--".to_owned(), device], user: None, limit: SWAPOFF_LIMIT };
         errand.run("swapoff", None).await?.success("swapoff").map(|_| ())
@@ -55,7 +54,8 @@ impl SystemHost {
         Ok(value.map(|value| value.trim_end().to_owned()))
     }
 
-    /// Written in place: what stands below /proc/sys is no file that could be replaced.
+    /// Written in place: what stands below /proc/sys is no file that could be replaced. Some keys (forwarding) ask the writer
+    /// for CAP_NET_ADMIN, which the agent does not have.
     pub(super) async fn set_sysctl(&self, key: &str, value: &str) -> Result<(), HostError> {
         let path = self.path(&sysctl_path(key)?);
         let written = async {
@@ -63,7 +63,17 @@ impl SystemHost {
             tokio::io::AsyncWriteExt::write_all(&mut file, value.as_bytes()).await?;
             tokio::io::AsyncWriteExt::flush(&mut file).await
         };
-        written.await.map_err(|source| HostError::File { action: "setting the sysctl", path, source })
+        match written.await {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && errand::possible() => {
+                let arguments = ["-q", "-w"].map(str::to_owned).into_iter().chain([format!("{key}={value}")]);
+                let path = child::find("sysctl").ok_or_else(|| child::not_found("sysctl"))?;
+                let errand = Errand { path, arguments: arguments.collect(), user: None, limit: SYSCTL_LIMIT };
+                errand.run("sysctl", None).await?.success("sysctl").map(|_| ())
+            }
+            written => {
+                written.map_err(|source| HostError::File { action: "setting the sysctl", path, source })
+            }
+        }
     }
 
     /// Whether a module's function is there: loaded, built in and listed, or shown by what it brings along. Kernels with
