@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::{StreamExt, stream};
 use muster_proto::agent::node_agent_server::NodeAgentServer;
 use muster_proto::cause::chain;
+use muster_proto::failpoint;
 use muster_proto::names::NodeName;
 use muster_proto::transport::{self, MESSAGE_LIMIT, Watched};
 use muster_proto::version::ALPN_AGENT;
@@ -101,6 +103,8 @@ pub async fn serve_once<S: Steps>(
         .max_decoding_message_size(MESSAGE_LIMIT)
         .max_encoding_message_size(MESSAGE_LIMIT);
     let (watched, cord) = Watched::new(stream);
+    let cord = Arc::new(cord);
+    failpoint::connected(&cord);
     // The stream of connections yields this one and never ends: its end would be the server's end.
     let incoming = stream::iter([Ok::<_, io::Error>(watched)]).chain(stream::pending());
     let ended = async {

@@ -8,6 +8,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use muster_proto::agent::{RunStepRequest, StepInput, StepOutput, run_step_reply::Item};
 use muster_proto::cause::chain;
 use muster_proto::event::{Complaint, Event, EventKind, StepState};
+use muster_proto::failpoint::{self, Point, Then};
 use muster_proto::journal::{Journal, JournalError};
 use muster_proto::names::StepId;
 use tokio::task::JoinSet;
@@ -102,9 +103,11 @@ impl Executor {
         if let Some(ticket) = input.as_ref().and_then(|input| input.ticket.as_ref()) {
             trust(&ticket.ca_hashes, &ticket.ca_certificate_hash)?;
         }
+        failpoint::reach(Point::BeforeDispatch, &step.id).await;
         self.journal
             .append(&self.run, &step.id, EventKind::Dispatched)
             .map_err(|error| unrecorded(&error))?;
+        failpoint::reach(Point::Dispatched, &step.id).await;
         let mut pauses = pauses();
         // The agent's journal is another one than it was (moved away because it was damaged): its numbers begin again.
         let mut silent = false;
@@ -126,7 +129,11 @@ impl Executor {
                 after_sequence,
             };
             let mut client = agent.client.clone();
-            let lost = match client.run_step(request).await {
+            let answer = client.run_step(request.clone()).await;
+            if failpoint::reach(Point::Sent, &step.id).await == Then::Replay {
+                let _ = client.run_step(request).await;
+            }
+            let lost = match answer {
                 Ok(stream) => match self.follow(step, stream.into_inner()).await? {
                     Followed::Ended(state, output) => return Ok((state, output)),
                     Followed::Silent => {
@@ -158,7 +165,7 @@ impl Executor {
                 Ok(Some(reply)) => match reply.item {
                     Some(Item::Event(event)) => {
                         progressed = true;
-                        self.adopt(step, event.sequence, &event.body)?;
+                        self.adopt(step, event.sequence, &event.body).await?;
                     }
                     Some(Item::Output(output)) => {
                         let state =
@@ -177,7 +184,7 @@ impl Executor {
     }
 
     /// Takes over one event of the agent's journal; what does not belong to this step is refused.
-    fn adopt(&self, step: &PlannedStep, sequence: u64, body: &str) -> Result<(), Complaint> {
+    async fn adopt(&self, step: &PlannedStep, sequence: u64, body: &str) -> Result<(), Complaint> {
         let remedy = "install the same version of muster-agent and muster-coordinator, then run the same command again";
         let event: Event = serde_json::from_str(body).map_err(|error| {
             Complaint::new("the agent sent an event that cannot be read", error.to_string(), remedy)
@@ -186,6 +193,9 @@ impl Executor {
             let seen =
                 format!("{} of run {} instead of {} of run {}", event.step, event.run, step.id, self.run);
             return Err(Complaint::new("the agent sent an event of another step", seen, remedy));
+        }
+        if event.kind.is_result() {
+            failpoint::reach(Point::BeforeStored, &step.id).await;
         }
         self.journal.adopt(step.node.as_str(), &event).map(|_| ()).map_err(|error| unrecorded(&error))
     }

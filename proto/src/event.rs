@@ -195,6 +195,18 @@ pub fn transition(state: StepState, event: &EventKind) -> Result<StepState, Ille
 }
 
 impl EventKind {
+    /// Whether it tells how a change or a step ended.
+    pub fn is_result(&self) -> bool {
+        matches!(
+            self,
+            Self::Made { .. }
+                | Self::NotMade { .. }
+                | Self::Done { .. }
+                | Self::Blocked { .. }
+                | Self::Failed { .. }
+        )
+    }
+
     /// The word under which the event stands in the journal.
     pub fn word(&self) -> &'static str {
         match self {

@@ -5,6 +5,7 @@ pub mod capability;
 pub mod cause;
 pub mod database;
 pub mod event;
+pub mod failpoint;
 #[cfg(any(test, feature = "hostile"))]
 pub mod hostile;
 pub mod journal;

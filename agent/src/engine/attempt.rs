@@ -1,20 +1,24 @@
 //! One attempt at one step: from the journal's last word on it to done, blocked or failed.
 
 use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use muster_proto::agent;
 use muster_proto::cause::chain;
 use muster_proto::event::{Complaint, Event, EventKind, Outcome};
+use muster_proto::failpoint::{self, Point};
 use muster_proto::journal::JournalError;
 use muster_proto::names::StepId;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 use super::{End, Inner};
-use crate::diagnosis::{self, Findings, Watch};
+use crate::diagnosis::{self, Watch};
 use crate::host::HostError;
 use crate::host::change::{Applied, Change, ChangeId, Host};
 use crate::ledger::Ledger;
@@ -44,6 +48,11 @@ pub(super) enum Stop {
     Failed(Complaint),
     /// The journal cannot be written: nothing more may be changed, and nothing more can be recorded.
     Unrecorded(JournalError),
+}
+
+/// Of a change that is a program: what its output holds.
+struct Yields {
+    ticket: bool,
 }
 
 impl From<JournalError> for Stop {
@@ -144,18 +153,28 @@ impl<H: Host> Attempt<H> {
                 Err(error) => return Err(Stop::Failed(not_possible(change, &error))),
             };
             let record = change.record();
+            failpoint::reach(Point::BeforeIntent, &self.id).await;
             let intended = self.record(EventKind::Intended {
                 index: id.index,
                 change: record,
                 summary: change.to_string(),
                 before,
             })?;
+            failpoint::reach(Point::AfterIntent, &self.id).await;
             let mut watch = self.watch_over(change, intended.time);
-            let applied = self.watched(inner.host.apply(change, &id), watch.as_mut(), id.index).await?;
+            let applied = self.watched(self.apply(change, &id), watch.as_mut(), id.index).await?;
+            failpoint::reach(Point::EffectDone, &self.id).await;
             match applied {
                 Ok(applied) => {
-                    let found = self.look_back(watch, applied.made).await;
-                    self.take(&id, change, applied, &found).await?;
+                    let program = match change {
+                        Change::Run(program) => Some(Yields { ticket: program.yields_ticket }),
+                        _ => None,
+                    };
+                    if let Some(outcome) = self.conclude(&id, program, applied).await? {
+                        let found = self.look_back(watch).await;
+                        let complaint = diagnosis::of_change(change, &outcome, self.id.node(), &found);
+                        return Err(Stop::Failed(complaint));
+                    }
                 }
                 Err(error) => {
                     let outcome = Outcome { error: Some(chain(&error)), ..Outcome::default() };
@@ -167,36 +186,46 @@ impl<H: Host> Attempt<H> {
         Ok(())
     }
 
-    /// Journals how a change ended, keeps what a program yielded, and lets its unit go.
-    async fn take(
-        &mut self,
+    /// Makes the change. A program tells itself when its unit runs; everything else is under way once it was begun.
+    async fn apply(&self, change: &Change, id: &ChangeId) -> Result<Applied, HostError> {
+        let applying = self.inner.host.apply(change, id);
+        if matches!(change, Change::Run(_)) {
+            return applying.await;
+        }
+        let mut applying = pin!(applying);
+        let begun = poll_fn(|context| Poll::Ready(applying.as_mut().poll(context))).await;
+        failpoint::reach(Point::MidEffect, &self.id).await;
+        match begun {
+            Poll::Ready(applied) => applied,
+            Poll::Pending => applying.await,
+        }
+    }
+
+    /// Journals how a change ended, keeps what a program yielded, and lets its unit go. The outcome when it was not made.
+    async fn conclude(
+        &self,
         id: &ChangeId,
-        change: &Change,
+        program: Option<Yields>,
         applied: Applied,
-        found: &Findings,
-    ) -> Result<(), Stop> {
+    ) -> Result<Option<Outcome>, Stop> {
         let Applied { made, outcome, standard_output } = applied;
-        let kind = if made {
-            EventKind::Made { index: id.index, outcome: outcome.clone() }
-        } else {
-            EventKind::NotMade { index: id.index, outcome: outcome.clone() }
-        };
-        self.record(kind)?;
-        if let Change::Run(program) = change {
-            if made && program.yields_ticket {
-                match Ticket::parse(standard_output.expose_secret()) {
-                    Ok(ticket) => self.inner.memory().ticket = Some(ticket),
-                    Err(error) => {
-                        tracing::warn!(step = %self.id, %error, "a fresh ticket will be minted when one is needed")
-                    }
+        let (index, failed) = (id.index, (!made).then(|| outcome.clone()));
+        self.record(match made {
+            true => EventKind::Made { index, outcome },
+            false => EventKind::NotMade { index, outcome },
+        })?;
+        failpoint::reach(Point::ResultRecorded, &self.id).await;
+        let Some(program) = program else { return Ok(failed) };
+        if made && program.ticket {
+            match Ticket::parse(standard_output.expose_secret()) {
+                Ok(ticket) => self.inner.memory().ticket = Some(ticket),
+                Err(error) => {
+                    tracing::warn!(step = %self.id, %error, "a fresh ticket will be minted when one is needed")
                 }
             }
-            self.forget(id).await;
         }
-        if made {
-            return Ok(());
-        }
-        Err(Stop::Failed(diagnosis::of_change(change, &outcome, self.id.node(), found)))
+        self.forget(id).await;
+        Ok(failed)
     }
 
     /// A program that an earlier life of the agent started, in whatever run, and whose end it never wrote: it is waited for
@@ -229,33 +258,22 @@ impl<H: Host> Attempt<H> {
                 Stop::Failed(Complaint::new(chain(&error), "", "run the same command again"))
             })?;
             let Some(applied) = applied else { continue };
-            let Applied { made, outcome, standard_output } = applied;
-            let kind = if made {
-                EventKind::Made { index, outcome: outcome.clone() }
-            } else {
-                EventKind::NotMade { index, outcome: outcome.clone() }
-            };
-            self.record(kind)?;
-            if made && record["yields_ticket"] == true {
-                self.inner.memory().ticket = Ticket::parse(standard_output.expose_secret()).ok();
-            }
-            self.forget(&id).await;
+            let program = Yields { ticket: record["yields_ticket"] == true };
+            let Some(outcome) = self.conclude(&id, Some(program), applied).await? else { continue };
             let verb = watch.as_ref().map(Watch::verb);
-            let found = self.look_back(watch, made).await;
-            if let Some(verb) = verb.filter(|_| !made) {
+            let found = self.look_back(watch).await;
+            if let Some(verb) = verb {
                 let complaint = diagnosis::of_kubeadm(verb, &outcome, self.id.node(), &found);
                 return Err(Stop::Failed(complaint));
             }
-            if !made {
-                let said = outcome.output.lines().last().unwrap_or_default().to_owned();
-                let ended = outcome.error.unwrap_or_else(|| format!("exit code {:?}", outcome.exit_code));
-                let cause = format!("the program that went on while the agent was away failed: {ended}");
-                return Err(Stop::Failed(Complaint::new(
-                    cause,
-                    said,
-                    "look at `sudo agent journal` on that node, then run the same command again",
-                )));
-            }
+            let said = outcome.output.lines().last().unwrap_or_default().to_owned();
+            let ended = outcome.error.unwrap_or_else(|| format!("exit code {:?}", outcome.exit_code));
+            let cause = format!("the program that went on while the agent was away failed: {ended}");
+            return Err(Stop::Failed(Complaint::new(
+                cause,
+                said,
+                "look at `sudo agent journal` on that node, then run the same command again",
+            )));
         }
         Ok(())
     }

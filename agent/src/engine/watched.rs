@@ -54,12 +54,10 @@ impl<H: Host> Attempt<H> {
         }
     }
 
-    /// What was found; after a failure it is looked once more.
-    pub(super) async fn look_back(&self, watch: Option<Watch>, made: bool) -> Findings {
+    /// After a failure it is looked once more; all that was found.
+    pub(super) async fn look_back(&self, watch: Option<Watch>) -> Findings {
         let Some(mut watch) = watch else { return Findings::default() };
-        if !made {
-            watch.look_back(&self.inner.host).await;
-        }
+        watch.look_back(&self.inner.host).await;
         watch.into_findings()
     }
 }

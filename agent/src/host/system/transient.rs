@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use muster_proto::event::Outcome;
+use muster_proto::failpoint::{self, Point};
 use rustix::fs::{MemfdFlags, SealFlags};
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
@@ -82,6 +83,7 @@ impl Transient {
                 return Err(refusal);
             }
         }
+        failpoint::reach(Point::MidEffect, &id.step).await;
         self.finish(&unit, program.limit).await
     }
 
@@ -214,7 +216,7 @@ impl Transient {
             ("StandardOutputFileDescriptor", Variant::from(Fd::from(stream(self.output(&unit))?))),
             ("StandardErrorFileDescriptor", Variant::from(Fd::from(stream(self.error(&unit))?))),
         ];
-        properties.extend(LIMITS.properties(program.limit, systemd));
+        properties.extend(LIMITS.properties(failpoint::limit(program.limit), systemd));
         // Without it, systemd gives /dev/null.
         if let Some(input) = &program.input {
             let file = sealed(input.expose_secret().as_bytes())
