@@ -1,0 +1,184 @@
+//! Talking to the API server: one request, one connection.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use muster_agent::membership::ca_hashes;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned,
+};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use serde_json::Value;
+
+use super::{Said, said};
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Whoever can speak to one API server.
+pub(super) struct Client {
+    /// HOST:PORT
+    pub(super) server: String,
+    settings: Arc<ClientConfig>,
+    token: Option<String>,
+}
+
+impl Client {
+    /// As a kubeconfig says.
+    pub(super) fn of(kubeconfig: &str) -> Said<Self> {
+        let text = std::fs::read_to_string(kubeconfig).map_err(|error| format!("{kubeconfig}: {error}"))?;
+        let file: Value = serde_saphyr::from_str(&text).map_err(said)?;
+        let cluster = file.pointer("/clusters/0/cluster").cloned().unwrap_or_default();
+        let user = file.pointer("/users/0/user").cloned().unwrap_or_default();
+        let decoded =
+            |value: &Value| BASE64_STANDARD.decode(value.as_str().unwrap_or_default()).map_err(said);
+        let mut roots = RootCertStore::empty();
+        let ca = decoded(&cluster["certificate-authority-data"])?;
+        roots.add(CertificateDer::from_pem_slice(&ca).map_err(said)?).map_err(said)?;
+        let settings = ClientConfig::builder().with_root_certificates(roots);
+        let settings = match user["client-certificate-data"].is_string() {
+            true => {
+                let certificate = CertificateDer::from_pem_slice(&decoded(&user["client-certificate-data"])?)
+                    .map_err(said)?;
+                let key = PrivateKeyDer::from_pem_slice(&decoded(&user["client-key-data"])?).map_err(said)?;
+                settings.with_client_auth_cert(vec![certificate], key).map_err(said)?
+            }
+            false => settings.with_no_client_auth(),
+        };
+        let server = cluster["server"].as_str().unwrap_or_default().trim_start_matches("https://").to_owned();
+        let token = user["token"].as_str().map(str::to_owned);
+        Ok(Self { server, settings: Arc::new(settings), token })
+    }
+
+    pub(super) fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Said<(u16, Value)> {
+        let address = self.server.parse().map_err(|error| format!("{}: {error}", self.server))?;
+        let socket = TcpStream::connect_timeout(&address, LIMIT).map_err(said)?;
+        socket.set_read_timeout(Some(LIMIT)).map_err(said)?;
+        let name = ServerName::from(address.ip());
+        let connection = ClientConnection::new(self.settings.clone(), name).map_err(said)?;
+        let mut stream = StreamOwned::new(connection, socket);
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let token = self.token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n"));
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{}Content-Length: {}\r\n\r\n{body}",
+            self.server,
+            token.unwrap_or_default(),
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).map_err(said)?;
+        let mut answer = Vec::new();
+        let mut buffer = [0; 8192];
+        loop {
+            if let Some(done) = parse(&answer) {
+                return Ok(done);
+            }
+            match stream.read(&mut buffer) {
+                Ok(0) => return Err("the API server closed the connection".to_owned()),
+                Ok(count) => answer.extend_from_slice(&buffer[..count]),
+                Err(error) => return Err(said(error)),
+            }
+        }
+    }
+
+    pub(super) fn put(&self, path: &str, object: &Value) -> Said<Value> {
+        match self.ask("PUT", path, Some(object))? {
+            (200, object) => Ok(object),
+            (code, answer) => Err(format!("PUT {path}: {code} {answer}")),
+        }
+    }
+
+    pub(super) fn get(&self, path: &str) -> Said<Option<Value>> {
+        match self.ask("GET", path, None)? {
+            (200, object) => Ok(Some(object)),
+            (404, _) => Ok(None),
+            (code, answer) => Err(format!("GET {path}: {code} {answer}")),
+        }
+    }
+}
+
+fn parse(answer: &[u8]) -> Option<(u16, Value)> {
+    let text = std::str::from_utf8(answer).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let code = head.split_whitespace().nth(1)?.parse().ok()?;
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "))?.trim().parse().ok()?;
+    (body.len() >= length).then(|| (code, serde_json::from_str(&body[..length]).unwrap_or_default()))
+}
+
+/// The CA of the server, if it is one of those that the pins name: kubeadm's discovery.
+pub(super) fn discover(server: &str, pins: &[String]) -> Said<String> {
+    let seen = Arc::new(Seen::default());
+    let settings = ClientConfig::builder()
+        .dangerous()
+        .with_custom_certificate_verifier(seen.clone())
+        .with_no_client_auth();
+    let client = Client { server: server.to_owned(), settings: Arc::new(settings), token: None };
+    client.ask("GET", "/healthz", None)?;
+    let chain = seen.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let ca = chain.last().ok_or("the API server showed no certificate")?;
+    let pem = format!(
+        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+        BASE64_STANDARD
+            .encode(ca)
+            .as_bytes()
+            .chunks(64)
+            .map(|line| String::from_utf8_lossy(line).into_owned())
+            .collect::<Vec<_>>()
+            .join("\n")
+    );
+    let hashes = ca_hashes(&pem).unwrap_or_default();
+    match hashes.iter().any(|hash| pins.iter().any(|pin| pin == hash.as_str())) {
+        true => Ok(pem),
+        false => {
+            Err("cluster CA found in cluster-info ConfigMap is invalid: none of the public keys is pinned"
+                .to_owned())
+        }
+    }
+}
+
+/// Takes every chain and keeps it; the pin decides afterwards.
+#[derive(Debug, Default)]
+struct Seen(Mutex<Vec<Vec<u8>>>);
+
+impl ServerCertVerifier for Seen {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let chain = std::iter::once(leaf).chain(others).map(|one| one.to_vec()).collect();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = chain;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = default_provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = default_provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}

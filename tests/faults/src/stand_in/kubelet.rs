@@ -1,0 +1,110 @@
+//! The kubelet: healthy once it is configured and has its identity, runs the API server where its manifest lies, registers
+//! its node and keeps its state, and lets the node's pods answer on port 80.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::{Said, api, pki, said};
+
+const CONFIG: &str = "/var/lib/kubelet/config.yaml";
+const FLAGS: &str = "/var/lib/kubelet/kubeadm-flags.env";
+const KUBELET_CONF: &str = "/etc/kubernetes/kubelet.conf";
+const BOOTSTRAP_CONF: &str = "/etc/kubernetes/bootstrap-kubelet.conf";
+const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+const LOOK_EVERY: Duration = Duration::from_millis(40);
+
+pub(super) fn run(arguments: &[&str]) -> Said<()> {
+    if arguments == ["--version"] {
+        println!("Kubernetes v1.20.2");
+        return Ok(());
+    }
+    while !Path::new(CONFIG).exists() {
+        std::thread::sleep(LOOK_EVERY);
+    }
+    let flags = std::fs::read_to_string(FLAGS).map_err(said)?;
+    let (node, address) = flags.trim().split_once(' ').ok_or("the flags are not written yet")?;
+    let (mut serves, mut healthy, mut told) = (false, false, Value::Null);
+    loop {
+        if !serves && Path::new(MANIFEST).exists() {
+            api::start(6443)?;
+            serves = true;
+        }
+        if !Path::new(KUBELET_CONF).exists() && Path::new(BOOTSTRAP_CONF).exists() {
+            // A server that does not answer yet is asked again.
+            let _ = bootstrap(node);
+        }
+        if Path::new(KUBELET_CONF).exists() {
+            if !healthy {
+                answer("127.0.0.1:10248".to_owned())?;
+                answer(format!("{address}:80"))?;
+                healthy = true;
+            }
+            if let Ok(state) = register(node, address, &told) {
+                told = state;
+            }
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// TLS bootstrap: the token proves that the node may join; then it has an identity of its own.
+fn bootstrap(node: &str) -> Said<()> {
+    let client = Client::of(BOOTSTRAP_CONF)?;
+    let (code, answer) = client.ask("POST", "/stand-in/join", Some(&json!({"node": node})))?;
+    if code != 200 {
+        return Err(answer.to_string());
+    }
+    let pem = std::fs::read_to_string("/etc/kubernetes/pki/ca.crt").map_err(said)?;
+    let field = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
+    let identity = pki::with_certificate(&pki::Pair { certificate: field("certificate"), key: field("key") });
+    let user = format!("system:node:{node}");
+    let fresh = format!("{KUBELET_CONF}.fresh");
+    std::fs::write(&fresh, pki::kubeconfig(&client.server, &pem, &user, &identity)).map_err(said)?;
+    std::fs::rename(fresh, KUBELET_CONF).map_err(said)
+}
+
+/// Tells the API server how this node is; what was told before is not told again while it stands there.
+fn register(node: &str, address: &str, told: &Value) -> Said<Value> {
+    let client = Client::of(KUBELET_CONF)?;
+    let path = format!("/api/v1/nodes/{node}");
+    let held = client.get(&path)?;
+    let network = client.get("/api/v1/namespaces/kube-system/configmaps/kube-flannel-cfg")?.is_some();
+    let status = json!({
+        "addresses": [{"type": "InternalIP", "address": address}],
+        "conditions": [{
+            "type": "Ready",
+            "status": if network { "True" } else { "False" },
+            "message": if network { "" } else { "network plugin is not ready: cni config uninitialized" },
+        }],
+    });
+    if held.is_some() && *told == status {
+        return Ok(status);
+    }
+    let mut object = held.unwrap_or_else(|| {
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"labels": {"kubernetes.io/hostname": node}}, "spec": {}})
+    });
+    object["status"] = status.clone();
+    let patched = client.ask("PATCH", &path, Some(&json!({"status": status})))?;
+    if patched.0 == 404 {
+        client.put(&path, &object)?;
+    }
+    Ok(status)
+}
+
+/// 200 to whoever asks.
+fn answer(address: String) -> Said<()> {
+    let listener = TcpListener::bind(&address).map_err(|error| format!("{address}: {error}"))?;
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            let mut request = [0; 1024];
+            let _ = socket.read(&mut request);
+            let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+        }
+    });
+    Ok(())
+}
