@@ -112,7 +112,7 @@ impl Executor {
         // The agent's journal is another one than it was (moved away because it was damaged): its numbers begin again.
         let mut silent = false;
         loop {
-            let agent = self.fleet.agent(&step.node, self.patience).await.map_err(|error| {
+            let agent = self.fleet.agent(&step.node, failpoint::limit(self.patience)).await.map_err(|error| {
                 let remedy = format!(
                     "on {}: `systemctl status muster-agent`; then run the same command again",
                     step.node

@@ -2,7 +2,14 @@
 //! them, stand-ins with memory for what is not Muster's, and one fault in every cell.
 #![allow(clippy::disallowed_methods, reason = "test machines are built, broken and looked at from outside")]
 
+pub mod cell;
+pub mod judgement;
 pub mod machine;
+pub mod matrix;
 pub mod pair;
+pub mod snapshot;
 pub mod stand_in;
+pub mod strike;
+pub mod survey;
 pub mod tools;
+pub mod watcher;

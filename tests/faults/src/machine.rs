@@ -172,6 +172,16 @@ impl Machine {
         found
     }
 
+    /// Processes of this name with this word among their arguments, seen from outside.
+    pub fn processes_named(&self, name: &str, word: &str) -> Vec<i32> {
+        let matching = |pid: &i32| {
+            let arguments = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let mut words = arguments.split('\0');
+            words.next().is_some_and(|first| first.ends_with(name)) && words.any(|other| other == word)
+        };
+        self.processes().into_iter().filter(matching).collect()
+    }
+
     /// What pulling the plug does.
     pub fn power_off(&mut self) -> Done<()> {
         let Some(mut running) = self.running.take() else { return Ok(()) };

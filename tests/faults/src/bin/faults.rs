@@ -1,32 +1,51 @@
-//! `faults [WORD...]`: the cells whose names hold all of the words; all cells without any.
-use muster_faults::{pair::Pair, tools::Tools};
-use std::path::Path;
+//! `faults [WORD...]`: the cells whose names hold all of the words; all cells without any. `--list` names them.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
-fn main() {
-    let base = Path::new("/dev/shm/muster-faults-try");
-    let _ = std::fs::remove_dir_all(base);
-    std::fs::create_dir_all(base).unwrap();
-    let own = std::env::current_exe().unwrap();
-    let tools = Tools::lay_out(&base.join("tools"), own.parent().unwrap()).unwrap();
-    let t = Instant::now();
-    let mut pair = Pair::new(&base.join("c0"), &tools, None, false).unwrap();
-    pair.switch_on(&tools).unwrap();
-    println!("up {:?}", t.elapsed());
-    pair.enrol().unwrap_or_else(|e| {
-        println!("{e}\n{}", pair.logs());
-        std::thread::sleep(std::time::Duration::from_secs(600))
-    });
-    println!("enrolled {:?}", t.elapsed());
-    let said = pair.bootstrap().unwrap();
-    println!("{} {}", said.status, said.text);
-    println!("done {:?}", t.elapsed());
-    if !said.status.success() {
-        println!("{}", pair.logs());
-        std::thread::sleep(std::time::Duration::from_secs(600));
+use muster_faults::matrix::{World, cells, run};
+
+fn main() -> ExitCode {
+    let mut words: Vec<String> = std::env::args().skip(1).filter(|word| !word.is_empty()).collect();
+    let list = words.iter().any(|word| word == "--list");
+    words.retain(|word| word != "--list");
+    let folder = PathBuf::from(format!("/dev/shm/muster-faults-{}", std::process::id()));
+    let outcome = matrix(&folder, &words, list);
+    let _ = std::fs::remove_dir_all(&folder);
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::FAILURE
+        }
     }
-    let said = pair.bootstrap().unwrap();
-    println!("{} {}", said.status, said.text);
-    println!("again {:?}", t.elapsed());
-    println!("{}", std::fs::read_to_string(pair.memory.join("runs.log")).unwrap());
+}
+
+fn matrix(folder: &std::path::Path, words: &[String], list: bool) -> Result<bool, String> {
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let programs = own.parent().ok_or("no folder")?;
+    let began = Instant::now();
+    let world = World::make(folder, programs)?;
+    let mut chosen = cells(&world);
+    chosen.retain(|cell| words.iter().all(|word| cell.to_string().contains(word)));
+    if list {
+        chosen.iter().for_each(|cell| println!("{cell}"));
+        println!("{} cells", chosen.len());
+        return Ok(true);
+    }
+    let at_once = std::env::var("AT_ONCE").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
+    println!("prepared in {:.1} s; {} cells, {at_once} at once", began.elapsed().as_secs_f32(), chosen.len());
+    let ended = run(&world, chosen, at_once, |one| {
+        let verdict = if one.problem.is_some() { "FAILED" } else { "holds" };
+        println!("{verdict:7}{:6.1} s  {}", one.took.as_secs_f32(), one.cell);
+        if let Some(problem) = &one.problem {
+            println!("    {}", problem.replace('\n', "\n    "));
+            println!("    repeat: make faults CELL='{}'", one.cell);
+        }
+    });
+    let failed = ended.iter().filter(|one| one.problem.is_some()).count();
+    println!("{} cells, {failed} failed, in {:.0} s", ended.len(), began.elapsed().as_secs_f32());
+    Ok(failed == 0)
 }

@@ -87,6 +87,7 @@ fn become_machine(folder: &Path, plan: &Plan) -> Said<()> {
     std::fs::create_dir(at("run/muster-agent")).map_err(said)?;
     std::fs::set_permissions(at("run/muster-agent"), PermissionsExt::from_mode(0o700)).map_err(said)?;
     network(plan.address)?;
+    sysctls(&root);
     std::env::set_current_dir(&root).map_err(said)?;
     nix::unistd::pivot_root(".", "old").map_err(said)?;
     umount2("/old", MntFlags::MNT_DETACH).map_err(said)?;
@@ -131,7 +132,12 @@ fn disk(folder: &Path, root: &Path) -> Said<()> {
     for name in ["etc", "var", "root", "home"] {
         bind(&disk.join(name), &root.join(name))?;
     }
-    for (tiny, at) in [("tiny-state", "var/lib/muster-agent")] {
+    let small = [
+        ("tiny-state", "var/lib/muster-agent"),
+        ("tiny-coordinator", "var/lib/muster-coordinator"),
+        ("tiny-etc", "etc"),
+    ];
+    for (tiny, at) in small {
         if let Ok(size) = std::fs::read_to_string(folder.join(tiny)) {
             full_soon(&root.join(at), size.trim())?;
         }
@@ -194,6 +200,14 @@ fn swaps(root: &Path) -> Said<()> {
     }
     std::fs::write(root.join("run/swaps"), list).map_err(said)?;
     bind(&root.join("run/swaps"), &root.join("proc/swaps"))
+}
+
+/// What systemd-sysctl does at boot; a key that this kernel does not have is passed over, as there.
+fn sysctls(root: &Path) {
+    let text = std::fs::read_to_string(root.join("etc/sysctl.d/99-zz-muster.conf")).unwrap_or_default();
+    for (key, value) in text.lines().filter_map(|line| line.split_once(" = ")) {
+        let _ = std::fs::write(format!("/proc/sys/{}", key.replace('.', "/")), value);
+    }
 }
 
 /// Waits until the test has plugged in the cable.

@@ -17,6 +17,8 @@ const KUBELET_CONF: &str = "/etc/kubernetes/kubelet.conf";
 const BOOTSTRAP_CONF: &str = "/etc/kubernetes/bootstrap-kubelet.conf";
 const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
 const LOOK_EVERY: Duration = Duration::from_millis(40);
+/// Once the node is Ready there is little to tell.
+const LOOK_LATER: Duration = Duration::from_millis(700);
 
 pub(super) fn run(arguments: &[&str]) -> Said<()> {
     if arguments == ["--version"] {
@@ -48,7 +50,8 @@ pub(super) fn run(arguments: &[&str]) -> Said<()> {
                 told = state;
             }
         }
-        std::thread::sleep(LOOK_EVERY);
+        let ready = told["conditions"][0]["status"] == "True";
+        std::thread::sleep(if ready { LOOK_LATER } else { LOOK_EVERY });
     }
 }
 

@@ -98,7 +98,8 @@ pub(super) fn ufw(arguments: &[&str]) -> Said<()> {
     if arguments != ["--force", "disable"] {
         return Ok(());
     }
-    let work = Work::begin("ufw", "disable")?;
+    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let work = Work::begin("ufw", machine.get(..1).unwrap_or_default())?;
     if let Err(message) = misbehave("ufw", "disable") {
         work.end("failed");
         return Err(message);

@@ -1,0 +1,184 @@
+//! The cells, enumerated from what a clean run did: every step with an effect, every change of it, every point. A new step
+//! joins by itself; one without an effect has to be named here, and a point that is reached nowhere fails its cells.
+
+use std::fmt;
+
+use muster_proto::failpoint::Point;
+use muster_proto::names::StepId;
+
+use crate::pair::{MASTER, WORKER};
+use crate::stand_in::memory::How;
+use crate::survey::Survey;
+
+/// Steps that only look: there is nothing of theirs that a crash could leave half done.
+pub const ONLY_LOOK: [&str; 4] = ["images", "join-ticket", "nodes-ready", "smoke-answer"];
+
+/// One fault, struck once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cell {
+    pub kind: Kind,
+    pub step: StepId,
+    /// The how manieth change (or, for the coordinator, message) of the step.
+    pub nth: u32,
+    /// Whose words the stand-in kubeadm speaks.
+    pub speaks_as_1_36: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// kill -9 of whoever reaches the point.
+    Kill(Point),
+    /// kill -9 of the agent so long after a program began.
+    KillLater(u64),
+    /// The power of the step's machine goes; what was not on the disk is lost.
+    PowerLoss(Point),
+    /// The agent's connection is cut.
+    Cut(Point),
+    /// The coordinator sends the same request again.
+    Replay,
+    Program(How),
+    DiskFull(Place),
+    /// The process is stopped for some seconds and goes on.
+    Stop(Point),
+    /// The person goes away with Ctrl-C, and comes back with a second command.
+    Detach,
+    Journal(Harm, Side),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    AgentState,
+    CoordinatorState,
+    Target,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Harm {
+    Corrupt,
+    Truncated,
+    Newer,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Agent,
+    Coordinator,
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.kind, self.step, self.nth)?;
+        if self.speaks_as_1_36 { f.write_str(":1.36.2") } else { Ok(()) }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kill(point) if Point::OF_THE_AGENT.contains(point) => write!(f, "kill-agent:{}", point.word()),
+            Self::Kill(point) => write!(f, "kill-coordinator:{}", point.word()),
+            Self::KillLater(ms) => write!(f, "kill-agent:{ms}ms-into-it"),
+            Self::PowerLoss(point) => write!(f, "power-loss:{}", point.word()),
+            Self::Cut(point) => write!(f, "cut:{}", point.word()),
+            Self::Replay => f.write_str("replay"),
+            Self::Program(how) => write!(f, "program:{}", match how {
+                How::Fails => "fails",
+                How::FailsThoughItWorked => "fails-though-it-worked",
+                How::HangsSilent => "hangs-silent",
+                How::HangsChatty => "hangs-chatty",
+            }),
+            Self::DiskFull(place) => write!(f, "disk-full:{}", match place {
+                Place::AgentState => "agent-state",
+                Place::CoordinatorState => "coordinator-state",
+                Place::Target => "target",
+            }),
+            Self::Stop(point) if Point::OF_THE_AGENT.contains(point) => write!(f, "stop-agent:{}", point.word()),
+            Self::Stop(point) => write!(f, "stop-coordinator:{}", point.word()),
+            Self::Detach => f.write_str("detach"),
+            Self::Journal(harm, side) => write!(f, "journal:{}-{}", match harm {
+                Harm::Corrupt => "corrupt",
+                Harm::Truncated => "truncated",
+                Harm::Newer => "newer",
+            }, match side {
+                Side::Agent => "agent",
+                Side::Coordinator => "coordinator",
+            }),
+        }
+    }
+}
+
+impl Cell {
+    fn new(kind: Kind, step: &StepId, nth: u32) -> Self {
+        Self { kind, step: step.clone(), nth, speaks_as_1_36: false }
+    }
+
+    /// Whose folder the fault is armed in.
+    pub fn armed_on(&self) -> &str {
+        match self.kind {
+            Kind::Kill(point) | Kind::Stop(point) if Point::OF_THE_COORDINATOR.contains(&point) => MASTER,
+            Kind::Replay | Kind::DiskFull(Place::CoordinatorState) | Kind::Journal(_, Side::Coordinator) => MASTER,
+            _ => self.step.node(),
+        }
+    }
+}
+
+/// Every cell.
+pub fn enumerate(survey: &Survey) -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for (step, changes) in &survey.changes {
+        for nth in 1..=changes.len() as u32 {
+            cells.extend(Point::OF_THE_AGENT.map(|point| Cell::new(Kind::Kill(point), step, nth)));
+            for point in [Point::AfterIntent, Point::MidEffect, Point::ResultRecorded] {
+                cells.push(Cell::new(Kind::PowerLoss(point), step, nth));
+            }
+        }
+        for point in [Point::BeforeIntent, Point::MidEffect, Point::ResultRecorded] {
+            cells.push(Cell::new(Kind::Cut(point), step, changes.len() as u32));
+        }
+        cells.push(Cell::new(Kind::Stop(Point::MidEffect), step, changes.len() as u32));
+        let program = changes.iter().position(|change| change.is_program);
+        if let Some(position) = program {
+            let nth = position as u32 + 1;
+            for ms in [60, 160] {
+                cells.push(Cell::new(Kind::KillLater(ms), step, nth));
+            }
+            for how in [How::Fails, How::FailsThoughItWorked, How::HangsSilent, How::HangsChatty] {
+                cells.push(Cell::new(Kind::Program(how), step, nth));
+            }
+        }
+    }
+    for step in &survey.steps {
+        cells.extend(Point::OF_THE_COORDINATOR.map(|point| Cell::new(Kind::Kill(point), step, 1)));
+        cells.push(Cell::new(Kind::Replay, step, 1));
+    }
+    cells.extend(others(survey));
+    cells
+}
+
+/// Faults that are no step's own, struck where they hurt most.
+fn others(survey: &Survey) -> Vec<Cell> {
+    let mut cells = Vec::new();
+    let step = |node: &str, name: &str| survey.steps.iter().find(|id| id.node() == node && id.step() == name);
+    let (init, join) = (step(MASTER, "kubeadm-init"), step(WORKER, "kubeadm-join"));
+    for id in [init, join].into_iter().flatten() {
+        let nth = survey.changes.get(id).map_or(1, |changes| changes.len() as u32);
+        for point in Point::OF_THE_AGENT {
+            cells.push(Cell { speaks_as_1_36: true, ..Cell::new(Kind::Kill(point), id, nth) });
+        }
+        cells.push(Cell::new(Kind::Stop(Point::Sent), id, 1));
+        cells.push(Cell::new(Kind::Detach, id, nth));
+    }
+    for id in [step(MASTER, "hosts"), step(WORKER, "hosts"), step(MASTER, "kernel"), step(WORKER, "kernel")].into_iter().flatten() {
+        for place in [Place::AgentState, Place::CoordinatorState, Place::Target] {
+            cells.push(Cell::new(Kind::DiskFull(place), id, 1));
+        }
+    }
+    for id in [init, step(WORKER, "hosts")].into_iter().flatten() {
+        for side in [Side::Agent, Side::Coordinator] {
+            for harm in [Harm::Corrupt, Harm::Truncated, Harm::Newer] {
+                cells.push(Cell::new(Kind::Journal(harm, side), id, 1));
+            }
+        }
+    }
+    cells
+}

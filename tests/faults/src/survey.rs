@@ -1,0 +1,75 @@
+//! What a clean run did, read from the journals: the plan's steps, and the changes of each.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use muster_proto::event::{Event, EventKind, StepState, transition};
+use muster_proto::journal::Journal;
+use muster_proto::names::StepId;
+
+use crate::machine::{Done, Machine, told};
+use crate::pair::Pair;
+
+pub const AGENT_JOURNAL: &str = "/var/lib/muster-agent/journal.db";
+pub const COORDINATOR_JOURNAL: &str = "/var/lib/muster-coordinator/journal.db";
+
+/// One change that a step made.
+#[derive(Debug, Clone)]
+pub struct Made {
+    pub summary: String,
+    pub is_program: bool,
+}
+
+#[derive(Debug, Default)]
+pub struct Survey {
+    pub steps: Vec<StepId>,
+    /// Steps without changes are not in it.
+    pub changes: BTreeMap<StepId, Vec<Made>>,
+}
+
+impl Survey {
+    pub fn of(pair: &Pair) -> Done<Self> {
+        let mut survey = Self::default();
+        for event in events(&pair.master, COORDINATOR_JOURNAL)? {
+            if !survey.steps.contains(&event.step) {
+                survey.steps.push(event.step.clone());
+            }
+            if let EventKind::Intended { summary, change, .. } = event.kind {
+                let made = Made { summary, is_program: change["change"] == "run" };
+                survey.changes.entry(event.step).or_default().push(made);
+            }
+        }
+        Ok(survey)
+    }
+}
+
+/// All events of a journal of a machine that is on, from a copy of the file.
+pub fn events(machine: &Machine, journal: &str) -> Done<Vec<Event>> {
+    let place = machine.folder.join("copies");
+    let _ = std::fs::remove_dir_all(&place);
+    std::fs::create_dir_all(&place).map_err(told)?;
+    for end in ["", "-wal"] {
+        let from = machine.inside(&format!("{journal}{end}"));
+        if from.exists() {
+            std::fs::copy(from, place.join(format!("journal.db{end}"))).map_err(told)?;
+        }
+    }
+    read(&place.join("journal.db")).map_err(|problem| format!("{}: {problem}", machine.name))
+}
+
+fn read(path: &Path) -> Done<Vec<Event>> {
+    Journal::open(path).map_err(told)?.after(0).map_err(told)
+}
+
+/// Whether the events are numbered without a gap, and each may follow the ones before it.
+pub fn is_legal(events: &[Event]) -> Done<()> {
+    let mut states: BTreeMap<(&str, &StepId), StepState> = BTreeMap::new();
+    for (event, number) in events.iter().zip(1..) {
+        if event.sequence != number {
+            return Err(format!("the journal has a gap: {} stands in the place of {number}", event.sequence));
+        }
+        let state = states.entry((&event.run, &event.step)).or_default();
+        *state = transition(*state, &event.kind).map_err(|error| format!("{} ({number}): {error}", event.step))?;
+    }
+    Ok(())
+}
