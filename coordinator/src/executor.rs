@@ -112,13 +112,14 @@ impl Executor {
         // The agent's journal is another one than it was (moved away because it was damaged): its numbers begin again.
         let mut silent = false;
         loop {
-            let agent = self.fleet.agent(&step.node, failpoint::limit(self.patience)).await.map_err(|error| {
-                let remedy = format!(
-                    "on {}: `systemctl status muster-agent`; then run the same command again",
-                    step.node
-                );
-                Complaint::new(chain(&error), "", remedy)
-            })?;
+            let agent =
+                self.fleet.agent(&step.node, failpoint::limit(self.patience)).await.map_err(|error| {
+                    let remedy = format!(
+                        "on {}: `systemctl status muster-agent`; then run the same command again",
+                        step.node
+                    );
+                    Complaint::new(chain(&error), "", remedy)
+                })?;
             let held = self.journal.adopted_from(step.node.as_str(), &self.run, &step.id);
             let after_sequence = if silent { 0 } else { held.map_err(|error| unrecorded(&error))? };
             let request = RunStepRequest {

@@ -342,8 +342,11 @@ impl Runs {
                 ..ClusterStatus::default()
             });
         };
+        // Taken first: what comes while the events are read counts the next time. A run without events stands after all others.
+        let sequence = self.journal.last_sequence();
         let events = self.journal.of_run(&run.id).map_err(RunsError::from)?;
         let mut status = fold(&run, &events);
+        status.sequence = status.sequence.max(sequence);
         for agent in self.fleet.connected() {
             if let Some(node) = status.nodes.iter_mut().find(|node| node.name == agent.node.as_str()) {
                 node.connected = true;

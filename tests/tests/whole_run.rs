@@ -79,9 +79,14 @@ async fn a_smoke_test_that_is_not_kept_is_gone_afterwards_and_not_done_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn status_never_goes_backwards_and_the_journals_are_gap_free() {
     let cluster = TestCluster::of(&["m1", "w1"]).await;
-    let (seen, _) = cluster.bootstrap(RUNS_PODS).await;
+    let (mut seen, _) = cluster.bootstrap(RUNS_PODS).await;
+    // The next run has no events of its own at first.
+    seen.extend(cluster.bootstrap(RUNS_PODS).await.0);
     for pair in seen.windows(2) {
         assert!(pair[0].sequence <= pair[1].sequence);
+        if pair[0].run_id != pair[1].run_id {
+            continue;
+        }
         for (before, after) in pair[0].nodes.iter().zip(&pair[1].nodes) {
             assert!(before.steps_done <= after.steps_done, "{}", after.name);
         }

@@ -75,34 +75,51 @@ impl fmt::Display for Cell {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Kill(point) if Point::OF_THE_AGENT.contains(point) => write!(f, "kill-agent:{}", point.word()),
+            Self::Kill(point) if Point::OF_THE_AGENT.contains(point) => {
+                write!(f, "kill-agent:{}", point.word())
+            }
             Self::Kill(point) => write!(f, "kill-coordinator:{}", point.word()),
             Self::KillLater(ms) => write!(f, "kill-agent:{ms}ms-into-it"),
             Self::PowerLoss(point) => write!(f, "power-loss:{}", point.word()),
             Self::Cut(point) => write!(f, "cut:{}", point.word()),
             Self::Replay => f.write_str("replay"),
-            Self::Program(how) => write!(f, "program:{}", match how {
-                How::Fails => "fails",
-                How::FailsThoughItWorked => "fails-though-it-worked",
-                How::HangsSilent => "hangs-silent",
-                How::HangsChatty => "hangs-chatty",
-            }),
-            Self::DiskFull(place) => write!(f, "disk-full:{}", match place {
-                Place::AgentState => "agent-state",
-                Place::CoordinatorState => "coordinator-state",
-                Place::Target => "target",
-            }),
-            Self::Stop(point) if Point::OF_THE_AGENT.contains(point) => write!(f, "stop-agent:{}", point.word()),
+            Self::Program(how) => write!(
+                f,
+                "program:{}",
+                match how {
+                    How::Fails => "fails",
+                    How::FailsThoughItWorked => "fails-though-it-worked",
+                    How::HangsSilent => "hangs-silent",
+                    How::HangsChatty => "hangs-chatty",
+                }
+            ),
+            Self::DiskFull(place) => write!(
+                f,
+                "disk-full:{}",
+                match place {
+                    Place::AgentState => "agent-state",
+                    Place::CoordinatorState => "coordinator-state",
+                    Place::Target => "target",
+                }
+            ),
+            Self::Stop(point) if Point::OF_THE_AGENT.contains(point) => {
+                write!(f, "stop-agent:{}", point.word())
+            }
             Self::Stop(point) => write!(f, "stop-coordinator:{}", point.word()),
             Self::Detach => f.write_str("detach"),
-            Self::Journal(harm, side) => write!(f, "journal:{}-{}", match harm {
-                Harm::Corrupt => "corrupt",
-                Harm::Truncated => "truncated",
-                Harm::Newer => "newer",
-            }, match side {
-                Side::Agent => "agent",
-                Side::Coordinator => "coordinator",
-            }),
+            Self::Journal(harm, side) => write!(
+                f,
+                "journal:{}-{}",
+                match harm {
+                    Harm::Corrupt => "corrupt",
+                    Harm::Truncated => "truncated",
+                    Harm::Newer => "newer",
+                },
+                match side {
+                    Side::Agent => "agent",
+                    Side::Coordinator => "coordinator",
+                }
+            ),
         }
     }
 }
@@ -116,7 +133,9 @@ impl Cell {
     pub fn armed_on(&self) -> &str {
         match self.kind {
             Kind::Kill(point) | Kind::Stop(point) if Point::OF_THE_COORDINATOR.contains(&point) => MASTER,
-            Kind::Replay | Kind::DiskFull(Place::CoordinatorState) | Kind::Journal(_, Side::Coordinator) => MASTER,
+            Kind::Replay | Kind::DiskFull(Place::CoordinatorState) | Kind::Journal(_, Side::Coordinator) => {
+                MASTER
+            }
             _ => self.step.node(),
         }
     }
@@ -168,7 +187,10 @@ fn others(survey: &Survey) -> Vec<Cell> {
         cells.push(Cell::new(Kind::Stop(Point::Sent), id, 1));
         cells.push(Cell::new(Kind::Detach, id, nth));
     }
-    for id in [step(MASTER, "hosts"), step(WORKER, "hosts"), step(MASTER, "kernel"), step(WORKER, "kernel")].into_iter().flatten() {
+    for id in [step(MASTER, "hosts"), step(WORKER, "hosts"), step(MASTER, "kernel"), step(WORKER, "kernel")]
+        .into_iter()
+        .flatten()
+    {
         for place in [Place::AgentState, Place::CoordinatorState, Place::Target] {
             cells.push(Cell::new(Kind::DiskFull(place), id, 1));
         }

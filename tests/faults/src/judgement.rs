@@ -70,7 +70,8 @@ pub fn looks_clean(cell: &Cell, world: &World, pair: &Pair) -> Done<()> {
         (&pair.master, COORDINATOR_JOURNAL, Side::Coordinator),
     ] {
         let events = events(machine, journal)?;
-        is_legal(&events).map_err(|problem| format!("the journal of {} ({side:?}): {problem}", machine.name))?;
+        is_legal(&events)
+            .map_err(|problem| format!("the journal of {} ({side:?}): {problem}", machine.name))?;
     }
     let deadline = Instant::now() + SETTLED_WITHIN;
     loop {

@@ -67,12 +67,15 @@ impl World {
         let mut command = pair.master.command(&crate::pair::BOOTSTRAP);
         let mut command = command.stdout(std::process::Stdio::null()).spawn().map_err(told)?;
         // The worker, too, has to have done all that comes before its join.
-        let prepared = wait_for("the hosts to be prepared", || faults.join("fired.json").exists().then_some(()))
-            .and_then(|()| wait_for("the worker to be prepared", || {
-                let status = pair.master.must(&["coordinator", "status"]).ok()?;
-                let line = status.lines().find(|line| line.starts_with(WORKER))?.to_owned();
-                line.contains(" 8/").then_some(())
-            }));
+        let prepared =
+            wait_for("the hosts to be prepared", || faults.join("fired.json").exists().then_some(()))
+                .and_then(|()| {
+                    wait_for("the worker to be prepared", || {
+                        let status = pair.master.must(&["coordinator", "status"]).ok()?;
+                        let line = status.lines().find(|line| line.starts_with(WORKER))?.to_owned();
+                        line.contains(" 8/").then_some(())
+                    })
+                });
         let _ = command.kill();
         let _ = command.wait();
         prepared.map_err(|problem| format!("{problem}\n{}", pair.logs()))?;
@@ -108,7 +111,10 @@ fn named(survey: &Survey) -> Done<()> {
         silent.filter(|step| !ONLY_LOOK.contains(&step.step())).map(StepId::as_str).collect();
     match unknown.is_empty() {
         true => Ok(()),
-        false => Err(format!("steps that changed nothing in a clean run, and are not among those that only look: {}", unknown.join(", "))),
+        false => Err(format!(
+            "steps that changed nothing in a clean run, and are not among those that only look: {}",
+            unknown.join(", ")
+        )),
     }
 }
 

@@ -10,7 +10,13 @@ use crate::machine::{Done, Machine, told};
 use crate::pair::Pair;
 
 /// Of these only that they are there: keys and certificates are drawn anew for every cluster.
-const DRAWN: [&str; 5] = ["/etc/kubernetes/pki/", "/etc/kubernetes/", "/home/student/.kube/config", "/etc/machine-id", "/etc/ld.so.cache"];
+const DRAWN: [&str; 5] = [
+    "/etc/kubernetes/pki/",
+    "/etc/kubernetes/",
+    "/home/student/.kube/config",
+    "/etc/machine-id",
+    "/etc/ld.so.cache",
+];
 const PLACES: [&str; 4] = ["/etc", "/var/lib/kubelet", "/home/student", "/run/muster-agent/output"];
 const OBJECTS: &str = "/var/lib/etcd/member/objects.json";
 
@@ -35,7 +41,9 @@ pub fn differences(clean: &Snapshot, found: &Snapshot) -> Vec<String> {
     let names = clean.keys().chain(found.keys().filter(|name| !clean.contains_key(*name)));
     let differ = names.filter(|name| clean.get(*name) != found.get(*name));
     let shown = |side: &Snapshot, name: &String| side.get(name).map_or("nothing".to_owned(), Clone::clone);
-    differ.map(|name| format!("{name}: {:?} instead of {:?}", shown(found, name), shown(clean, name))).collect()
+    differ
+        .map(|name| format!("{name}: {:?} instead of {:?}", shown(found, name), shown(clean, name)))
+        .collect()
 }
 
 fn files(machine: &Machine, place: &str, found: &mut Snapshot) -> Done<()> {
@@ -72,7 +80,16 @@ fn kernel(machine: &Machine, found: &mut Snapshot) {
 
 /// What must be neither more nor less than after a clean run: units, processes, mounts, connections to the coordinator.
 fn live(machine: &Machine, found: &mut Snapshot) -> Done<()> {
-    let listed = machine.must(&["systemctl", "list-units", "--all", "--plain", "--no-legend", "muster-*", "docker.service", "kubelet.service"])?;
+    let listed = machine.must(&[
+        "systemctl",
+        "list-units",
+        "--all",
+        "--plain",
+        "--no-legend",
+        "muster-*",
+        "docker.service",
+        "kubelet.service",
+    ])?;
     let units: Vec<String> =
         listed.lines().map(|line| line.split_whitespace().take(4).collect::<Vec<_>>().join(" ")).collect();
     found.insert(format!("{}: units", machine.name), units.join("\n"));

@@ -64,12 +64,14 @@ fn through(cell: &Cell, world: &World, pair: &mut Pair, folder: &Path) -> Done<(
     struck.map_err(|problem| {
         format!("{problem}; the first bootstrap said: {}", std::fs::read_to_string(&said).unwrap_or_default())
     })?;
-    let status = wait_for("the end of the first bootstrap", || first.try_wait().ok().flatten())
-        .map_err(|problem| format!("{problem}; it said: {}", std::fs::read_to_string(&said).unwrap_or_default()))?;
+    let status = wait_for("the end of the first bootstrap", || first.try_wait().ok().flatten()).map_err(
+        |problem| format!("{problem}; it said: {}", std::fs::read_to_string(&said).unwrap_or_default()),
+    )?;
     let text = std::fs::read_to_string(&said).unwrap_or_default();
-    named(cell, &Said { status, text })?;
+    let said = Said { status, text };
+    named(cell, &said)?;
     mend(cell, pair)?;
-    converge(cell, pair)?;
+    converge(cell, pair, &said)?;
     looks_clean(cell, world, pair)
 }
 
@@ -100,7 +102,9 @@ fn prepare(cell: &Cell, pair: &Pair) -> Done<()> {
             put(&machine.folder.join(file), size)?;
         }
         // Whoever waits for an agent that does not come back shall not wait for two minutes.
-        Kind::Journal(_, Side::Agent) => put(&pair.master.folder.join("faults/limit-ms"), &SHORT_MS.to_string())?,
+        Kind::Journal(_, Side::Agent) => {
+            put(&pair.master.folder.join("faults/limit-ms"), &SHORT_MS.to_string())?
+        }
         _ => {}
     }
     let (point, action, delay) = match cell.kind {
@@ -110,7 +114,9 @@ fn prepare(cell: &Cell, pair: &Pair) -> Done<()> {
         Kind::Cut(point) => (point, "cut", 0),
         Kind::Replay => (Point::Sent, "replay", 0),
         Kind::Stop(point) => (point, "stop", 0),
-        Kind::DiskFull(Place::CoordinatorState) | Kind::Journal(_, Side::Coordinator) => (Point::Dispatched, "hold", 0),
+        Kind::DiskFull(Place::CoordinatorState) | Kind::Journal(_, Side::Coordinator) => {
+            (Point::Dispatched, "hold", 0)
+        }
         Kind::DiskFull(_) => (Point::AfterIntent, "hold", 0),
         Kind::Detach => (Point::MidEffect, "hold", 0),
         Kind::Journal(_, Side::Agent) => (Point::AfterIntent, "hold", 0),
@@ -157,7 +163,8 @@ fn during(cell: &Cell, world: &World, pair: &mut Pair, folder: &Path, first: &mu
         Kind::PowerLoss(_) => {
             let disk = machine.folder.join("disk.img");
             let copied = machine.folder.join("disk.copy");
-            let ended = Command::new("cp").arg("--sparse=always").args([&disk, &copied]).status().map_err(told)?;
+            let ended =
+                Command::new("cp").arg("--sparse=always").args([&disk, &copied]).status().map_err(told)?;
             if !ended.success() {
                 return Err(format!("cp: {ended}"));
             }
@@ -282,7 +289,8 @@ fn mend(cell: &Cell, pair: &Pair) -> Done<()> {
         Kind::DiskFull(place) => std::fs::remove_file(machine.inside(filler(place))).map_err(told),
         Kind::Journal(_, side) => {
             // "move the file away"
-            let unit = if side == Side::Agent { "muster-agent.service" } else { "muster-coordinator.service" };
+            let unit =
+                if side == Side::Agent { "muster-agent.service" } else { "muster-coordinator.service" };
             machine.must(&["systemctl", "stop", unit])?;
             let path = machine.inside(journal(side));
             for end in ["", "-wal", "-shm"] {
@@ -296,14 +304,16 @@ fn mend(cell: &Cell, pair: &Pair) -> Done<()> {
 
 /// The same command until it is done, and then once more: nothing is left to do. A reset only where the design names it:
 /// a `kubeadm init` that lost its power half-way.
-fn converge(cell: &Cell, pair: &Pair) -> Done<()> {
-    let mut resets = 0;
-    for run in 1..=MOST_RUNS {
-        let said = pair.bootstrap()?;
-        match said.code() {
-            Some(0) => break,
-            _ if run == MOST_RUNS => return Err(format!("run {run} of the same command still says: {}", said.text)),
-            _ => {}
+fn converge(cell: &Cell, pair: &Pair, first: &Said) -> Done<()> {
+    let (mut resets, mut said, mut runs) = (0, first.clone(), 1);
+    while said.code() != Some(0) || !said.text.contains("done: ") {
+        if runs == MOST_RUNS {
+            return Err(format!("run {runs} of the same command still says: {}", said.text));
+        }
+        runs += 1;
+        said = pair.bootstrap()?;
+        if said.text.contains("nothing to do") {
+            break;
         }
         let remedy = format!("coordinator reset --node {MASTER}");
         if said.text.contains(&remedy) && resets == 0 && may_reset(cell) {

@@ -69,7 +69,8 @@ pub fn is_legal(events: &[Event]) -> Done<()> {
             return Err(format!("the journal has a gap: {} stands in the place of {number}", event.sequence));
         }
         let state = states.entry((&event.run, &event.step)).or_default();
-        *state = transition(*state, &event.kind).map_err(|error| format!("{} ({number}): {error}", event.step))?;
+        *state =
+            transition(*state, &event.kind).map_err(|error| format!("{} ({number}): {error}", event.step))?;
     }
     Ok(())
 }

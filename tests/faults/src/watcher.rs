@@ -11,7 +11,7 @@ use muster_coordinator::cli::connect;
 use muster_proto::coordinator::status_client::StatusClient;
 use muster_proto::coordinator::{ClusterStatus, GetStatusRequest};
 
-const LOOK_EVERY: Duration = Duration::from_millis(60);
+const LOOK_EVERY: Duration = Duration::from_millis(120);
 const FINAL: [&str; 3] = ["done", "blocked", "failed"];
 
 pub struct Watcher {
@@ -34,14 +34,19 @@ impl Watcher {
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
             let mut seen = Seen::default();
-            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return seen };
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+                return seen;
+            };
             runtime.block_on(async {
                 while !stopped.load(Ordering::Relaxed) {
                     if let Ok(channel) = connect(&socket()).await {
                         let mut client = StatusClient::new(channel);
                         while !stopped.load(Ordering::Relaxed) {
                             let asked = client.get(GetStatusRequest {});
-                            let Ok(Ok(answer)) = tokio::time::timeout(Duration::from_secs(2), asked).await else { break };
+                            let Ok(Ok(answer)) = tokio::time::timeout(Duration::from_secs(2), asked).await
+                            else {
+                                break;
+                            };
                             seen.take(answer.into_inner());
                             tokio::time::sleep(LOOK_EVERY).await;
                         }
@@ -64,7 +69,8 @@ impl Seen {
     fn take(&mut self, status: ClusterStatus) {
         self.looks += 1;
         if status.sequence < self.last.sequence {
-            self.backwards.push(format!("the sequence went from {} to {}", self.last.sequence, status.sequence));
+            self.backwards
+                .push(format!("the sequence went from {} to {}", self.last.sequence, status.sequence));
         }
         if status.run_id == self.last.run_id {
             let now: BTreeMap<&str, &str> =
