@@ -72,13 +72,13 @@ class Running:
         if ended != code:
             raise Failed(f"the bootstrap ({self.name}) ended with {ended}, not {code}:\n{self.path.read_text()}")
 
-    def failures(self):
-        """The lines that say what failed, in their order."""
-        return [line for line in self.path.read_text(errors="replace").splitlines() if line.startswith("FAILED")]
+    def all_failures(self):
+        """The lines that say what failed: the first cause, then what else there is."""
+        return [line for line in self.path.read_text(errors="replace").splitlines() if line.startswith(("FAILED", "also"))]
 
     def expect_first_line(self, where, cause):
         """The first failure that a person reads."""
-        lines = self.failures()
+        lines = self.all_failures()
         if not lines or where not in lines[0] or cause not in lines[0]:
             raise Failed(f"the first line of {self.name} does not say {where!r} and {cause!r}: {lines[:1]}")
         if "timed out waiting for the condition" in lines[0]:

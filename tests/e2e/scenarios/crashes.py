@@ -89,7 +89,7 @@ def wait_for_program(machine, verb, within=30):
 
 def programs(machine, verb):
     """How often the agent's journal says that kubeadm was to be started."""
-    events = [json.loads(line) for line in run(machine, "agent", "journal").stdout.splitlines()]
+    events = [json.loads(line) for line in run(machine, "agent", "journal", "-o", "json").stdout.splitlines()]
     return sum(event["event"] == "intended" and f"kubeadm {verb}" in event["summary"] for event in events)
 
 

@@ -19,13 +19,13 @@ def failures_at_once(report):
     run("m1", "systemctl", "mask", "--now", "kubelet")
     run("w1", "docker", "tag", "k8s.gcr.io/pause:3.2", "kept:1")
     run("w1", "docker", "rmi", "k8s.gcr.io/pause:3.2")
-    run("m1", "systemd-run", "--quiet", "--unit=squatter", "nc", "-l", "-k", "-p", "6443")
+    run("m1", "systemd-run", "--quiet", "--unit=squatter", "nc", "-l", "-k", "-p", "10250")
     run("w1", *UNREACHABLE)
     before = {machine: etc(machine) for machine in cluster.nodes}
     expect_complaints(report, cluster, "at-once", [
         (f"{master} / packages:", "the kubelet is masked"),
         (f"{worker} / images:", "k8s.gcr.io/pause:3.2"),
-        (f"{master} / ports:", "another program listens on TCP port 6443"),
+        (f"{master} / ports:", "another program listens on TCP port 10250"),
         ("/ mesh:", "6443"),
     ])
     if changed := [machine for machine in cluster.nodes if etc(machine) != before[machine]]:
@@ -158,7 +158,7 @@ def expect_complaints(report, cluster, name, expected):
     """The checks tell all of these, and nothing was begun."""
     with Running(report, cluster, name) as bootstrap:
         bootstrap.expect_end(3, within=60)
-        lines = bootstrap.failures()
+        lines = bootstrap.all_failures()
     for where, cause in expected:
         line = next((line for line in lines if where in line and cause in line), None)
         if not line:
