@@ -75,7 +75,7 @@ fn in_words(event: &Event) -> String {
         EventKind::Failed { complaint } => complained("FAILED", complaint),
     };
     let mut text =
-        format!("{:>6}  {time}  {:<32}  {}\n", event.sequence, event.step, said.replace('\n', " "));
+        format!("{:>6}  {time}  {:<32}  {}\n", event.sequence, event.step.as_str(), said.replace('\n', " "));
     for line in more.lines() {
         text.push_str("        | ");
         text.push_str(line);
