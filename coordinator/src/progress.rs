@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use muster_proto::coordinator::{ClusterStatus, Failure, NodeStatus, StepStatus};
 use muster_proto::event::{Complaint, Event, EventKind, StepState, transition};
-use muster_proto::names::StepId;
+use muster_proto::names::{NodeName, StepId};
 
 use crate::record::{Run, RunPhase};
 
@@ -17,6 +17,7 @@ struct StepFold {
     started: String,
     finished: String,
     changes: u32,
+    attempt: u32,
     complaint: Option<Complaint>,
 }
 
@@ -28,6 +29,9 @@ impl StepFold {
         let time = event.time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         match &event.kind {
             EventKind::Dispatched | EventKind::Started { .. } => {
+                if let EventKind::Started { attempt, .. } = &event.kind {
+                    self.attempt = *attempt;
+                }
                 if self.started.is_empty() {
                     self.started = time;
                 }
@@ -59,7 +63,8 @@ pub fn fold(run: &Run, events: &[Event]) -> ClusterStatus {
         let Some(step) = steps.get_mut(&event.step) else { continue };
         step.take(event);
         if let EventKind::Blocked { complaint } | EventKind::Failed { complaint } = &event.kind {
-            failures.push(failure(&event.step, complaint));
+            let attempt = step.attempt;
+            failures.push(Failure { attempt, ..failure(&event.step, complaint, &run.cluster) });
         }
     }
     let step_statuses = run.steps.iter().map(|id| {
@@ -98,13 +103,15 @@ pub fn fold(run: &Run, events: &[Event]) -> ClusterStatus {
 }
 
 /// A complaint of a step as people and scripts get it.
-pub fn failure(step: &StepId, complaint: &Complaint) -> Failure {
+pub fn failure(step: &StepId, complaint: &Complaint, cluster: &NodeName) -> Failure {
+    let complaint = complaint.in_cluster(cluster.as_str());
     Failure {
         node: step.node().to_owned(),
         step: step.step().to_owned(),
-        cause: complaint.cause.clone(),
-        evidence: complaint.evidence.clone(),
-        remedy: complaint.remedy.clone(),
+        cause: complaint.cause,
+        evidence: complaint.evidence,
+        remedy: complaint.remedy,
+        attempt: 0,
     }
 }
 
@@ -139,6 +146,7 @@ fn node(name: &str, run: &Run, steps: &BTreeMap<&StepId, StepFold>) -> NodeStatu
 mod tests {
     use super::*;
     use jiff::Timestamp;
+    use muster_proto::event::reset_command;
 
     fn run(phase: RunPhase) -> Run {
         Run {
@@ -198,8 +206,9 @@ mod tests {
 
     #[test]
     fn the_first_failure_stays_on_top() {
-        let blocked = |cause: &str| EventKind::Blocked { complaint: Complaint::new(cause, "", "r") };
-        let started = || EventKind::Started { content: String::new(), attempt: 1 };
+        let remedy = || format!("`{}`", reset_command("w1"));
+        let blocked = |cause: &str| EventKind::Blocked { complaint: Complaint::new(cause, "", remedy()) };
+        let started = || EventKind::Started { content: String::new(), attempt: 2 };
         let events = [
             event(1, "w1/swap", started()),
             event(2, "w1/swap", blocked("first")),
@@ -209,5 +218,10 @@ mod tests {
         let status = fold(&run(RunPhase::Failed), &events);
         assert_eq!(status.failures.iter().map(|f| f.cause.as_str()).collect::<Vec<_>>(), ["first", "second"]);
         assert_eq!(status.nodes[1].state, "failed");
+        let first = &status.failures[0];
+        assert_eq!(
+            (first.attempt, first.remedy.as_str()),
+            (2, "`sudo coordinator reset --node w1 --confirm lab`")
+        );
     }
 }

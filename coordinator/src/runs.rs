@@ -14,12 +14,12 @@ use jiff::Timestamp;
 use muster_proto::agent::{self, PlannedChange};
 use muster_proto::cause::chain;
 use muster_proto::coordinator::{
-    ChangePlan, ClusterFiles, ClusterStatus, NodePlan, PlanReply, PreflightReply, Progress, ResetRequest,
-    RunEnd, StepPlan, progress,
+    ChangePlan, ClusterFiles, ClusterStatus, Failure, NodePlan, PlanReply, PreflightReply, Progress,
+    ResetRequest, RunEnd, StepPlan, progress,
 };
-use muster_proto::event::{Complaint, Event, EventKind};
+use muster_proto::event::{Event, EventKind};
 use muster_proto::journal::{Journal, JournalError};
-use muster_proto::names::{Malformed, NodeName, StepId};
+use muster_proto::names::{Malformed, NodeName};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tonic::Status;
@@ -80,7 +80,7 @@ struct Active {
     /// Turns true when it has ended and the record says how.
     ended: watch::Receiver<bool>,
     /// Failures that the journal could not take; told with the end.
-    unrecorded: Arc<Mutex<Vec<(StepId, Complaint)>>>,
+    unrecorded: Arc<Mutex<Vec<Failure>>>,
 }
 
 impl Runs {
@@ -110,7 +110,7 @@ impl Runs {
         };
         let mut nodes: Vec<NodePlan> = Vec::new();
         for (step, found) in plan.steps.iter().zip(outlook(&self.fleet, &plan.steps).await) {
-            let found = step_plan(step, found);
+            let found = step_plan(step, found, &plan.cluster);
             match nodes.iter_mut().find(|node| node.node == step.node.as_str()) {
                 Some(node) => node.steps.push(found),
                 None => nodes.push(NodePlan { node: step.node.to_string(), steps: vec![found] }),
@@ -296,7 +296,9 @@ impl Runs {
             let phase =
                 if outcome.done.len() == plan.steps.len() { RunPhase::Done } else { RunPhase::Failed };
             tracing::info!(run = run.id, phase = phase.word(), "the run ended");
-            *unrecorded.lock().expect("no holder of the lock panics") = outcome.unrecorded;
+            let told =
+                outcome.unrecorded.iter().map(|(step, complaint)| failure(step, complaint, &run.cluster));
+            *unrecorded.lock().expect("no holder of the lock panics") = told.collect();
             if let Err(error) = record.finish(&run.id, phase) {
                 tracing::error!(error = chain(&error), "the end of the run could not be recorded");
             }
@@ -386,7 +388,7 @@ fn told(found: PreflightReply) -> Progress {
     Progress { item: Some(progress::Item::Preflight(found)) }
 }
 
-fn step_plan(step: &PlannedStep, found: Outlook) -> StepPlan {
+fn step_plan(step: &PlannedStep, found: Outlook, cluster: &NodeName) -> StepPlan {
     let plan = StepPlan { step_id: step.id.to_string(), ..StepPlan::default() };
     match found {
         Outlook::Done => StepPlan { finding: "done".into(), ..plan },
@@ -396,12 +398,12 @@ fn step_plan(step: &PlannedStep, found: Outlook) -> StepPlan {
             let changes = changes.into_iter().map(change).collect();
             StepPlan { finding: "todo".into(), changes, ..plan }
         }
-        Outlook::Later(first, _) => {
-            StepPlan { finding: "later".into(), complaint: format!("after {first}"), ..plan }
-        }
-        Outlook::Blocked(complaint) => {
-            StepPlan { finding: "blocked".into(), complaint: complaint.to_string(), ..plan }
-        }
+        Outlook::Later(first, _) => StepPlan { finding: "later".into(), after: first.to_string(), ..plan },
+        Outlook::Blocked(complaint) => StepPlan {
+            finding: "blocked".into(),
+            complaint: Some(failure(&step.id, &complaint, cluster)),
+            ..plan
+        },
     }
 }
 
@@ -410,6 +412,6 @@ fn end_of(status: &ClusterStatus, active: &Active) -> RunEnd {
     let changed = status.steps.iter().filter(|step| step.changes > 0).count();
     let mut failures = status.failures.clone();
     let unrecorded = active.unrecorded.lock().expect("no holder of the lock panics");
-    failures.extend(unrecorded.iter().map(|(step, complaint)| failure(step, complaint)));
+    failures.extend(unrecorded.iter().cloned());
     RunEnd { phase: status.phase.clone(), changed_steps: changed as u32, failures }
 }

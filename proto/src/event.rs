@@ -103,13 +103,29 @@ impl Complaint {
     }
 }
 
+/// Stands for the confirmation in the command that resets a node: agents do not know the cluster's name.
+const CONFIRMATION: &str = "--confirm CLUSTER";
+
+/// The command, to be run on the master, that resets this node; `Complaint::in_cluster` puts the cluster's name into it.
+pub fn reset_command(node: &str) -> String {
+    format!("sudo coordinator reset --node {node} {CONFIRMATION}")
+}
+
+impl Complaint {
+    /// With the name of the cluster where the agent could not know it.
+    pub fn in_cluster(&self, cluster: &str) -> Self {
+        let remedy = self.remedy.replace(CONFIRMATION, &format!("--confirm {cluster}"));
+        Self { remedy, ..self.clone() }
+    }
+}
+
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.cause)?;
         if !self.evidence.is_empty() {
             write!(f, "\n  seen: {}", self.evidence.trim_end().replace('\n', "\n        "))?;
         }
-        write!(f, "\n  to do: {}", self.remedy)
+        write!(f, "\n  to do: {}", self.remedy.replace('\n', "\n         "))
     }
 }
 

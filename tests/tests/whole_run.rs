@@ -37,12 +37,20 @@ async fn a_master_alone_runs_the_pods_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_shows_the_changes_and_makes_none() {
-    let cluster = TestCluster::of(&["m1", "w1"]).await;
-    let before: Vec<_> = cluster.hosts.values().map(|host| host.snapshot()).collect();
+async fn a_plan_shows_the_changes_and_leaves_every_host_and_every_journal_as_it_was() {
+    let cluster = TestCluster::of(&["m1", "w1", "w2"]).await;
+    let hosts = || -> Vec<_> { cluster.hosts.values().map(|host| host.snapshot()).collect() };
+    let (before, kubernetes) = (hosts(), cluster.kubernetes.snapshot());
     let plan = cluster.runs.plan(cluster.files(RUNS_PODS)).await.unwrap();
-    let after: Vec<_> = cluster.hosts.values().map(|host| host.snapshot()).collect();
-    assert!(before == after, "planning changes nothing");
+    assert!(before == hosts(), "planning changes no host");
+    assert!(kubernetes == cluster.kubernetes.snapshot(), "nor the cluster");
+    assert_eq!(plan.nodes.len(), 3);
+    for name in ["m1", "w1", "w2"] {
+        let journal = Journal::read_only(&cluster.agent_journal(name)).unwrap();
+        assert_eq!(journal.after(0).unwrap(), [], "the agent of {name} intended nothing");
+        assert!(cluster.host(name).run_log().is_empty(), "and ran nothing");
+    }
+    assert_eq!(cluster.runs.status().unwrap().phase, "none", "and no run was begun");
     let hosts = plan.nodes[0].steps.iter().find(|step| step.step_id == "m1/hosts").unwrap();
     assert_eq!(hosts.finding, "todo");
     assert!(hosts.changes[0].difference.contains("+10.88.0.11 m1"), "{hosts:?}");
@@ -117,7 +125,11 @@ async fn a_kubeadm_that_only_waited_is_explained_by_the_kubelets_journal() {
         first.evidence.contains("as a consequence, error execution phase wait-control-plane"),
         "{first:?}"
     );
-    assert!(first.remedy.contains("`sudo kubeadm reset -f` on m1"), "{first:?}");
+    assert!(
+        first.remedy.contains("`sudo coordinator reset --node m1 --confirm lab` on the master"),
+        "{first:?}"
+    );
+    assert_eq!(first.attempt, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ mod sign;
 mod watch;
 mod words;
 
-use muster_proto::event::{Complaint, Outcome};
+use muster_proto::event::{Complaint, Outcome, reset_command};
 
 use crate::host::change::{Change, ProgramName};
 use sign::{Sign, first, short};
@@ -28,23 +28,22 @@ pub fn of_change(change: &Change, outcome: &Outcome, node: &str, found: &Finding
         );
     };
     match (program.program, program.arguments.first().map(String::as_str)) {
-        (ProgramName::Kubeadm, Some(verb @ ("init" | "join"))) => of_kubeadm(verb, outcome, node, found),
+        (ProgramName::Kubeadm, Some("init" | "join")) => of_kubeadm(&program.arguments, outcome, node, found),
         (name, _) => of_program(name.name(), &program.to_string(), outcome),
     }
 }
 
-/// What to say of a `kubeadm init` or `kubeadm join` that failed.
-pub fn of_kubeadm(verb: &str, outcome: &Outcome, node: &str, found: &Findings) -> Complaint {
+/// What to say of a `kubeadm init` or `kubeadm join` with these arguments that failed.
+pub fn of_kubeadm(arguments: &[String], outcome: &Outcome, node: &str, found: &Findings) -> Complaint {
+    let verb = arguments.first().map(String::as_str).unwrap_or_default();
     if let Some(complaint) = preflight::complaint(&outcome.output, node) {
         return complaint;
     }
     let said = last_word(&format!("kubeadm {verb}"), outcome);
     let mut signs = found.signs.clone();
     signs.extend(words::sign(&outcome.output));
-    let start_over = start_over(&outcome.output, node);
-    let more = format!(
-        "more: `sudo journalctl -u kubelet` and `sudo agent journal` on {node}; kubeadm tells every step of it with `--v=6`"
-    );
+    let start_over = start_over(verb, &outcome.output, node);
+    let more = more(arguments, node);
     let Some(cause) = first(&signs) else {
         let mut evidence: Vec<String> =
             found.errors.iter().map(|line| format!("the kubelet's journal: {line}")).collect();
@@ -52,7 +51,7 @@ pub fn of_kubeadm(verb: &str, outcome: &Outcome, node: &str, found: &Findings) -
         return Complaint::new(
             format!("{said}; kubelet, containers and Docker name no cause that is known"),
             evidence.join("\n"),
-            format!("{more}; {start_over}"),
+            format!("{more}\n{start_over}"),
         );
     };
     let mut evidence = vec![cause.evidence()];
@@ -63,7 +62,7 @@ pub fn of_kubeadm(verb: &str, outcome: &Outcome, node: &str, found: &Findings) -
     Complaint::new(
         cause.sentence.clone(),
         evidence.join("\n"),
-        format!("{}; {start_over}; {more}", cause.cause.remedy(node)),
+        format!("{}\n{start_over}\n{more}", cause.cause.remedy(node)),
     )
 }
 
@@ -71,13 +70,36 @@ fn consequence(sign: &Sign) -> String {
     format!("as a consequence, {}", sign.evidence())
 }
 
-/// How to begin again: once kubeadm has written its first file, only after a reset.
-fn start_over(output: &str, node: &str) -> String {
-    let wrote = ["[certs]", "[kubeconfig]", "[kubelet-start]"].iter().any(|phase| output.contains(phase));
-    if wrote {
-        format!("then start over: `sudo kubeadm reset -f` on {node}, and the same bootstrap again")
+/// The commands that show more. A join cannot be repeated with its own words: they held the token, and are gone.
+fn more(arguments: &[String], node: &str) -> String {
+    let journals = format!("more: `sudo journalctl -u kubelet` and `sudo agent journal` on {node}");
+    if arguments.first().is_some_and(|verb| verb == "init") {
+        let call = arguments.join(" ");
+        format!(
+            "{journals}; once it is reset, `sudo kubeadm {call} --v=6` on {node} tells every step of kubeadm"
+        )
     } else {
-        "then run the same bootstrap again".into()
+        format!(
+            "{journals}; `sudo kubeadm token create --print-join-command` on the master prints a join command that tells \
+             every step of kubeadm when it is run on {node} with --v=6 behind it"
+        )
+    }
+}
+
+/// How to begin again. Once kubeadm init has written its first file, only after a reset; a half-done join is reset by the
+/// bootstrap itself.
+fn start_over(verb: &str, output: &str, node: &str) -> String {
+    let wrote = ["[certs]", "[kubeconfig]", "[kubelet-start]"].iter().any(|phase| output.contains(phase));
+    match (wrote, verb) {
+        (false, _) => "start over: run the same bootstrap again".into(),
+        (true, "join") => format!(
+            "start over: run the same bootstrap again, which resets a half-done join by itself; `{}` on the master does it by \
+             hand",
+            reset_command(node)
+        ),
+        (true, _) => {
+            format!("start over: `{}` on the master, then the same bootstrap again", reset_command(node))
+        }
     }
 }
 
@@ -164,7 +186,12 @@ mod tests {
             evidence[2].starts_with("as a consequence, error execution phase wait-control-plane"),
             "{complaint}"
         );
-        assert!(complaint.remedy.contains("start over: `sudo kubeadm reset -f` on m1"), "{complaint}");
+        assert!(
+            complaint
+                .remedy
+                .contains("start over: `sudo coordinator reset --node m1 --confirm CLUSTER` on the master"),
+            "{complaint}"
+        );
         assert!(complaint.remedy.contains("`sudo journalctl -u kubelet`"), "{complaint}");
     }
 
@@ -179,7 +206,8 @@ mod tests {
     #[test]
     fn a_join_that_failed_before_it_wrote_anything_needs_no_reset() {
         let output = "[preflight] Running pre-flight checks\nerror execution phase preflight: couldn't validate the identity of the API Server: could not find a JWS signature in the cluster-info ConfigMap for token ID \"z5rppa\"\n";
-        let complaint = of_kubeadm("join", &ended(output), "w1", &Findings::default());
+        let arguments = ["join", "--config", "/dev/stdin"].map(str::to_owned);
+        let complaint = of_kubeadm(&arguments, &ended(output), "w1", &Findings::default());
         assert_eq!(
             complaint.cause,
             "the cluster does not know the join token: it has expired or was deleted"

@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use muster_proto::event::Complaint;
+use muster_proto::event::{Complaint, reset_command};
 use regex::Regex;
 
 use super::sign::Cause;
@@ -36,11 +36,11 @@ pub(super) fn complaint(output: &str, node: &str) -> Option<Complaint> {
             remedies.push(remedy);
         }
     }
-    remedies.push("then run the same bootstrap again (nothing was changed by kubeadm)".into());
+    remedies.push("start over: run the same bootstrap again (nothing was changed by kubeadm)".into());
     Some(Complaint::new(
         format!("kubeadm refuses to begin: {first}{more}"),
         evidence.join("\n"),
-        remedies.join("; "),
+        remedies.join("\n"),
     ))
 }
 
@@ -92,7 +92,10 @@ fn remedy(check: &str, text: &str, node: &str) -> String {
         "NumCPU" => "give the machine at least 2 CPUs".into(),
         "Mem" => "give the machine at least 2 GB of memory".into(),
         name if name.starts_with("FileAvailable-") || name.starts_with("DirAvailable-") => {
-            format!("an earlier cluster left files behind: `sudo kubeadm reset -f` on {node} removes them")
+            format!(
+                "an earlier cluster left files behind: `{}` on the master removes them",
+                reset_command(node)
+            )
         }
         name if name.starts_with("FileExisting-") => {
             format!("install {} on {node}", name.trim_start_matches("FileExisting-"))

@@ -57,10 +57,6 @@ impl Watch {
         self.found
     }
 
-    pub fn verb(&self) -> &'static str {
-        self.verb
-    }
-
     /// Looks once while the program runs; a sentence when the first cause became known or another one took its place.
     pub async fn look<H: Observe>(&mut self, host: &H) -> Option<String> {
         self.gather(host, true).await;
@@ -101,7 +97,7 @@ impl Watch {
         if let Some(endpoint) = self.endpoint.clone().filter(|_| self.verb == "join") {
             let silent = host.unreachable(&endpoint).await.ok().flatten();
             self.silent = if silent.is_some() { self.silent + 1 } else { 0 };
-            if let Some(why) = silent.filter(|_| self.silent >= PERSISTENT) {
+            if let Some(why) = silent.filter(|_| self.silent >= PERSISTENT || !running) {
                 let sentence =
                     format!("the API server at {endpoint} cannot be reached from this node: {why}");
                 self.see(Cause::ApiUnreachable, &sentence, "a connection from here", &why);

@@ -18,7 +18,7 @@ use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 use super::{End, Inner};
-use crate::diagnosis::{self, Watch};
+use crate::diagnosis;
 use crate::host::HostError;
 use crate::host::change::{Applied, Change, ChangeId, Host};
 use crate::ledger::Ledger;
@@ -260,10 +260,12 @@ impl<H: Host> Attempt<H> {
             let Some(applied) = applied else { continue };
             let program = Yields { ticket: record["yields_ticket"] == true };
             let Some(outcome) = self.conclude(&id, Some(program), applied).await? else { continue };
-            let verb = watch.as_ref().map(Watch::verb);
+            let is_kubeadm = watch.is_some();
             let found = self.look_back(watch).await;
-            if let Some(verb) = verb {
-                let complaint = diagnosis::of_kubeadm(verb, &outcome, self.id.node(), &found);
+            if is_kubeadm {
+                let arguments: Vec<String> =
+                    serde_json::from_value(record["arguments"].clone()).unwrap_or_default();
+                let complaint = diagnosis::of_kubeadm(&arguments, &outcome, self.id.node(), &found);
                 return Err(Stop::Failed(complaint));
             }
             let said = outcome.output.lines().last().unwrap_or_default().to_owned();

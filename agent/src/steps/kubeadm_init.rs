@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use muster_proto::agent;
+use muster_proto::event::reset_command;
 
 use super::{BadStep, Finding, Input};
 use crate::control_plane::ControlPlane;
@@ -109,8 +110,8 @@ impl KubeadmInit {
             format!("kubeadm init on {} is half done", self.wanted.node),
             format!("{answer}\nthere: {}\nmissing: {}", present.join(", "), lacking.join(", ")),
             format!(
-                "on {} run `sudo coordinator reset --node {}` (it tells how to confirm), then the same bootstrap again",
-                self.wanted.node, self.wanted.node
+                "on the master run `{}`, then the same bootstrap again",
+                reset_command(self.wanted.node.as_str())
             ),
         ))
     }
@@ -259,7 +260,11 @@ mod tests {
         let Finding::Blocked(complaint) = look(&host).await else { panic!() };
         assert_eq!(complaint.cause, "kubeadm init on m1 is half done");
         assert!(complaint.evidence.ends_with("missing: kube-proxy"), "{}", complaint.evidence);
-        assert!(complaint.remedy.contains("`sudo coordinator reset --node m1`"), "{}", complaint.remedy);
+        assert!(
+            complaint.remedy.contains("`sudo coordinator reset --node m1 --confirm CLUSTER`"),
+            "{}",
+            complaint.remedy
+        );
 
         let killed_early = prepared("m1", &FakeCluster::default());
         killed_early.put_file(CA_CERTIFICATE, "");

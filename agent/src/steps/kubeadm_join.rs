@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use muster_proto::agent;
+use muster_proto::event::reset_command;
 use muster_proto::names::{KubernetesVersion, Malformed, NodeName};
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -25,10 +26,11 @@ pub const NAME: &str = "kubeadm-join";
 /// After a reboot the kubelet needs some seconds, on slow machines a minute.
 pub const SETTLE: Duration = Duration::from_secs(120);
 
-/// A minute of discovery, five of kubeadm's own wait for the kubelet, and the preflight checks.
+/// Two minutes of discovery, five of kubeadm's own wait for the kubelet, and the preflight checks.
 const LIMIT: Duration = Duration::from_secs(480);
-/// Whoever made the ticket has just spoken to the API server; kubeadm would wait 5 minutes for it.
-const DISCOVERY: &str = "1m0s";
+/// Whoever made the ticket has just spoken to the API server, so that this is time to open a firewall; kubeadm would wait 5
+/// minutes.
+const DISCOVERY: &str = "2m0s";
 /// What kubeadm reads instead of cluster-info: the server and its CA certificate. Removed after the join.
 pub(crate) const DISCOVERY_FILE: &str = "/run/muster-agent/join-discovery.conf";
 /// Holds the token while a join runs; kubeadm removes it at its end.
@@ -100,8 +102,8 @@ impl KubeadmJoin {
                 format!("kubeadm join on {} is half done", self.node),
                 format!("there: {}\nmissing: {KUBELET_CONF}", half.join(", ")),
                 format!(
-                    "on the master run `sudo coordinator reset --node {}` (it tells how to confirm), then the same bootstrap again",
-                    self.node
+                    "on the master run `{}`, then the same bootstrap again",
+                    reset_command(self.node.as_str())
                 ),
             ));
         }
@@ -239,8 +241,8 @@ mod tests {
         let join = KubeadmJoin::parse(&join_of_w1()).unwrap();
         let file = |api| serde_saphyr::from_str::<serde_json::Value>(&join.render(api, &ticket())).unwrap();
         let (old, new) = (file(ConfigApi::V1beta2), file(ConfigApi::V1beta4));
-        assert_eq!(old["discovery"]["timeout"], "1m0s");
-        assert_eq!((&new["timeouts"]["discovery"], new["discovery"].get("timeout")), (&json!("1m0s"), None));
+        assert_eq!(old["discovery"]["timeout"], "2m0s");
+        assert_eq!((&new["timeouts"]["discovery"], new["discovery"].get("timeout")), (&json!("2m0s"), None));
         assert_eq!(new["nodeRegistration"]["kubeletExtraArgs"][0]["value"], "10.88.0.12");
     }
 
@@ -255,7 +257,7 @@ mod tests {
     "file": {
       "kubeConfigPath": "/run/muster-agent/join-discovery.conf"
     },
-    "timeout": "1m0s",
+    "timeout": "2m0s",
     "tlsBootstrapToken": "bynk2r.ds9fu7perja4osn8"
   },
   "kind": "JoinConfiguration",

@@ -73,7 +73,8 @@ impl Runtime {
                         "Docker uses {}, not {wanted}; {MEMBER_FILE} exists",
                         running.unwrap_or_default()
                     ),
-                    "name the driver that is in use in the specification, or drain the node, run `kubeadm reset -f` and try again",
+                    "name the driver that is in use as host.cgroupDriver in the cluster file, or reset the node first (`sudo coordinator \
+                     reset` on the master)",
                 ));
             }
             let before = host.read_file(Path::new(FILE)).await?.unwrap_or_default();

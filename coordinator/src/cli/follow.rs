@@ -78,20 +78,25 @@ fn report(end: &RunEnd, last: &ClusterStatus, words: &Words) -> Result<(), Failu
     Ok(())
 }
 
-/// The first cause on top.
 pub(super) fn show_failures(failures: &[proto::Failure]) {
+    anstream::eprint!("{}", told(failures));
+}
+
+/// Failures as a person reads them, the first cause on top; nothing in them steers the terminal.
+pub fn told(failures: &[proto::Failure]) -> String {
+    let mut lines = Vec::new();
     for (index, failure) in failures.iter().enumerate() {
         let lead = if index == 0 { "FAILED" } else { "also" };
-        anstream::eprintln!("{lead}  {} / {}: {}", failure.node, failure.step, printable(&failure.cause));
-        let block = |label: &str, text: &str| {
+        lines.push(format!("{lead}  {} / {}: {}", failure.node, failure.step, printable(&failure.cause)));
+        if failure.attempt > 0 {
+            lines.push(format!("    attempt: {}", failure.attempt));
+        }
+        for (label, text) in [("seen", &failure.evidence), ("to do", &failure.remedy)] {
             if !text.is_empty() {
-                anstream::eprintln!(
-                    "    {label}: {}",
-                    printable(text).trim_end().replace('\n', "\n          ")
-                );
+                let text = printable(text).trim_end().replace('\n', "\n          ");
+                lines.push(format!("    {label}: {text}"));
             }
-        };
-        block("seen", &failure.evidence);
-        block("to do", &failure.remedy);
+        }
     }
+    lines.iter().map(|line| format!("{line}\n")).collect()
 }

@@ -7,7 +7,7 @@ use muster_proto::journal::Journal;
 use muster_proto::listing::{self, Form};
 
 use super::Failure;
-use super::status::Output;
+use super::Output;
 use crate::settings::Paths;
 
 #[derive(Debug, clap::Args)]

@@ -5,7 +5,7 @@ mod bootstrap;
 mod cluster_file;
 pub mod exit;
 pub mod firewall;
-mod follow;
+pub mod follow;
 pub mod init;
 mod journal;
 pub mod node;
@@ -21,7 +21,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use muster_proto::cause::chain;
 use muster_proto::coordinator::admin_client::AdminClient;
 use muster_proto::redaction::printable;
@@ -69,6 +69,13 @@ enum Command {
     /// The daemon; systemd starts it
     #[command(hide = true)]
     Serve,
+}
+
+/// How a command prints what it found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
 }
 
 /// A command that failed; what a person reads.

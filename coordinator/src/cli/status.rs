@@ -1,12 +1,11 @@
 //! `coordinator status`: where the newest run stands; any user, any script.
 
-use clap::ValueEnum;
 use muster_proto::coordinator::status_client::StatusClient;
-use muster_proto::coordinator::{ClusterStatus, GetStatusRequest};
+use muster_proto::coordinator::{self as proto, ClusterStatus, GetStatusRequest};
 use muster_proto::redaction::printable;
 use serde_json::{Value, json};
 
-use super::{ClientError, Failure, connect, print_table};
+use super::{ClientError, Failure, Output, connect, print_table};
 use crate::settings::Paths;
 
 #[derive(Debug, clap::Args)]
@@ -14,12 +13,6 @@ pub(super) struct Arguments {
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum Output {
-    Text,
-    Json,
 }
 
 pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failure> {
@@ -59,7 +52,7 @@ fn print(status: &ClusterStatus) {
     print_table(&["NODE", "STATE", "STEPS", "AGENT", "NOW"], &rows.collect::<Vec<_>>());
     for failure in &status.failures {
         anstream::println!("{} / {}: {}", failure.node, failure.step, printable(&failure.cause));
-        anstream::println!("    to do: {}", printable(&failure.remedy));
+        anstream::println!("    to do: {}", printable(&failure.remedy).replace('\n', "\n           "));
     }
 }
 
@@ -73,14 +66,17 @@ fn to_json(status: &ClusterStatus) -> Value {
         json!({ "id": step.id, "node": step.node, "state": step.state, "detail": step.detail,
                 "started": step.started, "finished": step.finished, "changes": step.changes })
     });
-    let failures = status.failures.iter().map(|failure| {
-        json!({ "node": failure.node, "step": failure.step, "cause": failure.cause,
-                "evidence": failure.evidence, "remedy": failure.remedy })
-    });
+    let failures = status.failures.iter().map(failure_to_json);
     json!({
         "cluster": status.cluster, "phase": status.phase, "runId": status.run_id,
         "started": status.started, "finished": status.finished,
         "nodes": nodes.collect::<Value>(), "steps": steps.collect::<Value>(), "failures": failures.collect::<Value>(),
         "coordinatorVersion": status.coordinator_version, "sequence": status.sequence,
     })
+}
+
+/// A failure or a complaint, wherever a command prints JSON.
+pub(super) fn failure_to_json(failure: &proto::Failure) -> Value {
+    json!({ "node": failure.node, "step": failure.step, "cause": failure.cause,
+            "evidence": failure.evidence, "remedy": failure.remedy, "attempt": failure.attempt })
 }

@@ -162,6 +162,7 @@ impl From<Findings> for PreflightReply {
             cause: found.complaint.cause,
             evidence: found.complaint.evidence,
             remedy: found.complaint.remedy,
+            attempt: 0,
         };
         Self {
             complaints: findings.complaints.into_iter().map(failure).collect(),

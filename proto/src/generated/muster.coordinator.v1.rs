@@ -167,8 +167,12 @@ pub struct StepPlan {
     pub finding: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "3")]
     pub changes: ::prost::alloc::vec::Vec<ChangePlan>,
-    #[prost(string, tag = "4")]
-    pub complaint: ::prost::alloc::string::String,
+    /// blocked: why, how one sees it, what to do
+    #[prost(message, optional, tag = "5")]
+    pub complaint: ::core::option::Option<Failure>,
+    /// later: the step that comes first
+    #[prost(string, tag = "6")]
+    pub after: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ChangePlan {
@@ -225,6 +229,9 @@ pub struct Failure {
     pub evidence: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub remedy: ::prost::alloc::string::String,
+    /// of the step, in its run, from 1; 0: it was not begun
+    #[prost(uint32, tag = "6")]
+    pub attempt: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetStatusRequest {}

@@ -180,7 +180,9 @@ impl FakeHost {
             return Err(failed(1, format!("{identity}{text}\n{HELP}")));
         };
         let held = self.cluster.snapshot();
-        let reached = !held.unreachable && held.endpoint.as_deref() == Some(endpoint.as_str());
+        let reached = !held.unreachable
+            && !state.unreachable.contains_key(&endpoint)
+            && held.endpoint.as_deref() == Some(endpoint.as_str());
         if !reached || !ca_hashes.iter().any(|hash| hash.as_str() == CA_HASH) {
             let timeout = discovery["timeout"].as_str().unwrap_or("5m0s");
             let text = format!("Abort reading the cluster-info ConfigMap after timeout of {timeout}");
