@@ -42,8 +42,10 @@ pub fn of_kubeadm(arguments: &[String], outcome: &Outcome, node: &str, found: &F
     let said = last_word(&format!("kubeadm {verb}"), outcome);
     let mut signs = found.signs.clone();
     signs.extend(words::sign(&outcome.output));
-    let start_over = start_over(verb, &outcome.output, node);
-    let more = more(arguments, node);
+    let wrote =
+        ["[certs]", "[kubeconfig]", "[kubelet-start]"].iter().any(|phase| outcome.output.contains(phase));
+    let start_over = start_over(verb, wrote, node);
+    let more = more(arguments, wrote, node);
     let Some(cause) = first(&signs) else {
         let mut evidence: Vec<String> =
             found.errors.iter().map(|line| format!("the kubelet's journal: {line}")).collect();
@@ -56,7 +58,8 @@ pub fn of_kubeadm(arguments: &[String], outcome: &Outcome, node: &str, found: &F
     };
     let mut evidence = vec![cause.evidence()];
     evidence.extend(signs.iter().filter(|other| other.cause != cause.cause).map(consequence));
-    if cause.line != short(&said, 600) {
+    let own_words = words::error_line(&outcome.output).map(|line| short(line, 600));
+    if own_words.is_none_or(|line| !evidence.iter().any(|told| told.contains(&line))) {
         evidence.push(format!("as a consequence, {said}"));
     }
     Complaint::new(
@@ -71,13 +74,12 @@ fn consequence(sign: &Sign) -> String {
 }
 
 /// The commands that show more. A join cannot be repeated with its own words: they held the token, and are gone.
-fn more(arguments: &[String], node: &str) -> String {
+fn more(arguments: &[String], wrote: bool, node: &str) -> String {
     let journals = format!("more: `sudo journalctl -u kubelet` and `sudo agent journal` on {node}");
     if arguments.first().is_some_and(|verb| verb == "init") {
         let call = arguments.join(" ");
-        format!(
-            "{journals}; once it is reset, `sudo kubeadm {call} --v=6` on {node} tells every step of kubeadm"
-        )
+        let first = if wrote { "once it is reset, " } else { "" };
+        format!("{journals}; {first}`sudo kubeadm {call} --v=6` on {node} tells every step of kubeadm")
     } else {
         format!(
             "{journals}; `sudo kubeadm token create --print-join-command` on the master prints a join command that tells \
@@ -88,8 +90,7 @@ fn more(arguments: &[String], node: &str) -> String {
 
 /// How to begin again. Once kubeadm init has written its first file, only after a reset; a half-done join is reset by the
 /// bootstrap itself.
-fn start_over(verb: &str, output: &str, node: &str) -> String {
-    let wrote = ["[certs]", "[kubeconfig]", "[kubelet-start]"].iter().any(|phase| output.contains(phase));
+fn start_over(verb: &str, wrote: bool, node: &str) -> String {
     match (wrote, verb) {
         (false, _) => "start over: run the same bootstrap again".into(),
         (true, "join") => format!(

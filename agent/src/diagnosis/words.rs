@@ -37,7 +37,10 @@ pub(super) fn sign(output: &str) -> Option<Sign> {
     } else if has("x509: certificate has expired or is not yet valid") {
         (Cause::ClockWrong, kubelet::clock(line))
     } else if has("Unauthorized") {
-        (Cause::Unauthorized, "the API server does not accept the join token (Unauthorized)".to_owned())
+        (
+            Cause::Unauthorized,
+            "the API server does not accept the join token: it has expired or was deleted".to_owned(),
+        )
     } else if let Some(found) = DIAL.captures(line).filter(|_| discovery) {
         let why = found[2].trim();
         (

@@ -44,6 +44,10 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every kind, by its code.
+    pub const ALL: [Self; 6] =
+        [Self::Done, Self::Unexpected, Self::Usage, Self::Blocked, Self::Failed, Self::Unavailable];
+
     /// The exit code, which scripts rely on.
     pub const fn code(self) -> u8 {
         match self {
@@ -107,20 +111,42 @@ mod tests {
         ClusterStatus { steps: states.iter().map(step).collect(), ..ClusterStatus::default() }
     }
 
-    #[test]
-    fn the_table_in_the_readme_names_every_code() {
+    /// The rows of the table under `| code | |`: the code, and what it means.
+    fn table_of_the_readme() -> Vec<(u8, String)> {
         let readme = include_str!("../../../README.md");
-        for outcome in [
-            Outcome::Done,
-            Outcome::Unexpected,
-            Outcome::Usage,
-            Outcome::Blocked,
-            Outcome::Failed,
-            Outcome::Unavailable,
-        ] {
-            let row = format!("\n| {} |", outcome.code());
-            assert_eq!(readme.matches(&row).count(), 1, "{outcome:?}");
+        let (_, table) =
+            readme.split_once("\n| code | |\n| --- | --- |\n").expect("the README has the table");
+        let row = |line: &str| {
+            let mut cells = line.strip_prefix("| ")?.strip_suffix(" |")?.splitn(2, " | ");
+            Some((cells.next()?.parse().ok()?, cells.next()?.to_owned()))
+        };
+        table.lines().map_while(row).collect()
+    }
+
+    #[test]
+    fn the_table_in_the_readme_is_the_list_of_the_codes() {
+        let words = |outcome: Outcome| match outcome {
+            Outcome::Done => "done, or nothing to do",
+            Outcome::Unexpected => "unexpected",
+            Outcome::Usage => "wrong",
+            Outcome::Blocked => "blocked",
+            Outcome::Failed => "failed",
+            Outcome::Unavailable => "cannot be reached",
+        };
+        let table = table_of_the_readme();
+        let codes: Vec<u8> = table.iter().map(|(code, _)| *code).collect();
+        assert_eq!(codes, Outcome::ALL.map(Outcome::code), "{table:?}");
+        for (outcome, (_, meaning)) in Outcome::ALL.into_iter().zip(&table) {
+            assert!(meaning.contains(words(outcome)), "{outcome:?}: {meaning}");
         }
+    }
+
+    #[test]
+    fn arguments_that_clap_refuses_end_with_the_code_of_wrong_arguments() {
+        use clap::Parser;
+        let refused =
+            super::super::Arguments::try_parse_from(["coordinator", "plan", "--no-such"]).unwrap_err();
+        assert_eq!(refused.exit_code(), i32::from(Outcome::Usage.code()));
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub(super) fn look(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
     machine(findings, host, spec);
     disks(findings, host);
     system(findings, host, spec);
+    runtime(findings, host, spec);
     ports(findings, host, spec);
     leftovers(findings, host);
     as_found(findings, host, spec);
@@ -120,6 +121,41 @@ fn system(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
             _ => "there is no /sys/fs/cgroup/cgroup.controllers",
         };
         findings.complain(host, Check::Cgroups, Complaint::new(cause, evidence, remedy));
+    }
+}
+
+/// The newest Docker that this Kubernetes was validated with (k8s.io/system-validators of its kubeadm).
+fn newest_validated(minor: u32) -> (u32, u32) {
+    match minor {
+        ..14 => (18, 6),
+        14..17 => (18, 9),
+        17..21 => (19, 3),
+        _ => (20, 10),
+    }
+}
+
+/// kubeadm refuses a Docker older than its list and warns of a newer one. A Docker that does not answer is another
+/// check's business, and a member of a cluster has shown that its own works.
+fn runtime(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
+    let (name, report, kubernetes) = (&host.name, &host.report, spec.kubernetes_version);
+    let Some(docker) = version_of(&report.docker_version).filter(|_| report.cluster.is_empty()) else {
+        return;
+    };
+    let newest = newest_validated(kubernetes.minor.into());
+    let validated = format!("{}.{:02}", newest.0, newest.1);
+    let own = format!("Docker {} of {name}", report.docker_version);
+    if docker < (1, 11) {
+        let complaint = Complaint::new(
+            format!("{own} is too old for Kubernetes {kubernetes}: kubeadm refuses it"),
+            format!("validated with Kubernetes {kubernetes}: Docker 1.11 to {validated}"),
+            format!("install Docker {validated} on {name}"),
+        );
+        findings.complain(host, Check::Runtime, complaint);
+    } else if docker > newest {
+        let cause = format!(
+            "{own} is newer than Kubernetes {kubernetes} was validated with; kubeadm only warns of it"
+        );
+        findings.note(host, Check::Runtime, cause, format!("the newest validated: {validated}"));
     }
 }
 
@@ -258,6 +294,30 @@ mod tests {
         assert_eq!(wrong("v1.20.2", 2, "19.3.8"), 1);
         assert_eq!(wrong("v1.20.2", 2, "20.10.24"), 0);
         assert_eq!(wrong("v1.18.20", 1, "19.3.8"), 0);
+    }
+
+    #[test]
+    fn a_docker_that_kubernetes_was_not_validated_with_is_told_and_one_that_kubeadm_refuses_stops_the_run() {
+        let found = |version: &str, docker: &str, cluster: &str| {
+            let mut host = host("m1", 11);
+            host.report.docker_version = docker.into();
+            host.report.cluster = cluster.into();
+            let mut findings = Findings::default();
+            runtime(&mut findings, &host, &spec(version, true));
+            (findings.complaints.len(), findings.notes.len())
+        };
+        for (version, docker, expected) in [
+            ("v1.20.2", "19.03.15", (0, 0)),
+            ("v1.20.2", "20.10.24+dfsg1", (0, 1)),
+            ("v1.21.0", "20.10.24", (0, 0)),
+            ("v1.13.0", "18.06.3", (0, 0)),
+            ("v1.13.0", "18.09.1", (0, 1)),
+            ("v1.20.2", "1.10.3", (1, 0)),
+            ("v1.20.2", "", (0, 0)),
+        ] {
+            assert_eq!(found(version, docker, ""), expected, "{version} {docker}");
+        }
+        assert_eq!(found("v1.20.2", "20.10.24", "https://10.88.0.11:6443"), (0, 0));
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub enum Check {
     Disk,
     System,
     Cgroups,
+    /// Whether this Docker suits this Kubernetes.
+    Runtime,
     Ports,
     Leftovers,
     /// machine-id, product UUID and hardware address, which only this node may have.
@@ -51,13 +53,14 @@ pub enum Check {
 }
 
 impl Check {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Steps,
         Self::Processors,
         Self::Memory,
         Self::Disk,
         Self::System,
         Self::Cgroups,
+        Self::Runtime,
         Self::Ports,
         Self::Leftovers,
         Self::Identity,
@@ -77,6 +80,7 @@ impl Check {
             Self::Disk => "disk",
             Self::System => "system",
             Self::Cgroups => "cgroups",
+            Self::Runtime => "runtime",
             Self::Ports => "ports",
             Self::Leftovers => "leftovers",
             Self::Identity => "identity",
