@@ -54,17 +54,22 @@ impl KubeadmInit {
     }
 
     pub async fn check<H: Observe>(&self, host: &H, input: &Input) -> Result<Finding, HostError> {
-        let (mut present, mut lacking) = (Vec::new(), Vec::new());
+        let (mut present, mut torn, mut lacking) = (Vec::new(), Vec::new(), Vec::new());
         for file in FILES {
-            let found = host.read_file(Path::new(file)).await?.is_some();
-            if found { present.push(file) } else { lacking.push(file) }
+            match host.read_file(Path::new(file)).await? {
+                // A loss of power can leave an empty file: kubeadm would refuse it, and nobody can use it.
+                Some(text) if text.trim().is_empty() => torn.push(file),
+                Some(_) => present.push(file),
+                None => lacking.push(file),
+            }
         }
         if let Some(finding) = self.foreign(host).await? {
             return Ok(finding);
         }
-        if present.is_empty() {
+        if present.is_empty() && torn.is_empty() {
             return self.init(host).await;
         }
+        lacking.extend(torn);
         let cluster = if present.contains(&ADMIN_CONF) {
             self.cluster(host).await
         } else {

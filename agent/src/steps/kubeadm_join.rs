@@ -69,7 +69,9 @@ impl KubeadmJoin {
     pub async fn check<H: Observe>(&self, host: &H, input: &Input) -> Result<Finding, HostError> {
         let kubelet_conf = host.read_file(Path::new(KUBELET_CONF)).await?;
         let bootstrap = host.read_file(Path::new(BOOTSTRAP_CONF)).await?.is_some();
-        if let Some(kubelet_conf) = kubelet_conf {
+        // A loss of power can leave an empty file, which is no identity.
+        let torn = kubelet_conf.as_ref().is_some_and(|text| text.trim().is_empty());
+        if let Some(kubelet_conf) = kubelet_conf.filter(|_| !torn) {
             if let Some(complaint) = self.of_another_cluster(&kubelet_conf, input.ticket.as_ref()) {
                 return Ok(complaint);
             }
@@ -87,10 +89,9 @@ impl KubeadmJoin {
                 leftovers.into_iter().filter_map(|(there, path)| there.then(|| remove(path))).collect(),
             ));
         }
-        let half: Vec<&str> = [(bootstrap, BOOTSTRAP_CONF), (self.has_ca(host).await?, CA_CERTIFICATE)]
-            .into_iter()
-            .filter_map(|(there, path)| there.then_some(path))
-            .collect();
+        let left =
+            [(torn, KUBELET_CONF), (bootstrap, BOOTSTRAP_CONF), (self.has_ca(host).await?, CA_CERTIFICATE)];
+        let half: Vec<&str> = left.into_iter().filter_map(|(there, path)| there.then_some(path)).collect();
         if !half.is_empty() {
             // The engine has waited for every unit of an earlier life: no join runs any more. Without a kubelet.conf the
             // kubelet never got its identity, so the node was never Ready, and there is nothing to lose.
@@ -322,6 +323,12 @@ mod tests {
         let ledger = crate::ledger::Ledger { joined: true, ..Default::default() };
         let was_ready = Input { ledger, ..Input::default() };
         assert_eq!(cause_of(look(&half, &was_ready).await), "kubeadm join on w1 is half done");
+        let torn = prepared("w1", &master.cluster);
+        torn.put_file(KUBELET_CONF, "");
+        let Finding::Todo(changes) = look(&torn, &input).await else {
+            panic!("an empty file is no identity")
+        };
+        assert!(changes[0].to_string().contains("kubeadm reset -f"), "{changes:?}");
         half.put_file("/etc/kubernetes/manifests/etcd.yaml", "");
         assert_eq!(cause_of(look(&half, &input).await), "kubeadm join on w1 is half done");
 

@@ -159,6 +159,7 @@ impl Transient {
             tokio::time::sleep(pause).await;
             pause = LOOK_LATER.min(pause * 2);
         };
+        settle_on_disk().await;
         self.take(unit, ended)
     }
 
@@ -229,6 +230,18 @@ impl Transient {
             .map(owned)
             .collect::<Result<_, zbus::Error>>()
             .map_err(|error| refused(format!("the properties of {unit}"), error))
+    }
+}
+
+/// What a program wrote is on the disk before the journal tells its end: kubeadm and the kubelet sync nothing, and after a
+/// loss of power their empty files would contradict a journal that says "made".
+async fn settle_on_disk() {
+    const PLACES: [&str; 2] = ["/etc", "/var/lib"];
+    let synced = tokio::task::spawn_blocking(|| {
+        PLACES.iter().try_for_each(|place| Ok(rustix::fs::syncfs(File::open(place)?)?))
+    });
+    if let Ok::<std::io::Result<()>, _>(Err(error)) = synced.await {
+        tracing::warn!(%error, "what a program wrote could not be brought onto the disk");
     }
 }
 
