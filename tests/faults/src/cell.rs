@@ -147,7 +147,7 @@ pub fn enumerate(survey: &Survey) -> Vec<Cell> {
     for (step, changes) in &survey.changes {
         for nth in 1..=changes.len() as u32 {
             cells.extend(Point::OF_THE_AGENT.map(|point| Cell::new(Kind::Kill(point), step, nth)));
-            for point in [Point::AfterIntent, Point::MidEffect, Point::ResultRecorded] {
+            for point in [Point::AfterIntent, Point::MidEffect, Point::EffectDone, Point::ResultRecorded] {
                 cells.push(Cell::new(Kind::PowerLoss(point), step, nth));
             }
         }

@@ -78,7 +78,7 @@ impl Machine {
     /// Switches it on; it waits for its network, which `plug` brings.
     pub fn switch_on(&mut self, tools: &Tools) -> Done<()> {
         for group in &self.groups {
-            std::fs::create_dir_all(group).map_err(told)?;
+            make_group(group)?;
         }
         let console = std::fs::File::create(self.folder.join("console.log")).map_err(told)?;
         let supervisor = Command::new(&tools.stand_in)
@@ -254,17 +254,39 @@ fn inner_id(pid: i32) -> Option<String> {
     line.split_whitespace().last().map(str::to_owned)
 }
 
-/// A group of its own below the one that the test is in, in systemd's hierarchy.
+/// A group of its own in every hierarchy, below the one that the test is in: two systemds must not share one.
 fn own_groups(label: &str) -> Done<Vec<PathBuf>> {
     let own = std::fs::read_to_string("/proc/self/cgroup").map_err(told)?;
     let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    let (marker, place) = match unified {
-        true => ("0::", "/sys/fs/cgroup"),
-        false => ("name=systemd:", "/sys/fs/cgroup/systemd"),
-    };
-    let line = own.lines().find_map(|line| line.split_once(marker)).map(|(_, path)| path.to_owned());
-    let path = line.ok_or("this machine has no systemd hierarchy of control groups")?;
-    Ok(vec![PathBuf::from(format!("{place}{}/{label}", path.trim_end_matches('/')))])
+    let mut groups = Vec::new();
+    for line in own.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(name), Some(path)) = (fields.next(), fields.next()) else { continue };
+        let place = match name {
+            "" if unified => PathBuf::from("/sys/fs/cgroup"),
+            "" => PathBuf::from("/sys/fs/cgroup/unified"),
+            name => Path::new("/sys/fs/cgroup").join(name.trim_start_matches("name=")),
+        };
+        if place.join("cgroup.procs").exists() {
+            groups.push(place.join(path.trim_start_matches('/')).join(label));
+        }
+    }
+    match groups.is_empty() {
+        true => Err("this machine has no control groups".to_owned()),
+        false => Ok(groups),
+    }
+}
+
+/// A new group of processors holds none, and nothing may enter an empty one.
+fn make_group(group: &Path) -> Done<()> {
+    std::fs::create_dir_all(group).map_err(|error| format!("{}: {error}", group.display()))?;
+    for setting in ["cpuset.cpus", "cpuset.mems"] {
+        let above = group.parent().map(|above| above.join(setting)).unwrap_or_default();
+        if let Ok(text) = std::fs::read_to_string(above) {
+            let _ = std::fs::write(group.join(setting), text);
+        }
+    }
+    Ok(())
 }
 
 fn collect(group: &Path, found: &mut Vec<i32>) {

@@ -78,9 +78,12 @@ impl Pair {
     /// One machine comes back after its power was cut: the cable went with it.
     pub fn switch_on_again(&mut self, name: &str, tools: &Tools) -> Done<()> {
         self.machine_mut(name).switch_on(tools)?;
-        self.plug()?;
         let other = if name == MASTER { &self.worker } else { &self.master };
         let net = other.leader().to_string();
+        // The old cable's end goes with the dead machine's network, which the kernel clears away in its own time.
+        let unplug = ["-t", &net, "-n", "ip", "link", "del", "eth0"];
+        Command::new("nsenter").args(unplug).output().map_err(told)?;
+        self.plug()?;
         let address = format!("{}/24", other.address);
         for words in [&["addr", "add", &address, "dev", "eth0"][..], &["link", "set", "eth0", "up"]] {
             Command::new("nsenter").args(["-t", &net, "-n", "ip"]).args(words).output().map_err(told)?;
@@ -166,9 +169,14 @@ fn image(from: &Path, to: &Path) -> Done<()> {
     }
 }
 
+/// What a machine's id consists of.
+pub fn machine_letter(name: &str) -> &'static str {
+    if name == MASTER { "1" } else { "2" }
+}
+
 /// A machine as it comes from the installer: swap on, ufw on, Docker not yet set up on the master.
 fn fresh_disk(name: &str, disk: &Path) -> Done<()> {
-    let id = if name == MASTER { "1" } else { "2" };
+    let id = machine_letter(name);
     let put = |path: &str, text: &str| {
         let path = disk.join(path);
         if let Some(place) = path.parent() {

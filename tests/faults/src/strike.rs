@@ -13,7 +13,7 @@ use crate::cell::{Cell, Harm, Kind, Place, Side};
 use crate::judgement::{Memory, looks_clean};
 use crate::machine::{Done, Said, told, wait_for};
 use crate::matrix::World;
-use crate::pair::{BOOTSTRAP, MASTER, Pair};
+use crate::pair::{BOOTSTRAP, MASTER, Pair, machine_letter};
 use crate::stand_in::memory::{How, Misbehaviour};
 use crate::survey::{AGENT_JOURNAL, COORDINATOR_JOURNAL};
 use crate::watcher::Watcher;
@@ -42,10 +42,22 @@ pub fn strike(cell: &Cell, world: &World, folder: &Path) -> Done<()> {
     let seen = watcher.stop();
     let outcome = outcome.and_then(|()| match (seen.looks, seen.backwards.first()) {
         (0, _) => Err("the status was never seen".to_owned()),
+        // Whose journal was moved away has nothing to tell any more.
+        (_, Some(_)) if matches!(cell.kind, Kind::Journal(_, Side::Coordinator)) => Ok(()),
         (_, Some(backwards)) => Err(format!("the status went backwards: {backwards}")),
         _ => Ok(()),
     });
     let outcome = outcome.map_err(|problem| format!("{problem}\n{}", pair.logs()));
+    if let (Err(problem), Some(seconds)) =
+        (&outcome, std::env::var("HOLD").ok().and_then(|text| text.parse().ok()))
+    {
+        eprintln!(
+            "held for {seconds} s, PID 1 is {} and {}: {problem}",
+            pair.master.leader(),
+            pair.worker.leader()
+        );
+        std::thread::sleep(Duration::from_secs(seconds));
+    }
     pair.power_off()?;
     outcome
 }
@@ -86,7 +98,12 @@ fn prepare(cell: &Cell, pair: &Pair) -> Done<()> {
     match cell.kind {
         Kind::Program(how) => {
             let (program, verb) = program_of(cell);
-            let wanted = Misbehaviour { program: program.to_owned(), verb: verb.to_owned(), how };
+            let wanted = Misbehaviour {
+                program: program.to_owned(),
+                verb: verb.to_owned(),
+                machine: machine_letter(cell.step.node()).to_owned(),
+                how,
+            };
             put(&pair.memory.join("misbehave.json"), &serde_json::to_string(&wanted).map_err(told)?)?;
             if matches!(how, How::HangsChatty | How::HangsSilent) {
                 put(&faults.join("limit-ms"), &SHORT_MS.to_string())?;
@@ -183,7 +200,7 @@ fn during(cell: &Cell, world: &World, pair: &mut Pair, folder: &Path, first: &mu
             std::fs::write(release, "").map_err(told)?;
         }
         Kind::Detach => {
-            let cli = machine.processes_named("coordinator", "bootstrap");
+            let cli = pair.master.processes_named("coordinator", "bootstrap");
             for process in outside_children(first.id()).into_iter().chain(cli) {
                 let _ = kill(Pid::from_raw(process), Signal::SIGINT);
             }
@@ -191,7 +208,7 @@ fn during(cell: &Cell, world: &World, pair: &mut Pair, folder: &Path, first: &mu
             if ended.code() != Some(0) {
                 return Err(format!("Ctrl-C ended the command with {ended}"));
             }
-            let mut second = machine.command(&BOOTSTRAP);
+            let mut second = pair.master.command(&BOOTSTRAP);
             let mut second = second.stdout(Stdio::null()).stderr(Stdio::null()).spawn().map_err(told)?;
             std::thread::sleep(Duration::from_millis(200));
             std::fs::write(release, "").map_err(told)?;

@@ -33,6 +33,8 @@ pub enum How {
 pub struct Misbehaviour {
     pub program: String,
     pub verb: String,
+    /// The first letter of the machine's id.
+    pub machine: String,
     pub how: How,
 }
 
@@ -68,12 +70,16 @@ impl Work {
     }
 }
 
+pub fn machine_id() -> String {
+    std::fs::read_to_string("/etc/machine-id").unwrap_or_default()
+}
+
 /// Misbehaves if this run is the one that shall. True: do the work and fail all the same.
 pub fn misbehave(program: &str, verb: &str) -> Result<bool, String> {
     let path = Path::new(FOLDER).join("misbehave.json");
     let Ok(text) = std::fs::read_to_string(&path) else { return Ok(false) };
     let Ok(wanted) = serde_json::from_str::<Misbehaviour>(&text) else { return Ok(false) };
-    if wanted.program != program || wanted.verb != verb {
+    if wanted.program != program || wanted.verb != verb || !machine_id().starts_with(&wanted.machine) {
         return Ok(false);
     }
     if std::fs::rename(&path, Path::new(FOLDER).join("misbehaved.json")).is_err() {

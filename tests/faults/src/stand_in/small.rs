@@ -8,7 +8,7 @@ use muster_proto::pod_network::objects;
 use serde_json::Value;
 
 use super::client::Client;
-use super::memory::{Work, misbehave, moment};
+use super::memory::{Work, machine_id, misbehave, moment};
 use super::{Said, said};
 
 const DOCKER_RUNS: &str = "/run/docker.driver";
@@ -98,8 +98,7 @@ pub(super) fn ufw(arguments: &[&str]) -> Said<()> {
     if arguments != ["--force", "disable"] {
         return Ok(());
     }
-    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
-    let work = Work::begin("ufw", machine.get(..1).unwrap_or_default())?;
+    let work = Work::begin("ufw", machine_id().get(..1).unwrap_or_default())?;
     if let Err(message) = misbehave("ufw", "disable") {
         work.end("failed");
         return Err(message);
