@@ -37,6 +37,11 @@ lint: tools ## formatting, clippy, banned crates and licences
 test: tools ## all tests but the lab's
 	.tools/bin/cargo-nextest nextest run --locked --workspace
 
+.PHONY: faults
+faults: tools ## every fault at every point (as root); CELL='WORDS' chooses cells whose names hold the words
+	cargo build --locked -p muster-faults
+	target/debug/faults $(CELL)
+
 .PHONY: bench
 bench: packages ## bootstrap against the same steps one after another; 2,000 strangers at the coordinator's port
 	tests/bench/run

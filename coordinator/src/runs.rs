@@ -76,6 +76,7 @@ pub struct Runs {
 #[derive(Clone)]
 struct Active {
     plan_digest: String,
+    run: String,
     began: Timestamp,
     /// Turns true when it has ended and the record says how.
     ended: watch::Receiver<bool>,
@@ -239,6 +240,11 @@ impl Runs {
         Ok(plan)
     }
 
+    fn is_active(&self, run: &str) -> bool {
+        let slot = self.active.lock().expect("no holder of the lock panics");
+        slot.as_ref().is_some_and(|active| !*active.ended.borrow() && active.run == run)
+    }
+
     fn executor(&self, run: &str) -> Executor {
         Executor {
             fleet: self.fleet.clone(),
@@ -285,7 +291,7 @@ impl Runs {
         self.record.begin(&run).map_err(RunsError::from)?;
         let (ended, end) = watch::channel(false);
         let unrecorded = Arc::default();
-        let active = Active { plan_digest, began: run.started, ended: end, unrecorded };
+        let active = Active { plan_digest, run: run.id.clone(), began: run.started, ended: end, unrecorded };
         *slot = Some(active.clone());
         let executor = self.executor(&run.id);
         let unrecorded = active.unrecorded.clone();
@@ -337,13 +343,17 @@ impl Runs {
 
     /// Where the newest run stands.
     pub fn status(&self) -> Result<ClusterStatus, Status> {
-        let Some(run) = self.record.last().map_err(RunsError::from)? else {
+        let Some(mut run) = self.record.last().map_err(RunsError::from)? else {
             return Ok(ClusterStatus {
                 phase: "none".into(),
                 coordinator_version: muster_proto::version::VERSION.to_owned(),
                 ..ClusterStatus::default()
             });
         };
+        if run.phase == RunPhase::Running && !self.is_active(&run.id) {
+            // Its end could not be recorded.
+            run.phase = RunPhase::Interrupted;
+        }
         // Taken first: what comes while the events are read counts the next time. A run without events stands after all others.
         let sequence = self.journal.last_sequence();
         let events = self.journal.of_run(&run.id).map_err(RunsError::from)?;

@@ -129,6 +129,31 @@ impl Cell {
         Self { kind, step: step.clone(), nth, speaks_as_1_36: false }
     }
 
+    /// Whether the cell is among those that run with all other tests: every step with an effect at every point of the agent,
+    /// and every other kind of fault where it hurts most.
+    pub fn is_of_every_test_run(&self, survey: &Survey) -> bool {
+        let last = survey.changes.get(&self.step).map_or(1, |changes| changes.len() as u32);
+        let name = self.step.step();
+        let central = matches!(name, "kubeadm-init" | "kubeadm-join");
+        let on_worker = self.step.node() == WORKER;
+        match self.kind {
+            Kind::Kill(point) if Point::OF_THE_AGENT.contains(&point) => {
+                self.nth == last && (!self.speaks_as_1_36 || point == Point::ResultRecorded)
+            }
+            Kind::Kill(_) => central || name == "join-ticket",
+            Kind::PowerLoss(_) => central && self.nth == last,
+            Kind::Cut(_)
+            | Kind::Program(How::Fails | How::FailsThoughItWorked)
+            | Kind::Replay
+            | Kind::Detach => central,
+            Kind::Program(_) | Kind::Stop(_) => name == "kubeadm-join",
+            Kind::DiskFull(_) => on_worker && name == "hosts",
+            Kind::Journal(_, Side::Agent) => on_worker,
+            Kind::Journal(_, Side::Coordinator) => central,
+            Kind::KillLater(_) => false,
+        }
+    }
+
     /// Whose folder the fault is armed in.
     pub fn armed_on(&self) -> &str {
         match self.kind {

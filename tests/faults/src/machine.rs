@@ -14,7 +14,7 @@ use crate::stand_in::boot::Plan;
 use crate::tools::Tools;
 
 /// What no machine exceeds, however busy the testing machine is.
-pub const PATIENCE: Duration = Duration::from_secs(40);
+pub const PATIENCE: Duration = Duration::from_secs(100);
 
 /// What went wrong with the test itself or with what it looks at.
 pub type Problem = String;
@@ -180,6 +180,13 @@ impl Machine {
             words.next().is_some_and(|first| first.ends_with(name)) && words.any(|other| other == word)
         };
         self.processes().into_iter().filter(matching).collect()
+    }
+
+    /// Nothing in it runs any more, though it is on.
+    pub fn freeze(&self) {
+        for process in self.processes() {
+            let _ = kill(Pid::from_raw(process), Signal::SIGSTOP);
+        }
     }
 
     /// What pulling the plug does.

@@ -178,6 +178,8 @@ fn during(cell: &Cell, world: &World, pair: &mut Pair, folder: &Path, first: &mu
     };
     match cell.kind {
         Kind::PowerLoss(_) => {
+            // What happens after the copy would otherwise be seen, and then be lost.
+            machine.freeze();
             let disk = machine.folder.join("disk.img");
             let copied = machine.folder.join("disk.copy");
             let ended =

@@ -101,3 +101,26 @@ impl Tools {
         Ok(Self { folder: folder.to_owned(), stand_in })
     }
 }
+
+/// What this machine lacks for making machines; none when it can.
+pub fn lacking() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("root".to_owned());
+    }
+    let places = ["/usr/local/sbin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+    let is_there = |program: &&str| !places.iter().any(|place| Path::new(place).join(program).exists());
+    let programs = ["unshare", "nsenter", "ip", "mount", "mkfs.ext4", "dbus-daemon", "systemctl", "sysctl"];
+    let missing: Vec<&str> = programs.into_iter().filter(is_there).collect();
+    if !missing.is_empty() {
+        return Some(format!("the programs {}", missing.join(", ")));
+    }
+    if !Path::new("/dev/shm").is_dir() {
+        return Some("/dev/shm".to_owned());
+    }
+    let namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--fork", "true"];
+    let made = std::process::Command::new("unshare").args(namespaces).output();
+    match made {
+        Ok(ended) if ended.status.success() => None,
+        _ => Some("the right to make namespaces".to_owned()),
+    }
+}

@@ -11,7 +11,7 @@ use muster_coordinator::cli::connect;
 use muster_proto::coordinator::status_client::StatusClient;
 use muster_proto::coordinator::{ClusterStatus, GetStatusRequest};
 
-const LOOK_EVERY: Duration = Duration::from_millis(120);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 const FINAL: [&str; 3] = ["done", "blocked", "failed"];
 
 pub struct Watcher {

@@ -24,12 +24,20 @@ fn main() -> ExitCode {
 }
 
 fn matrix(folder: &std::path::Path, words: &[String], list: bool) -> Result<bool, String> {
+    if let Some(reason) = muster_faults::tools::lacking() {
+        return Err(format!("no cell can run here: the fault matrix needs {reason}"));
+    }
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
     let programs = own.parent().ok_or("no folder")?;
     let began = Instant::now();
     let world = World::make(folder, programs)?;
     let mut chosen = cells(&world);
-    chosen.retain(|cell| words.iter().all(|word| cell.to_string().contains(word)));
+    match words {
+        [name] if chosen.iter().any(|cell| cell.to_string() == *name) => {
+            chosen.retain(|cell| cell.to_string() == *name);
+        }
+        words => chosen.retain(|cell| words.iter().all(|word| cell.to_string().contains(word))),
+    }
     if list {
         chosen.iter().for_each(|cell| println!("{cell}"));
         println!("{} cells", chosen.len());
