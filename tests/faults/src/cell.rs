@@ -43,6 +43,14 @@ pub enum Kind {
     /// The person goes away with Ctrl-C, and comes back with a second command.
     Detach,
     Journal(Harm, Side),
+    /// The machine's clock is so many seconds wrong, from the beginning or from the middle of a program on.
+    Clock(i32, Since),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    TheBeginning,
+    MidEffect,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +115,11 @@ impl fmt::Display for Kind {
             }
             Self::Stop(point) => write!(f, "stop-coordinator:{}", point.word()),
             Self::Detach => f.write_str("detach"),
+            Self::Clock(seconds, since) => {
+                let ahead = if *seconds > 0 { "ahead" } else { "behind" };
+                let since = if *since == Since::TheBeginning { "" } else { "-amid" };
+                write!(f, "clock:{ahead}{since}")
+            }
             Self::Journal(harm, side) => write!(
                 f,
                 "journal:{}-{}",
@@ -150,6 +163,7 @@ impl Cell {
             Kind::DiskFull(_) => on_worker && name == "hosts",
             Kind::Journal(_, Side::Agent) => on_worker,
             Kind::Journal(_, Side::Coordinator) => central,
+            Kind::Clock(..) => name == "kubeadm-join",
             Kind::KillLater(_) => false,
         }
     }
@@ -211,6 +225,11 @@ fn others(survey: &Survey) -> Vec<Cell> {
         }
         cells.push(Cell::new(Kind::Stop(Point::Sent), id, 1));
         cells.push(Cell::new(Kind::Detach, id, nth));
+        for seconds in [7200, -7200] {
+            for since in [Since::TheBeginning, Since::MidEffect] {
+                cells.push(Cell::new(Kind::Clock(seconds, since), id, nth));
+            }
+        }
     }
     for id in [step(MASTER, "hosts"), step(WORKER, "hosts"), step(MASTER, "kernel"), step(WORKER, "kernel")]
         .into_iter()

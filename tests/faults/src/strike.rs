@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::cell::{Cell, Harm, Kind, Place, Side};
+use crate::cell::{Cell, Harm, Kind, Place, Side, Since};
 use crate::judgement::{Memory, looks_clean};
 use crate::machine::{Done, Said, told, wait_for};
 use crate::matrix::World;
@@ -118,6 +118,13 @@ fn prepare(cell: &Cell, pair: &Pair) -> Done<()> {
             };
             put(&machine.folder.join(file), size)?;
         }
+        Kind::Clock(seconds, since) => {
+            let seconds = if since == Since::TheBeginning { seconds } else { 0 };
+            put(&faults.join("clock"), &seconds.to_string())?;
+            if since == Since::TheBeginning {
+                return put(&faults.join("fired.json"), "the clock is wrong from the beginning");
+            }
+        }
         // Whoever waits for an agent that does not come back shall not wait for two minutes.
         Kind::Journal(_, Side::Agent) => {
             put(&pair.master.folder.join("faults/limit-ms"), &SHORT_MS.to_string())?
@@ -135,7 +142,7 @@ fn prepare(cell: &Cell, pair: &Pair) -> Done<()> {
             (Point::Dispatched, "hold", 0)
         }
         Kind::DiskFull(_) => (Point::AfterIntent, "hold", 0),
-        Kind::Detach => (Point::MidEffect, "hold", 0),
+        Kind::Detach | Kind::Clock(..) => (Point::MidEffect, "hold", 0),
         Kind::Journal(_, Side::Agent) => (Point::AfterIntent, "hold", 0),
         Kind::Program(_) => return Ok(()),
     };
@@ -199,6 +206,10 @@ fn during(cell: &Cell, world: &World, pair: &mut Pair, folder: &Path, first: &mu
         }
         Kind::DiskFull(place) => {
             fill(&machine.inside(filler(place)))?;
+            std::fs::write(release, "").map_err(told)?;
+        }
+        Kind::Clock(seconds, Since::MidEffect) => {
+            std::fs::write(machine.folder.join("faults/clock"), seconds.to_string()).map_err(told)?;
             std::fs::write(release, "").map_err(told)?;
         }
         Kind::Detach => {
@@ -289,6 +300,16 @@ fn named(cell: &Cell, said: &Said) -> Done<()> {
         Kind::DiskFull(_) => "No space left|is the disk full|database or disk is full",
         Kind::Program(How::Fails | How::FailsThoughItWorked) => "as the test wants",
         Kind::Program(_) => "time limit",
+        Kind::Clock(_, Since::TheBeginning) => {
+            // The check before a bootstrap refuses it; otherwise the clock was not wrong at all.
+            let wanted = ["the clock of", "s ahead of the coordinator's", "s behind the coordinator's"];
+            let told =
+                said.text.contains(wanted[0]) && wanted[1..].iter().any(|words| said.text.contains(words));
+            return match told && said.code() == Some(3) {
+                true => Ok(()),
+                false => Err(format!("the wrong clock is not told: {}", said.text)),
+            };
+        }
         _ => return Ok(()),
     };
     let fails = said.code() != Some(0);
@@ -305,6 +326,7 @@ fn mend(cell: &Cell, pair: &Pair) -> Done<()> {
     }
     let machine = pair.machine(cell.armed_on());
     match cell.kind {
+        Kind::Clock(..) => std::fs::write(machine.folder.join("faults/clock"), "0").map_err(told),
         Kind::DiskFull(place) => std::fs::remove_file(machine.inside(filler(place))).map_err(told),
         Kind::Journal(_, side) => {
             // "move the file away"

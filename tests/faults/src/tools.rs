@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::machine::{Done, told};
 use crate::stand_in::NAMES;
@@ -68,6 +69,17 @@ impl Tools {
         copy("faults-coordinator", &bin.join("coordinator"))?;
         let stand_in = folder.join("usr/bin/muster-stand-in");
         copy("faults-stand-in", &stand_in)?;
+        let clock = folder.join("clock.c");
+        std::fs::write(&clock, include_str!("clock.c")).map_err(told)?;
+        let ended = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .args([&bin.join("muster-clock.so"), &clock])
+            .arg("-ldl")
+            .output()
+            .map_err(told)?;
+        if !ended.status.success() {
+            return Err(format!("cc clock.c: {}", String::from_utf8_lossy(&ended.stderr)));
+        }
         for name in NAMES {
             symlink("/usr/bin/muster-stand-in", sbin.join(name)).map_err(told)?;
         }
@@ -109,7 +121,8 @@ pub fn lacking() -> Option<String> {
     }
     let places = ["/usr/local/sbin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
     let is_there = |program: &&str| !places.iter().any(|place| Path::new(place).join(program).exists());
-    let programs = ["unshare", "nsenter", "ip", "mount", "mkfs.ext4", "dbus-daemon", "systemctl", "sysctl"];
+    let programs =
+        ["unshare", "nsenter", "ip", "mount", "mkfs.ext4", "dbus-daemon", "systemctl", "sysctl", "cc"];
     let missing: Vec<&str> = programs.into_iter().filter(is_there).collect();
     if !missing.is_empty() {
         return Some(format!("the programs {}", missing.join(", ")));
@@ -118,7 +131,7 @@ pub fn lacking() -> Option<String> {
         return Some("/dev/shm".to_owned());
     }
     let namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--fork", "true"];
-    let made = std::process::Command::new("unshare").args(namespaces).output();
+    let made = Command::new("unshare").args(namespaces).output();
     match made {
         Ok(ended) if ended.status.success() => None,
         _ => Some("the right to make namespaces".to_owned()),
