@@ -117,7 +117,7 @@ async fn a_half_done_init_blocks_with_one_command_and_is_redone_where_the_file_a
     // Looking before the run finds it already.
     let (_, end) = cluster.bootstrap(RUNS_PODS).await;
     assert_eq!(end.failures[0].cause, "kubeadm init on m1 is half done", "{end:?}");
-    assert!(end.failures[0].remedy.contains("`sudo coordinator reset --node m1`"), "{end:?}");
+    assert!(end.failures[0].remedy.contains("`sudo coordinator reset --node m1 --confirm lab`"), "{end:?}");
     assert_eq!(verbs(&cluster), ["init"], "nothing is done again");
     assert_eq!(cluster.reset(&["m1"]).await.1.phase, "done");
     assert_eq!(cluster.bootstrap(RUNS_PODS).await.1.phase, "done", "the one command was enough");

@@ -156,6 +156,14 @@ impl Findings {
         self.notes.extend::<Vec<Found>>(ignored);
         self
     }
+
+    /// The commands in them with the cluster's name: the agents do not know it.
+    fn in_cluster(mut self, cluster: &NodeName) -> Self {
+        for found in self.complaints.iter_mut().chain(&mut self.notes) {
+            found.complaint = found.complaint.in_cluster(cluster.as_str());
+        }
+        self
+    }
 }
 
 impl From<Findings> for PreflightReply {
@@ -212,7 +220,7 @@ pub async fn preflight(
         host.settled = member || !host.report.under_way.is_empty();
     }
     if hosts.iter().all(|host| host.settled) {
-        return findings.ignoring(ignored);
+        return findings.ignoring(ignored).in_cluster(&spec.name);
     }
     let unsettled = |step: &&PlannedStep| !hosts.iter().any(|host| host.settled && host.name == step.node);
     let steps: Vec<PlannedStep> = plan.steps.iter().filter(unsettled).cloned().collect();
@@ -241,7 +249,7 @@ pub async fn preflight(
     }
     between::look(&mut findings, &hosts, spec);
     judgement::judge(&mut findings, &hosts, &tries, spec);
-    findings.ignoring(ignored)
+    findings.ignoring(ignored).in_cluster(&spec.name)
 }
 
 async fn inspect(agent: &ConnectedAgent, spec: &ClusterSpec) -> Result<Host, String> {
