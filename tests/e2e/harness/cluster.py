@@ -128,6 +128,7 @@ class Cluster:
                 ("", ["sh", "-c", "tail -n +2 /proc/swaps"]),
                 ("", ["systemctl", "--failed", "--no-legend", "--plain"]),
                 ("active", ["systemctl", "is-active", "muster-agent.service"]),
+                ("1\n1", ["sysctl", "-n", "net.ipv4.ip_forward", "net.bridge.bridge-nf-call-iptables"]),
             ]:
                 said = run(machine, *command, check=False).stdout.strip()
                 if said != wanted:

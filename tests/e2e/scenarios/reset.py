@@ -3,8 +3,8 @@
 import re
 import time
 
-from harness.cluster import Cluster
-from harness.lab import Failed, run
+from harness.cluster import HOME, Cluster
+from harness.lab import Failed, lab, run
 
 # What a reset leaves. Loaded modules and what they bring go with the next reboot, like what kubelet and kube-proxy set.
 LEFT = {
@@ -27,7 +27,15 @@ def reset_all(report):
     cluster.install()
     cluster.enrol()
     cluster.write_spec()
+    # Something to put back of every kind: swap, a firewall, Docker's settings.
+    lab("swap", "w1", "on")
+    run("w1", "ufw", "--force", "enable")
+    run("m1", "sed", "-i", "s/^    # cgroupDriver: systemd$/    cgroupDriver: systemd/", f"{HOME}/cluster.yaml")
     before = {machine: snapshot(machine) for machine in cluster.nodes}
+    planned = run("m1", "coordinator", "plan", "-f", f"{HOME}/cluster.yaml").stdout
+    if "kubeadm-init" not in planned:
+        raise Failed(f"the plan does not name kubeadm-init:\n{planned}")
+    expect_unchanged("a plan", cluster, before)
     with report.log("bootstrap.txt") as log:
         cluster.bootstrap(log)
     cluster.expect_whole()
@@ -43,10 +51,7 @@ def reset_all(report):
     if said.returncode:
         raise Failed(f"the reset ended with {said.returncode}:\n{said.stdout}{said.stderr}")
     report.figure(f"reset {time.monotonic() - began:.0f} s")
-    problems = [f"{machine}: {line}" for machine in cluster.nodes
-                for line in differences(before[machine], snapshot(machine))]
-    if problems:
-        raise Failed("after the reset:\n" + "\n".join(problems))
+    expect_unchanged("the reset", cluster, before)
     again = run("m1", "coordinator", "reset", "--all", "--confirm", name, timeout=120).stdout
     if "nothing to do" not in again:
         raise Failed(f"the second reset said:\n{again}")
@@ -71,11 +76,20 @@ def remove_and_return(report):
     nodes = cluster.kubectl("get", "nodes", "-o", "name").stdout
     if worker in nodes or cluster.nodes["m1"] not in nodes:
         raise Failed(f"after the removal of {worker} the nodes are: {nodes}")
+    if worker in run("m1", "coordinator", "nodes", "list").stdout:
+        raise Failed(f"{worker} was removed and is still enrolled")
     token = run("m1", "coordinator", "token", "create", "--node", worker, "--token-only").stdout
     run("w1", "agent", "enroll", "--coordinator", cluster.address, "--token-file", "/dev/stdin", input=token)
     with report.log("bootstrap-again.txt") as log:
         cluster.bootstrap(log)
     cluster.expect_whole(within=60)
+
+
+def expect_unchanged(what, cluster, before):
+    problems = [f"{machine}: {line}" for machine in cluster.nodes
+                for line in differences(before[machine], snapshot(machine))]
+    if problems:
+        raise Failed(f"after {what}:\n" + "\n".join(problems))
 
 
 def snapshot(machine):
