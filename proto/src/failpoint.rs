@@ -111,6 +111,7 @@ mod armed {
         std::env::var_os("MUSTER_FAULTS").map(PathBuf::from)
     }
 
+    #[allow(clippy::disallowed_methods, reason = "a file of the test's own, and exactly one who renames it")]
     pub async fn reach(point: Point, step: &StepId) -> Then {
         let Some(folder) = folder() else { return Then::GoOn };
         let count = {

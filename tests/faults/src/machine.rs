@@ -16,6 +16,9 @@ use crate::tools::Tools;
 /// What no machine exceeds, however busy the testing machine is.
 pub const PATIENCE: Duration = Duration::from_secs(100);
 
+/// With this, and the id of the process that made it, begins the name of everything that is outside of the machines.
+pub const LEFTOVER: &str = "muster-faults-";
+
 /// What went wrong with the test itself or with what it looks at.
 pub type Problem = String;
 pub type Done<T> = Result<T, Problem>;
@@ -58,10 +61,8 @@ impl Machine {
         let faults = folder.join("faults");
         std::fs::create_dir_all(&faults).map_err(told)?;
         open_to_all(&faults)?;
-        let label = format!(
-            "{}-{name}",
-            folder.parent().and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or("cell")
-        );
+        let cell = folder.parent().and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or("cell");
+        let label = format!("{LEFTOVER}{}-{cell}-{name}", std::process::id());
         let groups = own_groups(&label)?;
         let plan = Plan {
             address,
@@ -291,6 +292,28 @@ fn make_group(group: &Path) -> Done<()> {
         let above = group.parent().map(|above| above.join(setting)).unwrap_or_default();
         if let Ok(text) = std::fs::read_to_string(above) {
             let _ = std::fs::write(group.join(setting), text);
+        }
+    }
+    Ok(())
+}
+
+/// Folders and groups of runs that were killed. Their machines died with them.
+pub fn sweep() -> Done<()> {
+    let groups = own_groups("x")?;
+    let places = groups.iter().filter_map(|group| group.parent());
+    for place in places.chain([Path::new("/dev/shm")]) {
+        for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some(rest) = name.strip_prefix(LEFTOVER) else { continue };
+            let maker = rest.split('-').find(|part| part.parse::<u32>().is_ok());
+            let lives = maker.is_some_and(|pid| Path::new("/proc").join(pid).exists());
+            if lives || maker.is_none() {
+                continue;
+            }
+            match place == Path::new("/dev/shm") {
+                true => drop(std::fs::remove_dir_all(entry.path())),
+                false => remove_tree(&entry.path()),
+            }
         }
     }
     Ok(())

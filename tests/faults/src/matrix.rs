@@ -12,7 +12,7 @@ use muster_proto::names::StepId;
 use serde_json::json;
 
 use crate::cell::{Cell, ONLY_LOOK, enumerate};
-use crate::machine::{Done, told, wait_for};
+use crate::machine::{Done, sweep, told, wait_for};
 use crate::pair::{MASTER, Pair, WORKER, copy};
 use crate::snapshot::{self, Snapshot};
 use crate::strike::strike;
@@ -42,6 +42,7 @@ pub struct Ended {
 impl World {
     /// Enrols two machines, runs a clean bootstrap, and keeps the disks as they were before it and before `kubeadm init`.
     pub fn make(folder: &Path, programs: &Path) -> Done<Self> {
+        sweep()?;
         std::fs::create_dir_all(folder).map_err(told)?;
         let tools = Tools::lay_out(&folder.join("tools"), programs)?;
         let mut pair = Pair::new(&folder.join("first"), &tools, None, false)?;

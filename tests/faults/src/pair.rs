@@ -202,10 +202,7 @@ fn fresh_disk(name: &str, disk: &Path) -> Done<()> {
     put("etc/ufw/ufw.conf", "# ufw\nENABLED=yes\nLOGLEVEL=low\n")?;
     put("etc/os-release", "ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n")?;
     // Everything on a machine has its clock, which a test may set wrong.
-    put(
-        "etc/systemd/system.conf",
-        "[Manager]\nDefaultEnvironment=LD_PRELOAD=/usr/bin/muster-clock.so\n",
-    )?;
+    put("etc/systemd/system.conf", "[Manager]\nDefaultEnvironment=LD_PRELOAD=/usr/bin/muster-clock.so\n")?;
     put("root/cluster.yaml", &CLUSTER.replace("KEEP", "true"))?;
     put("root/pod-network.yaml", NETWORK)?;
     for place in [
