@@ -1,5 +1,7 @@
 //! `faults [WORD...]`: the cells whose names hold all of the words; all cells without any. `--list` names them.
 
+#![allow(clippy::disallowed_methods, reason = "it clears away what it made")]
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
