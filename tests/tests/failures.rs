@@ -1,6 +1,8 @@
 //! Every failure as a person reads it, the right cause in the first line: whole runs over fake hosts, printed by the CLI's own
 //! code, held against golden/failures/NAME.txt. `MUSTER_REGENERATE=1` writes these files; read the difference.
 
+#![allow(clippy::disallowed_methods, reason = "a test writes its own golden files")]
+
 use std::fs;
 use std::path::Path;
 

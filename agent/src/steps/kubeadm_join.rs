@@ -86,7 +86,7 @@ impl KubeadmJoin {
             let leftovers = [(bootstrap, BOOTSTRAP_CONF), (discovery, DISCOVERY_FILE)];
             let remove = |path: &str| Change::RemoveFile { path: path.into() };
             return Ok(Finding::from_changes(
-                leftovers.into_iter().filter_map(|(there, path)| there.then(|| remove(path))).collect(),
+                leftovers.into_iter().filter(|(there, _)| *there).map(|(_, path)| remove(path)).collect(),
             ));
         }
         let left =
