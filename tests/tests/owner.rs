@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use futures_util::StreamExt;
 use muster_agent::engine::{Allowed, Engine};
 use muster_agent::host::fake::{FakeCluster, FakeHost, Snapshot};
 use muster_agent::service::NodeService;
@@ -10,7 +11,7 @@ use muster_proto::agent::node_agent_server::NodeAgent;
 use muster_proto::agent::step::Kind;
 use muster_proto::agent::{
     CheckStepRequest, Hostname, KubeadmJoin, KubeadmReset, NetworkLeftovers, Restore, RunStepRequest, Step,
-    Swap,
+    Swap, run_step_reply,
 };
 use muster_proto::journal::Journal;
 use tonic::{Code, Request};
@@ -73,6 +74,35 @@ async fn no_step_of_a_reset_is_done_where_the_machines_owner_forbids_it() {
     ] {
         machine.refuses(id, kind, "allow_reset").await;
     }
+}
+
+#[tokio::test]
+async fn nothing_half_done_is_reset_and_done_again_where_the_machines_owner_forbids_a_reset() {
+    let machine = machine(Allowed { steps: None, no_reset: true });
+    machine.host.put_file("/etc/kubernetes/pki/ca.crt", "left by a join that was cut off");
+    let before = machine.host.snapshot();
+    let join = KubeadmJoin {
+        node: "w1".into(),
+        kubernetes_version: "v1.20.2".into(),
+        address: "10.88.0.12".into(),
+        endpoint: "10.88.0.11:6443".into(),
+    };
+    let request = RunStepRequest {
+        run_id: "r".into(),
+        step_id: "w1/kubeadm-join".into(),
+        step: Some(Step { kind: Some(Kind::KubeadmJoin(join)) }),
+        ..RunStepRequest::default()
+    };
+    let mut events = machine.service.run_step(Request::new(request)).await.unwrap().into_inner();
+    let mut said = Vec::new();
+    while let Some(reply) = events.next().await {
+        if let Some(run_step_reply::Item::Event(event)) = reply.unwrap().item {
+            said.push(event.body);
+        }
+    }
+    let last = said.last().expect("the step has an end");
+    assert!(last.contains("\"event\":\"blocked\"") && last.contains("allow_reset = true"), "{said:?}");
+    assert!(before == machine.host.snapshot());
 }
 
 #[tokio::test]

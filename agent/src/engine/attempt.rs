@@ -17,7 +17,7 @@ use muster_proto::names::StepId;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
-use super::{End, Inner};
+use super::{End, Inner, Refused};
 use crate::diagnosis;
 use crate::host::HostError;
 use crate::host::change::{Applied, Change, ChangeId, Host};
@@ -145,6 +145,15 @@ impl<H: Host> Attempt<H> {
     async fn make(&mut self, changes: &[Change], index: &mut u32) -> Result<(), Stop> {
         let inner = self.inner.clone();
         let _one_at_a_time = inner.changing.lock().await;
+        // A half-done init or join that is done again begins with a reset, whatever its step is called.
+        if let Some(reset) = changes.iter().find(|change| inner.allowed.no_reset && change.resets()) {
+            let cause = Refused::NoReset.to_string();
+            return Err(Stop::Blocked(Complaint::new(
+                cause,
+                format!("needed: {reset}"),
+                "as the first line says",
+            )));
+        }
         for change in changes {
             let id = ChangeId { step: self.id.clone(), index: *index };
             *index += 1;

@@ -184,6 +184,12 @@ impl Change {
         record
     }
 
+    /// Whether it takes everything of kubeadm's off the node.
+    pub fn resets(&self) -> bool {
+        let reset = |program: &Program| program.arguments.first().is_some_and(|verb| verb == "reset");
+        matches!(self, Self::Run(program) if program.program == ProgramName::Kubeadm && reset(program))
+    }
+
     /// Whether it is a program that prints a join ticket.
     pub fn yields_ticket(&self) -> bool {
         matches!(self, Self::Run(program) if program.yields_ticket)
