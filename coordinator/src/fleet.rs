@@ -50,6 +50,8 @@ pub enum AdoptError {
 #[derive(Clone, Debug)]
 pub struct ConnectedAgent {
     pub node: NodeName,
+    /// Where its connection came from, as this side sees it; behind a NAT that is not the node's own address.
+    pub peer: IpAddr,
     pub facts: HostFacts,
     pub agent_version: String,
     pub client: NodeAgentClient<Channel>,
@@ -125,10 +127,12 @@ impl Fleet {
 
     /// Takes over a connection whose other end proved that it is this node, says Hello, and holds it until it ends.
     /// `still_enrolled` is asked once the agent is listed, so that a revocation at that moment is not missed.
-    /// `admitted` is dropped when the agent has answered: it no longer counts as a stranger.
+    /// `admitted` is dropped when the agent has answered: it no longer counts as a stranger. `peer` is where the connection
+    /// came from, as this side sees it.
     pub async fn adopt<S>(
         &self,
         node: &NodeName,
+        peer: IpAddr,
         stream: S,
         first_answer: Duration,
         still_enrolled: impl Fn() -> bool,
@@ -139,7 +143,7 @@ impl Fleet {
     {
         let (watched, cord) = Watched::new(stream);
         let cord = Arc::new(cord);
-        let greeted = tokio::time::timeout(first_answer, greet(node, watched)).await;
+        let greeted = tokio::time::timeout(first_answer, greet(node, peer, watched)).await;
         let agent = match greeted.unwrap_or(Err(AdoptError::Silent(first_answer))) {
             Ok(agent) => agent,
             Err(error) => {
@@ -198,7 +202,7 @@ impl Drop for Listed {
     }
 }
 
-async fn greet<S>(node: &NodeName, stream: Watched<S>) -> Result<ConnectedAgent, AdoptError>
+async fn greet<S>(node: &NodeName, peer: IpAddr, stream: Watched<S>) -> Result<ConnectedAgent, AdoptError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -228,7 +232,13 @@ where
     if facts.address.parse::<IpAddr>().is_err() {
         return Err(AdoptError::NoAddress(facts.address.chars().take(80).collect()));
     }
-    Ok(ConnectedAgent { node: node.clone(), facts, agent_version: printable(&reply.agent_version), client })
+    Ok(ConnectedAgent {
+        node: node.clone(),
+        peer,
+        facts,
+        agent_version: printable(&reply.agent_version),
+        client,
+    })
 }
 
 #[cfg(test)]
@@ -239,7 +249,8 @@ mod tests {
     async fn a_peer_that_never_answers_hello_is_dropped_and_the_reason_is_told_to_who_waits() {
         let (near, _far) = tokio::io::duplex(4096);
         let (fleet, node) = (Fleet::new(), "node-1".parse::<NodeName>().unwrap());
-        let error = fleet.adopt(&node, near, Duration::from_millis(50), || true, ()).await.unwrap_err();
+        let (peer, limit) = (IpAddr::from([10, 88, 0, 12]), Duration::from_millis(50));
+        let error = fleet.adopt(&node, peer, near, limit, || true, ()).await.unwrap_err();
         assert!(matches!(error, AdoptError::Silent(_)), "{error}");
         let error = fleet.agent(&node, Duration::from_millis(10)).await.unwrap_err();
         assert!(matches!(error, FleetError::Refused { .. }), "{error}");

@@ -154,7 +154,7 @@ impl Doorkeeper {
         let node = enrolled()?.ok_or("the agent's key is not enrolled any more")?;
         let still_enrolled = || enrolled().is_ok_and(|found| found.as_ref() == Some(&node));
         tracing::info!(%source, "{node} dials in");
-        match self.fleet.adopt(&node, stream, self.limits.first_answer, still_enrolled, slot).await {
+        match self.fleet.adopt(&node, source, stream, self.limits.first_answer, still_enrolled, slot).await {
             Ok(reason) => {
                 tracing::info!(%source, "{node} is gone: {}", reason.unwrap_or("it closed".to_owned()))
             }

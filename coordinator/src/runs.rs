@@ -218,7 +218,9 @@ impl Runs {
 
     /// The node whose agent runs on this machine: it dialled the address that is its own.
     async fn own_agent(&self, address: IpAddr) -> Option<NodeName> {
-        let own = |agent: &ConnectedAgent| agent.facts.address.parse() == Ok(address);
+        // Not what an agent says of itself alone: only a connection from here comes from this address.
+        let own =
+            |agent: &ConnectedAgent| agent.peer == address && agent.facts.address.parse() == Ok(address);
         let mut changes = self.fleet.changes();
         let found = timeout(FIRST_CONNECTION, async {
             loop {

@@ -82,7 +82,7 @@ impl TestCluster {
         let fleet = self.fleet.clone();
         let (name, first_answer) = (node.clone(), Duration::from_secs(5));
         tokio::spawn(async move {
-            let _ = fleet.adopt(&name, theirs, first_answer, || true, ()).await;
+            let _ = fleet.adopt(&name, address, theirs, first_answer, || true, ()).await;
         });
         self.kill_agent(node.as_str());
         self.agents.insert(node, Some(life));
