@@ -60,11 +60,12 @@ impl Rule {
 
     /// Whether the list of rules lets somebody in here, by this rule or a wider one.
     pub fn is_covered_by(&self, rules: &str) -> bool {
-        tuples(rules).any(|[action, protocol, port, to, direction]| {
+        tuples(rules).any(|[action, protocol, port, to, from, direction]| {
             matches!(action, "allow" | "limit")
                 && matches!(protocol, "tcp" | "any")
                 && (port == self.port.to_string() || port == "any")
                 && (to == self.address.to_string() || to == "0.0.0.0/0" || to == "::/0")
+                && is_everybody(from)
                 && direction.starts_with("in")
         })
     }
@@ -72,16 +73,23 @@ impl Rule {
     /// Whether the list of rules holds this very rule.
     pub fn is_among(&self, rules: &str) -> bool {
         let (address, port) = (self.address.to_string(), self.port.to_string());
-        tuples(rules).any(|tuple| tuple == ["allow", "tcp", &port, &address, "in"])
+        tuples(rules).any(|[action, protocol, to_port, to, from, direction]| {
+            [action, protocol, to_port, to, direction] == ["allow", "tcp", &port, &address, "in"]
+                && is_everybody(from)
+        })
     }
 }
 
-/// Action, protocol, port, address and direction of every rule that names no source port.
-fn tuples(rules: &str) -> impl Iterator<Item = [&str; 5]> {
+fn is_everybody(from: &str) -> bool {
+    matches!(from, "0.0.0.0/0" | "::/0")
+}
+
+/// Action, protocol, port, address, source and direction of every rule.
+fn tuples(rules: &str) -> impl Iterator<Item = [&str; 6]> {
     rules.lines().filter_map(|line| line.strip_prefix("### tuple ### ")).filter_map(|tuple| {
         let words: Vec<&str> = tuple.split_whitespace().collect();
-        let [action, protocol, port, to, _, _, direction, ..] = words[..] else { return None };
-        Some([action, protocol, port, to, direction])
+        let [action, protocol, port, to, _, from, direction, ..] = words[..] else { return None };
+        Some([action, protocol, port, to, from, direction])
     })
 }
 
@@ -120,8 +128,11 @@ mod tests {
     fn a_rule_is_covered_by_wider_ones_and_is_itself_only_word_for_word() {
         for (there, covered, same) in [
             ("allow tcp 7443 10.88.0.11 any 0.0.0.0/0 in", true, true),
-            ("allow tcp 7443 0.0.0.0/0 any 10.88.0.0/24 in", true, false),
-            ("allow any any 0.0.0.0/0 any 10.88.0.0/24 in_eth0", true, false),
+            ("allow tcp 7443 0.0.0.0/0 any 0.0.0.0/0 in", true, false),
+            ("allow any any 0.0.0.0/0 any 0.0.0.0/0 in_eth0", true, false),
+            // Somebody's rule for one machine lets no other in, and is not ours to take back.
+            ("allow tcp 7443 10.88.0.11 any 10.88.0.12 in", false, false),
+            ("allow any any 0.0.0.0/0 any 10.88.0.0/24 in", false, false),
             ("deny tcp 7443 10.88.0.11 any 0.0.0.0/0 in", false, false),
             ("allow udp 7443 10.88.0.11 any 0.0.0.0/0 in", false, false),
             ("allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 in", false, false),
