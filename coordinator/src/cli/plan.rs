@@ -29,7 +29,8 @@ pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failu
     let files = cluster_file::read(&arguments.file)?;
     let plan = admin(paths).await?.plan(files).await.map_err(ClientError::from)?.into_inner();
     match arguments.output {
-        Output::Json => anstream::println!("{:#}", to_json(&plan)),
+        // JSON escapes only the oldest control characters.
+        Output::Json => anstream::println!("{}", printable(&format!("{:#}", to_json(&plan)))),
         Output::Text if plan.problems.is_none() => print(&plan),
         Output::Text => {}
     }
@@ -86,8 +87,7 @@ fn print_step(step: &StepPlan) {
     }
 }
 
-/// The form that scripts rely on: names stay, new ones may come. All texts are as the nodes sent them; JSON escapes what
-/// could steer a terminal.
+/// The form that scripts rely on: names stay, new ones may come. All texts are as the nodes sent them.
 fn to_json(plan: &PlanReply) -> Value {
     let problems = plan.problems.iter().flat_map(|problems| {
         problems.list.iter().map(|problem| {

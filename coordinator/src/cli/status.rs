@@ -20,7 +20,8 @@ pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failu
     let status =
         StatusClient::new(channel).get(GetStatusRequest {}).await.map_err(ClientError::from)?.into_inner();
     match arguments.output {
-        Output::Json => anstream::println!("{:#}", to_json(&status)),
+        // JSON escapes only the oldest control characters.
+        Output::Json => anstream::println!("{}", printable(&format!("{:#}", to_json(&status)))),
         Output::Text => print(&status),
     }
     Ok(())
