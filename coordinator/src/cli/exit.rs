@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use muster_proto::coordinator::ClusterStatus;
+use muster_proto::coordinator::{ClusterStatus, RunEnd};
 
 use super::cluster_file::FileError;
 use super::{ClientError, Failure};
@@ -83,12 +83,14 @@ impl Outcome {
         }
     }
 
-    /// The kind of a run that did not come to its end: blocked only when nothing failed.
-    pub fn of_run(status: &ClusterStatus) -> Self {
+    /// The kind of a run that did not come to its end: blocked only when nothing failed. A failure that a full disk kept out of
+    /// the journal stands among those of the end alone.
+    pub fn of_run(status: &ClusterStatus, end: &RunEnd) -> Self {
         let any = |state: &str| status.steps.iter().any(|step| step.state == state);
         match (any("failed"), any("blocked")) {
             (false, true) => Self::Blocked,
             (true, _) => Self::Failed,
+            (false, false) if !end.failures.is_empty() => Self::Failed,
             (false, false) => Self::Unexpected,
         }
     }
@@ -102,7 +104,7 @@ impl From<Outcome> for ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use muster_proto::coordinator::StepStatus;
+    use muster_proto::coordinator::{self as proto, StepStatus};
 
     use super::*;
 
@@ -161,8 +163,16 @@ mod tests {
 
     #[test]
     fn a_run_is_blocked_only_when_nothing_failed() {
-        assert_eq!(Outcome::of_run(&run(&["done", "blocked", "pending"])), Outcome::Blocked);
-        assert_eq!(Outcome::of_run(&run(&["blocked", "failed"])), Outcome::Failed);
+        let (told, untold) =
+            (RunEnd::default(), RunEnd { failures: vec![proto::Failure::default()], ..RunEnd::default() });
+        assert_eq!(Outcome::of_run(&run(&["done", "blocked", "pending"]), &told), Outcome::Blocked);
+        assert_eq!(Outcome::of_run(&run(&["blocked", "failed"]), &told), Outcome::Failed);
+        assert_eq!(Outcome::of_run(&run(&["done", "running"]), &told), Outcome::Unexpected);
+        assert_eq!(
+            Outcome::of_run(&run(&["done", "running"]), &untold),
+            Outcome::Failed,
+            "the journal could not take it"
+        );
         let not_finished = NotFinished { what: "the bootstrap", outcome: Outcome::Failed };
         assert_eq!(Outcome::of(&not_finished.into()), Outcome::Failed);
         assert_eq!(Outcome::of(&WouldBlock::Steps.into()), Outcome::Blocked);

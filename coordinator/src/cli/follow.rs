@@ -73,7 +73,7 @@ fn report(end: &RunEnd, last: &ClusterStatus, words: &Words) -> Result<(), Failu
         ("done", 0) => anstream::println!("{}", words.nothing),
         ("done", 1) => anstream::println!("done: 1 step changed something"),
         ("done", count) => anstream::println!("done: {count} steps changed something"),
-        _ => return Err(NotFinished { what: words.name, outcome: Outcome::of_run(last) }.into()),
+        _ => return Err(NotFinished { what: words.name, outcome: Outcome::of_run(last, end) }.into()),
     }
     Ok(())
 }
