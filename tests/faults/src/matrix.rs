@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use crate::machine::{Done, sweep, told, wait_for};
 use crate::pair::{MASTER, Pair, WORKER, copy};
 use crate::snapshot::{self, Snapshot};
 use crate::strike::strike;
-use crate::survey::{COORDINATOR_JOURNAL, Survey, events};
+use crate::survey::{AGENT_JOURNAL, Survey, events, events_of};
 use crate::tools::Tools;
 
 /// The first step that needs a prepared host.
@@ -66,24 +67,31 @@ impl World {
         std::fs::write(faults.join("armed.json"), held.to_string()).map_err(told)?;
         pair.wait_for_coordinator()?;
         let mut command = pair.master.command(&crate::pair::BOOTSTRAP);
-        let mut command = command.stdout(std::process::Stdio::null()).spawn().map_err(told)?;
-        // The worker, too, has to have done all that comes before its join.
-        let prepared =
-            wait_for("the hosts to be prepared", || faults.join("fired.json").exists().then_some(()))
-                .and_then(|()| {
-                    wait_for("the worker to be prepared", || {
-                        let status = pair.master.must(&["coordinator", "status"]).ok()?;
-                        let line = status.lines().find(|line| line.starts_with(WORKER))?.to_owned();
-                        line.contains(" 8/").then_some(())
-                    })
-                });
+        let mut command = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().map_err(told)?;
+        // The worker, too, does what comes before its join; what it has done by now is what counts.
+        let fired = wait_for("the hosts to be prepared", || faults.join("fired.json").exists().then_some(()));
+        let (mut last, mut quiet) = (0, 0);
+        let prepared = fired.and_then(|()| {
+            wait_for("the worker to be prepared", || {
+                std::thread::sleep(Duration::from_millis(300));
+                let now = events(&pair.worker, AGENT_JOURNAL).map_or(0, |events| events.len());
+                quiet = if now == last && now > 0 { quiet + 1 } else { 0 };
+                last = now;
+                (quiet == 4).then_some(())
+            })
+        });
         let _ = command.kill();
         let _ = command.wait();
         prepared.map_err(|problem| format!("{problem}\n{}", pair.logs()))?;
-        let done = events(&pair.master, COORDINATOR_JOURNAL)?;
-        let done = done.into_iter().filter(|event| matches!(event.kind, EventKind::Done { .. }));
-        let early = done.map(|event| event.step).collect();
         stop(&mut pair, "prepared")?;
+        let mut early = BTreeSet::new();
+        for name in [MASTER, WORKER] {
+            let disk = folder.join("prepared").join(name).join("disk");
+            let journal = disk.join(AGENT_JOURNAL.trim_start_matches('/'));
+            let events = events_of(&journal, &folder.join("copies"))?;
+            let done = events.into_iter().filter(|event| matches!(event.kind, EventKind::Done { .. }));
+            early.extend(done.map(|event| event.step));
+        }
         drop(pair);
         let mut pair = Pair::new(&folder.join("clean"), &tools, Some(&folder.join("enrolled")), false)?;
         pair.switch_on(&tools)?;

@@ -1,7 +1,7 @@
 //! What a clean run did, read from the journals: the plan's steps, and the changes of each.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use muster_proto::event::{Event, EventKind, StepState, transition};
 use muster_proto::journal::Journal;
@@ -45,16 +45,21 @@ impl Survey {
 
 /// All events of a journal of a machine that is on, from a copy of the file.
 pub fn events(machine: &Machine, journal: &str) -> Done<Vec<Event>> {
-    let place = machine.folder.join("copies");
-    let _ = std::fs::remove_dir_all(&place);
-    std::fs::create_dir_all(&place).map_err(told)?;
+    let found = events_of(&machine.inside(journal), &machine.folder.join("copies"));
+    found.map_err(|problem| format!("{}: {problem}", machine.name))
+}
+
+/// All events of a journal file, from a copy in a folder of its own.
+pub fn events_of(journal: &Path, place: &Path) -> Done<Vec<Event>> {
+    let _ = std::fs::remove_dir_all(place);
+    std::fs::create_dir_all(place).map_err(told)?;
     for end in ["", "-wal"] {
-        let from = machine.inside(&format!("{journal}{end}"));
+        let from = PathBuf::from(format!("{}{end}", journal.display()));
         if from.exists() {
             std::fs::copy(from, place.join(format!("journal.db{end}"))).map_err(told)?;
         }
     }
-    read(&place.join("journal.db")).map_err(|problem| format!("{}: {problem}", machine.name))
+    read(&place.join("journal.db"))
 }
 
 fn read(path: &Path) -> Done<Vec<Event>> {
