@@ -24,7 +24,10 @@ async fn work() -> ExitCode {
     cli::run(async |paths, settings| {
         let journal = Journal::open(&paths.journal())?;
         let allowed = Allowed { steps: settings.allow_steps.clone(), no_reset: !settings.allow_reset };
-        Ok(Engine::new(SystemHost::below(&paths.root), journal, allowed))
+        let host = SystemHost::below(&paths.root);
+        let ours = host.clone();
+        tokio::spawn(async move { ours.clear_left().await });
+        Ok(Engine::new(host, journal, allowed))
     })
     .await
 }

@@ -25,6 +25,12 @@ use crate::host::HostError;
 /// Between SIGTERM and SIGKILL, and what the agent waits longer than the unit's own limit.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
+/// No errand of an earlier life goes on longer.
+const LEFT_LIMIT: Duration = Duration::from_secs(120);
+
+/// How the names of all their units begin.
+const PREFIX: &str = "muster-errand-";
+
 const LOOK_FIRST: Duration = Duration::from_millis(10);
 const LOOK_LATER: Duration = Duration::from_millis(200);
 
@@ -44,6 +50,30 @@ pub(super) struct Errand {
 /// Whether there is a systemd to ask, and we may ask it. In a test there is none: then a plain child does the same.
 pub(super) fn possible() -> bool {
     Path::new("/run/systemd/system").is_dir() && nix::unistd::geteuid().is_root()
+}
+
+/// Removes the units that errands of an earlier life of the agent left behind; one that still runs is waited for.
+pub(super) async fn clear_left() -> Result<(), HostError> {
+    let own = own_prefix();
+    let deadline = Instant::now() + LEFT_LIMIT;
+    loop {
+        let bus = Bus::connect().await?;
+        let loaded =
+            bus.systemd.list_units().await.map_err(|error| refused("to list its units", error))?.into_iter();
+        let is_left = |name: &String| name.starts_with(PREFIX) && !name.starts_with(&own);
+        let mut running = false;
+        for unit in loaded.map(|unit| unit.0).filter(is_left) {
+            match Progress::look(&bus, &unit).await? {
+                Some(progress) if progress.is_running() => running = true,
+                Some(_) => forget(&bus, &unit).await,
+                None => {}
+            }
+        }
+        if !running || Instant::now() >= deadline {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_LATER).await;
+    }
 }
 
 impl Errand {
@@ -141,7 +171,12 @@ impl Errand {
 fn fresh_name() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    format!("muster-errand-{}-{now:x}-{}.service", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+    format!("{}{now:x}-{}.service", own_prefix(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// How the names of this life's units begin.
+fn own_prefix() -> String {
+    format!("{PREFIX}{}-", std::process::id())
 }
 
 fn memory() -> std::io::Result<File> {

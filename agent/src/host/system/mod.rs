@@ -24,6 +24,8 @@ mod witness;
 
 use std::path::{Path, PathBuf};
 
+use muster_proto::cause::chain;
+
 use crate::kubernetes::Kubernetes;
 use remembered::Remembered;
 use transient::Transient;
@@ -53,6 +55,16 @@ impl SystemHost {
             transient: Transient { folder: root.join("run/muster-agent/output") },
             kubernetes: Kubernetes::new(root.join("etc/kubernetes/admin.conf")),
             remembered: Remembered::default(),
+        }
+    }
+
+    /// Clears away what an earlier life of the agent left in systemd when it was killed: nothing is waited for in vain.
+    pub async fn clear_left(&self) {
+        if !errand::possible() {
+            return;
+        }
+        if let Err(error) = errand::clear_left().await {
+            tracing::warn!(error = chain(&error), "units of an earlier life of the agent may be left");
         }
     }
 
