@@ -82,7 +82,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_rule_is_added_once_and_only_where_ufw_keeps_the_nodes_out() {
-        let wide = "### tuple ### allow tcp 7443 0.0.0.0/0 any 10.88.0.0/24 in\n";
+        let wide = "### tuple ### allow tcp 7443 0.0.0.0/0 any 0.0.0.0/0 in\n";
         for (path, content) in [
             (ufw::CONFIGURATION, "ENABLED=no\n"),
             (ufw::DEFAULTS, "DEFAULT_INPUT_POLICY=\"ACCEPT\"\n"),

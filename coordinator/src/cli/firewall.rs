@@ -89,7 +89,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let file = File { address: "10.88.0.11".parse().unwrap(), port: 7443 };
         assert_eq!(missing_rule(root.path(), &file), None, "no ufw at all");
-        let wide = "### tuple ### allow tcp 7443 0.0.0.0/0 any 10.88.0.0/24 in\n";
+        let wide = "### tuple ### allow tcp 7443 0.0.0.0/0 any 0.0.0.0/0 in\n";
         assert_eq!(missing("yes", "DROP", wide), None, "it stands there already");
     }
 }
