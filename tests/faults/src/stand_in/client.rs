@@ -2,18 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use muster_agent::membership::ca_hashes;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned,
-};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::Value;
 
 use super::{Said, said};
@@ -24,6 +19,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 pub(super) struct Client {
     /// HOST:PORT
     pub(super) server: String,
+    /// PEM.
+    ca: String,
     settings: Arc<ClientConfig>,
     token: Option<String>,
 }
@@ -52,7 +49,8 @@ impl Client {
         };
         let server = cluster["server"].as_str().unwrap_or_default().trim_start_matches("https://").to_owned();
         let token = user["token"].as_str().map(str::to_owned);
-        Ok(Self { server, settings: Arc::new(settings), token })
+        let ca = String::from_utf8(ca).map_err(said)?;
+        Ok(Self { server, ca, settings: Arc::new(settings), token })
     }
 
     pub(super) fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Said<(u16, Value)> {
@@ -109,76 +107,9 @@ fn parse(answer: &[u8]) -> Option<(u16, Value)> {
     (body.len() >= length).then(|| (code, serde_json::from_str(&body[..length]).unwrap_or_default()))
 }
 
-/// The CA of the server, if it is one of those that the pins name: kubeadm's discovery.
-pub(super) fn discover(server: &str, pins: &[String]) -> Said<String> {
-    let seen = Arc::new(Seen::default());
-    let settings = ClientConfig::builder()
-        .dangerous()
-        .with_custom_certificate_verifier(seen.clone())
-        .with_no_client_auth();
-    let client = Client { server: server.to_owned(), settings: Arc::new(settings), token: None };
+/// Endpoint and CA of a discovery file, once a server with a certificate of this CA has answered: kubeadm's discovery.
+pub(super) fn discover(file: &str) -> Said<(String, String)> {
+    let client = Client::of(file)?;
     client.ask("GET", "/healthz", None)?;
-    let chain = seen.0.lock().unwrap_or_else(PoisonError::into_inner);
-    let ca = chain.last().ok_or("the API server showed no certificate")?;
-    let pem = format!(
-        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
-        BASE64_STANDARD
-            .encode(ca)
-            .as_bytes()
-            .chunks(64)
-            .map(|line| String::from_utf8_lossy(line).into_owned())
-            .collect::<Vec<_>>()
-            .join("\n")
-    );
-    let hashes = ca_hashes(&pem).unwrap_or_default();
-    match hashes.iter().any(|hash| pins.iter().any(|pin| pin == hash.as_str())) {
-        true => Ok(pem),
-        false => {
-            Err("cluster CA found in cluster-info ConfigMap is invalid: none of the public keys is pinned"
-                .to_owned())
-        }
-    }
-}
-
-/// Takes every chain and keeps it; the pin decides afterwards.
-#[derive(Debug, Default)]
-struct Seen(Mutex<Vec<Vec<u8>>>);
-
-impl ServerCertVerifier for Seen {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let chain = std::iter::once(leaf).chain(others).map(|one| one.to_vec()).collect();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = chain;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = default_provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = default_provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        default_provider().signature_verification_algorithms.supported_schemes()
-    }
+    Ok((client.server, client.ca))
 }

@@ -304,10 +304,8 @@ fn join() -> Said<()> {
             return Err(message);
         }
     };
-    let discovery = &join["discovery"]["bootstrapToken"];
-    let (endpoint, token) = (text(&discovery["apiServerEndpoint"]), text(&discovery["token"]));
-    let pins: Vec<String> = discovery["caCertHashes"].as_array().into_iter().flatten().map(text).collect();
-    let ca = discover(&endpoint, &pins)?;
+    let token = text(&join["discovery"]["tlsBootstrapToken"]);
+    let (endpoint, ca) = discover(&text(&join["discovery"]["file"]["kubeConfigPath"]))?;
     pause();
     let bootstrap = "/etc/kubernetes/bootstrap-kubelet.conf";
     put(bootstrap, &kubeconfig(&endpoint, &ca, "tls-bootstrap-token-user", &with_token(&token)))?;
