@@ -42,6 +42,21 @@ fn init(run: &str) -> RunStepRequest {
     request(run, "kubeadm-init", Kind::KubeadmInit(message()))
 }
 
+/// The same step with another content.
+fn other_init(run: &str) -> RunStepRequest {
+    let other = agent::KubeadmInit { bind_port: 6444, ..message() };
+    request(run, "kubeadm-init", Kind::KubeadmInit(other))
+}
+
+fn rename(run: &str, name: &str) -> RunStepRequest {
+    request(run, "hostname", Kind::Hostname(agent::Hostname { name: name.into() }))
+}
+
+/// Whether the request is refused because the step was begun with another content.
+fn is_refused(engine: &Engine<FakeHost>, request: RunStepRequest) -> bool {
+    matches!(engine.run(request).err(), Some(Refused::OtherContent(_)))
+}
+
 /// The events of a request to its end.
 async fn events(engine: &Engine<FakeHost>, request: RunStepRequest) -> Vec<EventKind> {
     let replies = engine.run(request).unwrap();
@@ -67,17 +82,67 @@ async fn the_same_step_attaches_whatever_its_input_and_another_content_is_refuse
     let pod = PodAddress { pod: "p".into(), node: "m1".into(), address: "10.244.0.2".into() };
     let with_input =
         RunStepRequest { input: Some(StepInput { ticket: None, pods: vec![pod] }), ..init("r1") };
-    let other = agent::KubeadmInit { bind_port: 6444, ..message() };
-    let other = request("r1", "kubeadm-init", Kind::KubeadmInit(other));
     let refused = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        engine.run(other.clone()).err()
+        [is_refused(&engine, other_init("r1")), is_refused(&engine, other_init("r2"))]
     };
     let (first, second, refused) =
         tokio::join!(events(&engine, init("r1")), events(&engine, with_input), refused);
     assert!(is_done(&first) && first == second, "{first:?}\n{second:?}");
-    assert!(matches!(refused, Some(Refused::OtherContent(_))), "{refused:?}");
+    assert_eq!(refused, [true, true], "in the same run, and in another one while it runs");
     assert_eq!(host.runs(ProgramName::Kubeadm), 1);
+}
+
+#[tokio::test]
+async fn another_content_is_refused_in_the_run_in_which_the_step_ended_and_not_in_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = prepared();
+    let first = life(&host, folder.path());
+    let renamed = events(&first, rename("r1", "a")).await;
+    assert!(is_done(&renamed), "{renamed:?}");
+    // In the life that ran it, and in one that knows it from the journal alone.
+    for engine in [first, life(&host, folder.path())] {
+        assert!(is_refused(&engine, rename("r1", "b")));
+        assert_eq!(events(&engine, rename("r1", "a")).await, renamed, "the same content re-attaches");
+        assert_eq!(host.applied(), 1);
+    }
+    let next = events(&life(&host, folder.path()), rename("r2", "b")).await;
+    assert!(is_done(&next), "{next:?}");
+    assert_eq!(host.applied(), 2);
+}
+
+#[tokio::test]
+async fn another_content_is_refused_in_the_run_in_which_the_agent_died_in_the_middle() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = prepared();
+    host.programs_take(Duration::from_millis(300));
+    host.crash_at(2, Moment::WhileRunning);
+    let first = life(&host, folder.path());
+    let _running = first.run(init("r1")).unwrap();
+    host.died().await;
+    let second = life(&host, folder.path());
+    assert!(is_refused(&second, other_init("r1")));
+    let events = events(&second, init("r1")).await;
+    assert!(is_done(&events), "{events:?}");
+    assert_eq!((host.runs(ProgramName::Kubeadm), host.overlaps()), (1, 0));
+}
+
+#[tokio::test]
+async fn an_init_of_another_content_is_waited_for_and_its_failure_is_not_the_one_of_this() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = prepared();
+    host.programs_take(Duration::from_millis(300));
+    host.fail_next(ProgramName::Kubeadm, 1, "error: port 6443 is taken");
+    host.crash_at(2, Moment::WhileRunning);
+    let first = life(&host, folder.path());
+    let _running = first.run(init("r1")).unwrap();
+    host.died().await;
+    let events = events(&life(&host, folder.path()), other_init("r2")).await;
+    assert!(is_done(&events), "{events:?}");
+    let not_made = events.iter().position(|event| matches!(event, EventKind::NotMade { .. }));
+    let intended = events.iter().position(|event| matches!(event, EventKind::Intended { .. }));
+    assert!(not_made.is_some() && not_made < intended, "its end is recorded first: {events:?}");
+    assert_eq!((host.runs(ProgramName::Kubeadm), host.overlaps()), (2, 0));
 }
 
 #[tokio::test]
@@ -94,10 +159,9 @@ async fn two_steps_change_one_after_the_other_and_one_that_waits_keeps_nobody() 
     assert_eq!(host.overlaps(), 0, "both run programs");
 
     host.cluster.with(|cluster| cluster.unreachable = true);
-    let rename = Kind::Hostname(agent::Hostname { name: "renamed-m1".into() });
     let meanwhile = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let renamed = events(&engine, request("r2", "hostname", rename)).await;
+        let renamed = events(&engine, rename("r2", "renamed-m1")).await;
         assert!(is_done(&renamed), "{renamed:?}");
         host.cluster.with(|cluster| cluster.unreachable = false);
     };

@@ -238,15 +238,18 @@ impl<H: Host> Attempt<H> {
     }
 
     /// A program that an earlier life of the agent started, in whatever run, and whose end it never wrote: it is waited for
-    /// and its result taken, never started a second time. Without its unit, looking at the host decides.
+    /// and its result taken, never started a second time. Without its unit, looking at the host decides; so it does when the
+    /// program belongs to another content: its end is recorded, and is not this step's.
     async fn settle_open_change(&mut self, before: &[Event]) -> Result<(), Stop> {
-        let mut open: BTreeMap<u32, (&serde_json::Value, Timestamp)> = BTreeMap::new();
+        let mut open: BTreeMap<u32, (&serde_json::Value, Timestamp, bool)> = BTreeMap::new();
+        let mut begun_with = "";
         let mut ended = Vec::new();
         let last_run = before.last().map(|event| event.run.as_str());
         for event in before {
             match &event.kind {
+                EventKind::Started { content, .. } => begun_with = content,
                 EventKind::Intended { index, change, .. } if change["change"] == "run" => {
-                    open.insert(*index, (change, event.time));
+                    open.insert(*index, (change, event.time, begun_with == self.content));
                 }
                 EventKind::Made { index, .. } | EventKind::NotMade { index, .. } => {
                     let closed = open.remove(index).filter(|_| Some(event.run.as_str()) == last_run);
@@ -258,7 +261,7 @@ impl<H: Host> Attempt<H> {
         for index in ended {
             self.forget(&ChangeId { step: self.id.clone(), index }).await;
         }
-        for (index, (record, since)) in open {
+        for (index, (record, since, same_content)) in open {
             let id = ChangeId { step: self.id.clone(), index };
             let inner = self.inner.clone();
             let mut watch = self.watch_over_record(record, since);
@@ -267,8 +270,9 @@ impl<H: Host> Attempt<H> {
                 Stop::Failed(Complaint::new(chain(&error), "", "run the same command again"))
             })?;
             let Some(applied) = applied else { continue };
-            let program = Yields { ticket: record["yields_ticket"] == true };
-            let Some(outcome) = self.conclude(&id, Some(program), applied).await? else { continue };
+            let program = Yields { ticket: same_content && record["yields_ticket"] == true };
+            let failed = self.conclude(&id, Some(program), applied).await?;
+            let Some(outcome) = failed.filter(|_| same_content) else { continue };
             let is_kubeadm = watch.is_some();
             let found = self.look_back(watch).await;
             if is_kubeadm {

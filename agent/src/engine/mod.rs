@@ -16,6 +16,7 @@ use aws_lc_rs::digest;
 use futures_util::Stream;
 use muster_proto::agent::{self, CheckStepReply, CheckStepRequest, RunStepReply, RunStepRequest};
 use muster_proto::cause::chain;
+use muster_proto::event::{Event, EventKind};
 use muster_proto::journal::{Journal, JournalError};
 use muster_proto::names::{Malformed, StepId};
 use prost::Message;
@@ -42,7 +43,9 @@ pub enum Refused {
     Step(#[from] BadStep),
     #[error("the join ticket")]
     Ticket(#[from] NoTicket),
-    #[error("{0} runs already with another content: wait for its end, or cancel the other run")]
+    #[error(
+        "{0} was begun already with another content: wait for its end, then run the same command again, which is a run of its own"
+    )]
     OtherContent(StepId),
     #[error("this node's agent.toml does not allow the step {0}")]
     NotAllowed(String),
@@ -171,7 +174,8 @@ impl<H: Host + 'static> Engine<H> {
         Ok(ReceiverStream::new(stream))
     }
 
-    /// The end of the step's job, started here unless it runs or ran in this very run.
+    /// The end of the step's job, started here unless it runs or ran in this very run. Within one run a step has one content,
+    /// whether it runs, has ended, or was begun in an earlier life of the agent; another run may bring another one.
     fn start(
         &self,
         run: &str,
@@ -183,14 +187,18 @@ impl<H: Host + 'static> Engine<H> {
         let mut memory = self.inner.memory();
         let mut before = None;
         if let Some(job) = memory.jobs.get(id) {
-            let active = job.end.borrow().is_none() && job.end.has_changed().is_ok();
-            if active && job.content != content {
+            let ended = job.end.borrow().is_some();
+            let active = !ended && job.end.has_changed().is_ok();
+            if job.content != content && (active || job.run == run) {
                 return Err(Refused::OtherContent(id.clone()));
             }
-            if job.run == run && (active || job.end.borrow().is_some()) {
+            if job.run == run && (active || ended) {
                 return Ok(job.end.clone());
             }
             before = active.then(|| job.end.clone());
+        }
+        if self.inner.begun_with(run, id)?.is_some_and(|begun| begun != content) {
+            return Err(Refused::OtherContent(id.clone()));
         }
         let (ended, end) = watch::channel(None);
         if self.inner.journal.state(run, id)?.is_final() {
@@ -260,6 +268,15 @@ impl<H: Host> Inner<H> {
         }
     }
 
+    /// The content that the step was begun with in this run, in whatever life of the agent.
+    fn begun_with(&self, run: &str, id: &StepId) -> Result<Option<String>, JournalError> {
+        let content = |event: Event| match event.kind {
+            EventKind::Started { content, .. } => Some(content),
+            _ => None,
+        };
+        Ok(self.journal.of_step(run, id)?.into_iter().rev().find_map(content))
+    }
+
     /// The first of `NAME.again`, `NAME.again.again` ... that did not end in this run.
     fn unfinished(&self, run: &str, id: &StepId) -> Result<StepId, Refused> {
         let mut id = id.clone();
@@ -289,7 +306,6 @@ fn content_of(step: Option<&agent::Step>) -> String {
 mod tests {
     use futures_util::StreamExt;
     use muster_proto::agent::step::Kind;
-    use muster_proto::event::EventKind;
 
     use super::*;
     use crate::control_plane::tests::message;
@@ -334,7 +350,7 @@ mod tests {
         }
         let events = life().inner.journal.after(0).unwrap();
         let intended = |step: &str| {
-            let of = |event: &&muster_proto::event::Event| event.step.step() == step;
+            let of = |event: &&Event| event.step.step() == step;
             events.iter().filter(of).filter(|event| matches!(event.kind, EventKind::Intended { .. })).count()
         };
         assert_eq!([intended("join-ticket"), intended("join-ticket.again")], [0, 1]);
