@@ -17,6 +17,7 @@ use muster_proto::token::{EnrolmentToken, KeyPin, TokenId};
 use tonic::{Request, Response, Status};
 
 use crate::fleet::Fleet;
+use crate::removal;
 use crate::runs::Runs;
 use crate::store::{Store, StoreError};
 
@@ -106,13 +107,9 @@ impl Admin for AdminService {
 
     async fn revoke_node(&self, request: Request<RevokeNodeRequest>) -> Answer<RevokeNodeReply> {
         let node: NodeName = parsed(request.into_inner().name.parse())?;
-        let revoked = stored(self.store.revoke_node(&node))?;
-        // In this order: whoever connects in between is not on the list any more.
-        self.fleet.disconnect(&node);
-        if !revoked {
+        if !stored(removal::revoke(&self.store, &self.fleet, &node))? {
             return Err(Status::not_found(format!("{node} is not enrolled: `coordinator nodes list`")));
         }
-        tracing::info!("{node} was revoked and its connection closed");
         Ok(Response::new(RevokeNodeReply {}))
     }
 

@@ -1,7 +1,6 @@
 //! `coordinator serve`: settings, store, authority, fleet, port and sockets, on one page.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use muster_proto::coordinator::admin_server::AdminServer;
 use muster_proto::coordinator::status_server::StatusServer;
@@ -63,10 +62,7 @@ impl Daemon {
         let authority = Authority::open(&paths.state.join("authority"))?;
         let store = Store::open(&paths.state.join("nodes.db"))?;
         let fleet = Fleet::new();
-        let nodes = store.clone();
-        let names = move || Ok(nodes.nodes()?.iter().filter_map(|node| node.name.parse().ok()).collect());
-        let runs =
-            Runs::open(&paths.journal(), &paths.state.join("runs.db"), fleet.clone(), Arc::new(names))?;
+        let runs = Runs::open(&paths.journal(), &paths.state.join("runs.db"), fleet.clone(), store.clone())?;
 
         let port = listener::listen(SocketAddr::new(settings.address, settings.port))?;
         let address = port.local_addr().map_err(DaemonError::Signals)?;

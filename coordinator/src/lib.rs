@@ -14,6 +14,7 @@ pub mod plan;
 pub mod preflight;
 pub mod progress;
 pub mod record;
+pub mod removal;
 pub mod reset;
 pub mod resume;
 pub mod runs;

@@ -33,8 +33,8 @@ use crate::preflight::{Check, preflight};
 use crate::progress::{failure, fold};
 use crate::record::{Record, RecordError, Run, RunPhase};
 use crate::spec::{ClusterSpec, Problems};
-use crate::store::StoreError;
-use crate::{reset, resume};
+use crate::store::Store;
+use crate::{removal, reset, resume};
 
 /// How long a bootstrap waits for agents that are just connecting.
 const FIRST_CONNECTION: Duration = Duration::from_secs(15);
@@ -57,14 +57,12 @@ impl From<RunsError> for Status {
     }
 }
 
-/// Asks for the names of the machines that are enrolled now.
-pub type Enrolled = dyn Fn() -> Result<BTreeSet<NodeName>, StoreError> + Send + Sync;
-
 /// The runs; cheap to clone, all clones are one.
 #[derive(Clone)]
 pub struct Runs {
     fleet: Fleet,
-    enrolled: Arc<Enrolled>,
+    /// Who is enrolled.
+    store: Store,
     journal: Journal,
     record: Record,
     active: Arc<Mutex<Option<Active>>>,
@@ -86,14 +84,9 @@ struct Active {
 
 impl Runs {
     /// Opens journal and record in the state folder.
-    pub fn open(
-        journal: &Path,
-        record: &Path,
-        fleet: Fleet,
-        enrolled: Arc<Enrolled>,
-    ) -> Result<Self, RunsError> {
+    pub fn open(journal: &Path, record: &Path, fleet: Fleet, store: Store) -> Result<Self, RunsError> {
         let (journal, record) = (Journal::open(journal)?, Record::open(record)?);
-        Ok(Self { fleet, enrolled, journal, record, active: Arc::default(), patience: AGENT_PATIENCE })
+        Ok(Self { fleet, store, journal, record, active: Arc::default(), patience: AGENT_PATIENCE })
     }
 
     /// With another patience for agents that are away.
@@ -154,13 +147,14 @@ impl Runs {
             }
         }
         self.record.remember_pod_subnet(&plan.cluster, &plan.pod_subnet).map_err(RunsError::from)?;
-        let (active, before) = self.begin(self.without_done_once(plan)?, digest)?;
+        let (active, before) = self.begin(self.without_done_once(plan)?, digest, Vec::new())?;
         let notes = (!found.notes.is_empty()).then(|| told(found));
         let first = before.into_iter().chain(notes).map(Ok);
         Ok(Box::pin(stream::iter(first).chain(self.clone().progress(active))))
     }
 
-    /// Undoes what bootstrap did, or attaches to the run that does. Refused without the cluster's name.
+    /// Undoes what bootstrap did, or attaches to the run that does. Refused without the cluster's name. A removal that ends
+    /// well takes the nodes off the list, whoever listens.
     pub async fn reset(
         &self,
         request: ResetRequest,
@@ -184,8 +178,12 @@ impl Runs {
         }
         let plan = reset::plan(&known, &nodes, request.remove)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let digest = plan.digest();
-        let (active, before) = self.begin(plan, digest)?;
+        // A removal may take the very steps of a reset, and is another run: only its nodes leave the list.
+        let (digest, leaving) = match request.remove {
+            true => (format!("{} remove", plan.digest()), nodes),
+            false => (plan.digest(), Vec::new()),
+        };
+        let (active, before) = self.begin(plan, digest, leaving)?;
         Ok(Box::pin(stream::iter(before.map(Ok)).chain(self.clone().progress(active))))
     }
 
@@ -262,8 +260,14 @@ impl Runs {
         slot.as_ref().is_some_and(|active| !*active.ended.borrow() && active.plan_digest == plan_digest)
     }
 
-    /// The run, and what is to be said of the one before or of this one, when it goes on already.
-    fn begin(&self, plan: Plan, plan_digest: String) -> Result<(Active, Option<Progress>), Status> {
+    /// The run, and what is to be said of the one before or of this one, when it goes on already. The nodes that leave are
+    /// taken off the list once all is done.
+    fn begin(
+        &self,
+        plan: Plan,
+        plan_digest: String,
+        leaving: Vec<NodeName>,
+    ) -> Result<(Active, Option<Progress>), Status> {
         let said = |text| Progress { item: Some(progress::Item::Found(text)) };
         let mut slot = self.active.lock().expect("no holder of the lock panics");
         if let Some(active) = slot.as_ref().filter(|active| !*active.ended.borrow()) {
@@ -297,7 +301,7 @@ impl Runs {
         *slot = Some(active.clone());
         let executor = self.executor(&run.id);
         let unrecorded = active.unrecorded.clone();
-        let record = self.record.clone();
+        let (record, store, fleet) = (self.record.clone(), self.store.clone(), self.fleet.clone());
         tokio::spawn(async move {
             tracing::info!(run = run.id, cluster = %run.cluster, "the run begins");
             let outcome = executor.execute(&plan).await;
@@ -306,10 +310,22 @@ impl Runs {
             tracing::info!(run = run.id, phase = phase.word(), "the run ended");
             let told =
                 outcome.unrecorded.iter().map(|(step, complaint)| failure(step, complaint, &run.cluster));
-            *unrecorded.lock().expect("no holder of the lock panics") = told.collect();
-            if let Err(error) = record.finish(&run.id, phase) {
-                tracing::error!(error = chain(&error), "the end of the run could not be recorded");
+            let mut told: Vec<Failure> = told.collect();
+            let finish = |phase| {
+                if let Err(error) = record.finish(&run.id, phase) {
+                    tracing::error!(error = chain(&error), "the end of the run could not be recorded");
+                }
+            };
+            finish(phase);
+            if phase == RunPhase::Done {
+                // After its end is recorded: a coordinator that dies in between can still reach the nodes when it is asked again.
+                let stayed = removal::leave(&store, &fleet, &leaving);
+                if !stayed.is_empty() {
+                    finish(RunPhase::Failed);
+                }
+                told.extend(stayed);
             }
+            *unrecorded.lock().expect("no holder of the lock panics") = told;
             ended.send_replace(true);
         });
         Ok((active, before))
@@ -377,7 +393,8 @@ impl Runs {
 
     /// The plan, or everything that is wrong with the file and with what it says of the hosts.
     async fn make_plan(&self, files: &ClusterFiles) -> Result<Result<(ClusterSpec, Plan), Problems>, Status> {
-        let enrolled = (self.enrolled)().map_err(|error| Status::internal(chain(&error)))?;
+        let nodes = self.store.nodes().map_err(|error| Status::internal(chain(&error)))?;
+        let enrolled = nodes.iter().filter_map(|node| node.name.parse().ok()).collect();
         let spec = match ClusterSpec::parse(files, &enrolled) {
             Ok(spec) => spec,
             Err(problems) => return Ok(Err(problems)),

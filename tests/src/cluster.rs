@@ -1,23 +1,25 @@
 //! A coordinator and its agents in one process: real engine, real executor, real journals, gRPC over in-memory
 //! streams. Stand-ins: the hosts and kubeadm (`FakeHost`, with memory), and the stream in the place of TCP and TLS.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
 use muster_agent::engine::{Allowed, Engine};
 use muster_agent::host::fake::{FakeCluster, FakeHost};
 use muster_agent::service::NodeService;
 use muster_coordinator::fleet::Fleet;
 use muster_coordinator::runs::Runs;
+use muster_coordinator::store::Store;
 use muster_proto::agent::node_agent_server::NodeAgentServer;
 use muster_proto::coordinator::{ClusterFiles, ClusterStatus, Progress, ResetRequest, RunEnd, progress};
 use muster_proto::journal::Journal;
 use muster_proto::names::NodeName;
+use muster_proto::token::{EnrolmentToken, KeyPin};
 use muster_proto::transport;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -33,13 +35,15 @@ pub struct TestCluster {
     pub kubernetes: FakeCluster,
     pub hosts: BTreeMap<NodeName, FakeHost>,
     pub fleet: Fleet,
+    /// Who is enrolled; a host's name stands for its public key.
+    pub store: Store,
     pub runs: Runs,
     /// Every agent's life on a runtime of its own: ending it ends all that the agent does, as a kill would.
     agents: BTreeMap<NodeName, Option<Runtime>>,
 }
 
 impl TestCluster {
-    /// Stock Debian hosts of these names, the first one the master; their agents are connected.
+    /// Stock Debian hosts of these names, the first one the master; their agents are enrolled and connected.
     pub async fn of(names: &[&str]) -> Self {
         // RUST_LOG=info shows what both sides say.
         let _ = tracing_subscriber::fmt()
@@ -52,12 +56,24 @@ impl TestCluster {
             .map(|name| (name.parse().unwrap(), FakeHost::debian(name, kubernetes.clone())))
             .collect();
         let fleet = Fleet::new();
-        let runs = open_runs(folder.path(), &fleet, &hosts);
-        let mut cluster = Self { folder, kubernetes, hosts, fleet, runs, agents: BTreeMap::new() };
+        let store = Store::open(&folder.path().join("nodes.db")).expect("the list of nodes opens");
+        let runs = open_runs(folder.path(), &fleet, &store);
+        let mut cluster = Self { folder, kubernetes, hosts, fleet, store, runs, agents: BTreeMap::new() };
         for name in names {
+            cluster.enrol(name);
             cluster.start_agent(name);
         }
         cluster
+    }
+
+    /// Puts a machine on the list, with a new token of its name.
+    pub fn enrol(&self, name: &str) {
+        let now = Timestamp::now();
+        let token = EnrolmentToken::generate(KeyPin::of(b"the coordinator")).expect("there is randomness");
+        let node = name.parse().unwrap();
+        self.store.add_token(&token, &node, now + Duration::from_secs(900), now).expect("the token is kept");
+        let enrolled = self.store.enrol(token.id(), name.as_bytes(), now, |_| true);
+        assert_eq!(enrolled.expect("the list is written"), Ok(node));
     }
 
     /// A new life of a node's agent, over the same host and journal.
@@ -79,10 +95,11 @@ impl TestCluster {
                 .serve_with_incoming(incoming)
                 .await;
         });
-        let fleet = self.fleet.clone();
+        let (fleet, store) = (self.fleet.clone(), self.store.clone());
         let (name, first_answer) = (node.clone(), Duration::from_secs(5));
         tokio::spawn(async move {
-            let _ = fleet.adopt(&name, address, theirs, first_answer, || true, ()).await;
+            let enrolled = || store.node_of(name.as_str().as_bytes()).is_ok_and(|known| known.is_some());
+            let _ = fleet.adopt(&name, address, theirs, first_answer, enrolled, ()).await;
         });
         self.kill_agent(node.as_str());
         self.agents.insert(node, Some(life));
@@ -103,7 +120,21 @@ impl TestCluster {
             self.kill_agent(&name);
         }
         self.fleet = Fleet::new();
-        self.runs = open_runs(self.folder.path(), &self.fleet, &self.hosts);
+        self.runs = open_runs(self.folder.path(), &self.fleet, &self.store);
+    }
+
+    /// The names on the list.
+    pub fn enrolled(&self) -> Vec<String> {
+        self.store.nodes().expect("the list is read").into_iter().map(|node| node.name).collect()
+    }
+
+    /// Returns when the node's agent is not connected.
+    pub async fn gone(&self, name: &str) {
+        let mut changes = self.fleet.changes();
+        while self.fleet.connected().iter().any(|agent| agent.node.as_str() == name) {
+            let changed = tokio::time::timeout(Duration::from_secs(5), changes.changed()).await;
+            changed.expect("its connection is closed").expect("the fleet is there");
+        }
     }
 
     pub fn host(&self, name: &str) -> &FakeHost {
@@ -171,11 +202,9 @@ impl Drop for TestCluster {
     }
 }
 
-fn open_runs(folder: &Path, fleet: &Fleet, hosts: &BTreeMap<NodeName, FakeHost>) -> Runs {
-    let names: BTreeSet<NodeName> = hosts.keys().cloned().collect();
+fn open_runs(folder: &Path, fleet: &Fleet, store: &Store) -> Runs {
     let (journal, record) = (folder.join("journal.db"), folder.join("runs.db"));
-    Runs::open(&journal, &record, fleet.clone(), Arc::new(move || Ok(names.clone())))
-        .expect("the record opens")
+    Runs::open(&journal, &record, fleet.clone(), store.clone()).expect("the record opens")
 }
 
 /// An in-memory stream that tonic takes for a connection.

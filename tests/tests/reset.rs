@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use muster_agent::host::change::ProgramName;
 use muster_agent::host::fake::{FakeHost, Moment, State};
 use muster_proto::coordinator::ResetRequest;
@@ -62,15 +63,80 @@ async fn a_worker_is_reset_alone_the_cluster_forgets_it_and_it_comes_back() {
     let cluster = TestCluster::of(&["m1", "w1", "w2"]).await;
     let before = but_the_named_list(cluster.host("w1"));
     cluster.bootstrap(RUNS_PODS).await;
-    let request = ResetRequest { nodes: vec!["w1".into()], confirm: "lab".into(), remove: true };
-    let (_, end) = ended(cluster.runs.reset(request).await.unwrap()).await;
+    let (_, end) = cluster.reset(&["w1"]).await;
     assert_eq!(end.phase, "done", "{end:?}");
+    assert_eq!((cluster.enrolled().len(), cluster.fleet.connected().len()), (3, 3), "a reset revokes nobody");
     assert_same(&[before], &[but_the_named_list(cluster.host("w1"))], "w1");
     let nodes = cluster.kubernetes.with(|state| state.of_kind("Node").count());
     assert_eq!(nodes, 2, "the Node object of w1 is gone, the others stay");
     let (_, end) = cluster.bootstrap(RUNS_PODS).await;
     assert_eq!(end.phase, "done", "{end:?}");
     assert_eq!(cluster.kubernetes.with(|state| state.of_kind("Node").count()), 3);
+}
+
+/// A removal of w1.
+fn removal() -> ResetRequest {
+    ResetRequest { nodes: vec!["w1".into()], confirm: "lab".into(), remove: true }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_worker_is_off_the_list_also_when_who_asked_went_away_and_its_name_can_come_back() {
+    let mut cluster = TestCluster::of(&["m1", "w1", "w2"]).await;
+    cluster.bootstrap(RUNS_PODS).await;
+    cluster.host("w1").programs_take(Duration::from_millis(200));
+    let mut listening = cluster.runs.reset(removal()).await.unwrap();
+    listening.next().await.unwrap().unwrap();
+    assert_eq!(cluster.runs.status().unwrap().phase, "running");
+    // Ctrl-C: nobody listens any more.
+    drop(listening);
+    let off_the_list = async {
+        while cluster.enrolled().iter().any(|name| name == "w1") {
+            assert!(cluster.runs.status().unwrap().phase != "failed");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), off_the_list).await.expect("its identity is revoked");
+    assert_eq!(cluster.runs.status().unwrap().phase, "done");
+    let w1 = "w1".parse().unwrap();
+    cluster.gone("w1").await;
+    cluster.start_agent("w1");
+    let error = cluster.fleet.agent(&w1, Duration::from_millis(500)).await;
+    assert!(error.is_err(), "whoever is not on the list is not let in again: {error:?}");
+    let kubernetes = &cluster.kubernetes;
+    assert_eq!(kubernetes.with(|state| state.of_kind("Node").count()), 2, "w1 is out of the cluster");
+
+    cluster.enrol("w1");
+    cluster.start_agent("w1");
+    let (_, end) = cluster.bootstrap(RUNS_PODS).await;
+    assert_eq!(end.phase, "done", "{end:?}");
+    assert_eq!(cluster.kubernetes.with(|state| state.of_kind("Node").count()), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_failed_revokes_nobody_and_the_same_command_ends_it() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    cluster.bootstrap(RUNS_PODS).await;
+    cluster.host("w1").fail_next(ProgramName::Kubeadm, 1, "error: etcd does not answer");
+    let (_, end) = ended(cluster.runs.reset(removal()).await.unwrap()).await;
+    assert_eq!(end.phase, "failed");
+    assert_eq!((cluster.enrolled().len(), cluster.fleet.connected().len()), (2, 2));
+    let (_, end) = ended(cluster.runs.reset(removal()).await.unwrap()).await;
+    assert_eq!(end.phase, "done", "{end:?}");
+    assert_eq!(cluster.enrolled(), ["m1"]);
+    cluster.gone("w1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_does_not_attach_to_a_reset_of_the_same_steps() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    cluster.bootstrap(RUNS_PODS).await;
+    cluster.host("w1").programs_take(Duration::from_millis(200));
+    let all = |remove| ResetRequest { nodes: Vec::new(), confirm: "lab".into(), remove };
+    let reset = cluster.runs.reset(all(false)).await.unwrap();
+    let error = cluster.runs.reset(all(true)).await.err().unwrap();
+    assert!(error.message().contains("is under way"), "{error}");
+    assert_eq!(ended(reset).await.1.phase, "done");
+    assert_eq!(cluster.enrolled().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

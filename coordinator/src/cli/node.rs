@@ -43,9 +43,8 @@ pub async fn run(paths: &Paths, command: Command) -> Result<(), Failure> {
         }
         Command::Remove { node, confirm } => {
             let request = ResetRequest { nodes: vec![node.to_string()], confirm, remove: true };
+            // The coordinator itself revokes the identity at the end of the run, whoever looks on.
             if reset(paths, request).await? == Followed::Done {
-                let revoke = RevokeNodeRequest { name: node.to_string() };
-                client.revoke_node(revoke).await.map_err(ClientError::from)?;
                 anstream::println!(
                     "{node} is removed; take it out of cluster.yaml. It may come back with a new token: `coordinator token create --node {node}`"
                 );
