@@ -1,5 +1,7 @@
 //! The control plane that is wanted, and the configuration file from which `kubeadm init` makes it.
 
+mod held;
+
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;

@@ -111,6 +111,11 @@ pub fn reset_command(node: &str) -> String {
     format!("sudo coordinator reset --node {node} {CONFIRMATION}")
 }
 
+/// The command, to be run on the master, that undoes the whole cluster; like `reset_command` without the cluster's name.
+pub fn reset_everything_command() -> String {
+    format!("sudo coordinator reset --all {CONFIRMATION}")
+}
+
 impl Complaint {
     /// With the name of the cluster where the agent could not know it.
     pub fn in_cluster(&self, cluster: &str) -> Self {

@@ -2,7 +2,8 @@
 //! the objects that init writes last, its own Node object. Nothing of it there: init runs. All files there and the API
 //! server silent, as after a reboot: it is waited for. Anything between is a half-done init (a crash, a failed run) and
 //! blocks with the command that resets the node; init is never run twice over something. Only where the spec allows it and
-//! nobody can ever have joined, it is reset and done again.
+//! nobody can ever have joined, it is reset and done again. A complete one that was made with other values than are wanted
+//! now is left as it is: kubeadm init cannot change it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -63,7 +64,7 @@ impl KubeadmInit {
                 None => lacking.push(file),
             }
         }
-        if let Some(finding) = self.foreign(host).await? {
+        if let Some(finding) = self.elsewhere(host).await? {
             return Ok(finding);
         }
         if present.is_empty() && torn.is_empty() {
@@ -87,8 +88,11 @@ impl KubeadmInit {
                 (Others::Unseen, "the API server does not answer".to_owned())
             }
             Err(error) => return Err(error),
-            Ok(Cluster::Complete { node: true }) if lacking.is_empty() => return Ok(Finding::DONE),
-            Ok(Cluster::Complete { node: false }) if lacking.is_empty() => {
+            Ok(Cluster::Complete { node: true, held }) if lacking.is_empty() => {
+                let complaint = self.wanted.other_than(None, &held);
+                return Ok(complaint.map_or(Finding::DONE, Finding::Blocked));
+            }
+            Ok(Cluster::Complete { node: false, .. }) if lacking.is_empty() => {
                 return Ok(Finding::Wait(format!(
                     "the kubelet of {} has not registered its Node object; `sudo systemctl restart kubelet` on {} does it",
                     self.wanted.node, self.wanted.node
@@ -121,21 +125,28 @@ impl KubeadmInit {
         ))
     }
 
-    /// Blocked when the kubelet of this node belongs to another API server.
-    async fn foreign<H: Observe>(&self, host: &H) -> Result<Option<Finding>, HostError> {
-        let own = format!("https://{}", self.wanted.endpoint);
-        let Some(kubelet_conf) = host.read_file(Path::new(KUBELET_CONF)).await? else { return Ok(None) };
-        let server = Membership::read(&kubelet_conf).map(|membership| membership.server);
-        Ok(server.filter(|server| *server != own).map(|server| {
-            Finding::blocked(
-                format!("{} is a member of another cluster", self.wanted.node),
-                format!("{KUBELET_CONF} names {server}, not {own}"),
-                format!(
-                    "take it out of that cluster: on {} run `sudo kubeadm reset -f`, then the same bootstrap again",
-                    self.wanted.node
-                ),
-            )
-        }))
+    /// Blocked when the kubelet of this node belongs to another API server: its own at another endpoint, or a foreign one.
+    async fn elsewhere<H: Observe>(&self, host: &H) -> Result<Option<Finding>, HostError> {
+        let wanted = format!("https://{}", self.wanted.endpoint);
+        let Some(server) = server_of(host, KUBELET_CONF).await?.filter(|server| *server != wanted) else {
+            return Ok(None);
+        };
+        // Only a control plane has an administrator's file, and its own leads to itself.
+        if server_of(host, ADMIN_CONF).await?.as_ref() == Some(&server) {
+            let held = match self.cluster(host).await {
+                Ok(Cluster::Complete { held, .. }) => held,
+                _ => String::new(),
+            };
+            return Ok(self.wanted.other_than(Some(&server), &held).map(Finding::Blocked));
+        }
+        Ok(Some(Finding::blocked(
+            format!("{} is a member of another cluster", self.wanted.node),
+            format!("{KUBELET_CONF} names {server}, not {wanted}"),
+            format!(
+                "take it out of that cluster: on {} run `sudo kubeadm reset -f`, then the same bootstrap again",
+                self.wanted.node
+            ),
+        )))
     }
 
     async fn init<H: Observe>(&self, host: &H) -> Result<Finding, HostError> {
@@ -179,16 +190,22 @@ impl KubeadmInit {
             wanted.push((ObjectKind::DaemonSet, "kube-system", "kube-proxy"));
         }
         let mut lacking = Vec::new();
+        let mut held = String::new();
         for (kind, namespace, name) in wanted {
-            if host.object(kind, namespace, name).await?.is_none() {
-                lacking.push(name);
+            match host.object(kind, namespace, name).await? {
+                None => lacking.push(name),
+                Some(object) => {
+                    if let Some(text) = object["data"]["ClusterConfiguration"].as_str() {
+                        held = text.to_owned();
+                    }
+                }
             }
         }
         if !lacking.is_empty() {
             return Ok(Cluster::Lacks(lacking));
         }
         let node = host.object(ObjectKind::Node, "", self.wanted.node.as_str()).await?;
-        Ok(Cluster::Complete { node: node.is_some() })
+        Ok(Cluster::Complete { node: node.is_some(), held })
     }
 
     /// A finished cluster whose files went missing must not be told to reset itself.
@@ -204,6 +221,12 @@ impl KubeadmInit {
     }
 }
 
+/// The API server that a kubeconfig of this host names.
+async fn server_of<H: Observe>(host: &H, path: &str) -> Result<Option<String>, HostError> {
+    let text = host.read_file(Path::new(path)).await?;
+    Ok(text.and_then(|text| Membership::read(&text)).map(|membership| membership.server))
+}
+
 /// Nodes of the cluster besides this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Others {
@@ -215,7 +238,11 @@ enum Others {
 
 /// What the API server says of init's work: the objects it makes are all there, or which are not.
 enum Cluster {
-    Complete { node: bool },
+    Complete {
+        node: bool,
+        /// The ClusterConfiguration that kubeadm keeps.
+        held: String,
+    },
     Lacks(Vec<&'static str>),
 }
 
@@ -306,6 +333,57 @@ mod tests {
         let Finding::Blocked(complaint) = look(&host).await else { panic!() };
         assert!(complaint.cause.starts_with("the control plane of m1 works"), "{}", complaint.cause);
         assert!(!complaint.remedy.contains("reset"), "{}", complaint.remedy);
+    }
+
+    #[tokio::test]
+    async fn a_cluster_made_with_other_values_blocks_with_every_difference_and_the_way_back() {
+        let (host, _) = master().await;
+        let changed = agent::KubeadmInit {
+            pod_subnet: "10.200.0.0/16".into(),
+            service_subnet: "10.97.0.0/16".into(),
+            kubernetes_version: "v1.20.9".into(),
+            ..message()
+        };
+        let finding = step(Kind::KubeadmInit(changed.clone())).check(&host, &Input::default()).await.unwrap();
+        let Finding::Blocked(complaint) = finding else { panic!("{finding:?}") };
+        assert_eq!(
+            complaint.cause,
+            "the cluster that runs on m1 was made with other values than the file has"
+        );
+        assert_eq!(
+            complaint.evidence.lines().collect::<Vec<_>>(),
+            [
+                "spec.kubernetesVersion: the cluster says v1.20.2, the file says v1.20.9",
+                "spec.networking.podSubnet: the cluster says 10.244.0.0/16, the file says 10.200.0.0/16",
+                "spec.networking.serviceSubnet: the cluster says 10.96.0.0/12, the file says 10.97.0.0/16",
+            ]
+        );
+        let told = complaint.in_cluster("lab").remedy;
+        assert!(told.contains("`sudo coordinator reset --all --confirm lab`"), "{told}");
+
+        let moved = agent::KubeadmInit { bind_port: 6444, ..changed };
+        let finding = step(Kind::KubeadmInit(moved)).check(&host, &Input::default()).await.unwrap();
+        let Finding::Blocked(complaint) = finding else { panic!("{finding:?}") };
+        assert_eq!(complaint.evidence.lines().count(), 4, "{}", complaint.evidence);
+        assert!(
+            complaint.evidence.starts_with(
+                "API server: the cluster says https://10.88.0.11:6443, the file says https://10.88.0.11:6444\n"
+            ),
+            "{}",
+            complaint.evidence
+        );
+    }
+
+    #[tokio::test]
+    async fn a_configuration_that_cannot_be_read_does_not_block() {
+        let (host, _) = master().await;
+        host.cluster.with(|cluster| {
+            cluster.put(serde_json::json!({
+                "apiVersion": "v1", "kind": "ConfigMap", "data": { "ClusterConfiguration": "- [" },
+                "metadata": { "name": "kubeadm-config", "namespace": "kube-system" },
+            }));
+        });
+        assert!(matches!(look(&host).await, Finding::Done(_)));
     }
 
     #[tokio::test]
