@@ -107,3 +107,36 @@ async fn members_of_this_very_cluster_are_left_alone() {
     assert_eq!(preflight(&cluster).await, PreflightReply::default());
     assert_eq!(cluster.bootstrap("").await.1.phase, "done");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_changed_over_a_finished_cluster_is_told_with_what_the_cluster_has() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    assert_eq!(cluster.bootstrap("").await.1.phase, "done");
+    for (more, line) in [
+        (
+            "  controlPlane: {bindPort: 6444}\n",
+            "API server: the cluster says https://10.88.0.11:6443, the file says https://10.88.0.11:6444",
+        ),
+        (
+            "  controlPlane: {imageRepository: registry.example/k8s}\n",
+            "spec.controlPlane.imageRepository: the cluster says kubeadm's own, the file says registry.example/k8s",
+        ),
+    ] {
+        let held = |state: &mut muster_agent::host::fake::State| {
+            let mirrored: Vec<String> = state
+                .images
+                .iter()
+                .map(|image| image.replace("k8s.gcr.io", "registry.example/k8s"))
+                .collect();
+            state.images.extend(mirrored);
+        };
+        cluster.host("m1").with(held);
+        cluster.host("w1").with(held);
+        let failures = cluster.bootstrap(more).await.1.failures;
+        let [failure] = &failures[..] else { panic!("{failures:?}") };
+        assert_eq!((failure.node.as_str(), failure.step.as_str()), ("m1", "kubeadm-init"), "{failure:?}");
+        assert_eq!(failure.evidence, line);
+        assert!(failure.remedy.contains("`sudo coordinator reset --all --confirm lab`"), "{failure:?}");
+    }
+    assert_eq!(cluster.bootstrap("").await.1.phase, "done", "nothing was touched");
+}

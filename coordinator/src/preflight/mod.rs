@@ -8,7 +8,7 @@ mod judgement;
 mod mesh;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -214,9 +214,9 @@ pub async fn preflight(
             }),
         }
     }
-    let endpoint = hosts.iter().find(|host| host.control_plane).map(|master| endpoint(master.address, spec));
+    let master = hosts.iter().find(|host| host.control_plane).map(|master| master.address);
     for host in &mut hosts {
-        let member = endpoint.as_ref().is_some_and(|endpoint| host.report.cluster == *endpoint);
+        let member = master.is_some_and(|master| leads_to(&host.report.cluster, master));
         host.settled = member || !host.report.under_way.is_empty();
     }
     if hosts.iter().all(|host| host.settled) {
@@ -270,9 +270,11 @@ async fn inspect(agent: &ConnectedAgent, spec: &ClusterSpec) -> Result<Host, Str
     })
 }
 
-/// As kubelet.conf names the API server.
-fn endpoint(address: IpAddr, spec: &ClusterSpec) -> String {
-    format!("https://{}", std::net::SocketAddr::new(address, spec.bind_port))
+/// Whether kubelet.conf names an API server at this address, at whatever port: that the port is another one than the file
+/// says is for the step of kubeadm init to tell.
+fn leads_to(server: &str, master: IpAddr) -> bool {
+    let endpoint = server.strip_prefix("https://").and_then(|endpoint| endpoint.parse::<SocketAddr>().ok());
+    endpoint.is_some_and(|endpoint| endpoint.ip() == master)
 }
 
 /// `m1, w1 and w2`
