@@ -36,7 +36,7 @@ pub fn of_change(change: &Change, outcome: &Outcome, node: &str, found: &Finding
 /// What to say of a `kubeadm init` or `kubeadm join` with these arguments that failed.
 pub fn of_kubeadm(arguments: &[String], outcome: &Outcome, node: &str, found: &Findings) -> Complaint {
     let verb = arguments.first().map(String::as_str).unwrap_or_default();
-    if let Some(complaint) = preflight::complaint(&outcome.output, node) {
+    if let Some(complaint) = preflight::complaint(&outcome.output, node, &more(arguments, false, node)) {
         return complaint;
     }
     let said = last_word(&format!("kubeadm {verb}"), outcome);
@@ -65,7 +65,7 @@ pub fn of_kubeadm(arguments: &[String], outcome: &Outcome, node: &str, found: &F
     Complaint::new(
         cause.sentence.clone(),
         evidence.join("\n"),
-        format!("{}\n{start_over}\n{more}", cause.cause.remedy(node)),
+        format!("{}\n{start_over}\n{more}", cause.cause.remedy(node, found.endpoint.as_deref())),
     )
 }
 

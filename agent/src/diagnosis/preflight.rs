@@ -12,8 +12,9 @@ static FINDING: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?m)^\s*\[ERROR ([A-Za-z0-9_.-]+)\]: (.*)$").expect("the pattern is constant and valid")
 });
 
-/// All errors as one complaint with the remedies that are known, the deepest cause first; none when there is none.
-pub(super) fn complaint(output: &str, node: &str) -> Option<Complaint> {
+/// All errors as one complaint with the remedies that are known, the deepest cause first, and the commands that show more;
+/// none when there is no error.
+pub(super) fn complaint(output: &str, node: &str, more: &str) -> Option<Complaint> {
     let findings: Vec<(String, String)> = FINDING
         .captures_iter(output)
         .map(|found| (found[1].to_owned(), found[2].trim().to_owned()))
@@ -23,7 +24,7 @@ pub(super) fn complaint(output: &str, node: &str) -> Option<Complaint> {
         .min_by_key(|(name, text)| cause(name, text).map_or((1, None), |cause| (0, Some(cause))));
     let (name, text) = deepest?;
     let first = sentence(name, text);
-    let more = match findings.len() {
+    let others = match findings.len() {
         1 => String::new(),
         count => format!(" (and {} more)", count - 1),
     };
@@ -37,8 +38,9 @@ pub(super) fn complaint(output: &str, node: &str) -> Option<Complaint> {
         }
     }
     remedies.push("start over: run the same bootstrap again (nothing was changed by kubeadm)".into());
+    remedies.push(more.to_owned());
     Some(Complaint::new(
-        format!("kubeadm refuses to begin: {first}{more}"),
+        format!("kubeadm refuses to begin: {first}{others}"),
         evidence.join("\n"),
         remedies.join("\n"),
     ))
@@ -86,7 +88,7 @@ fn sentence(check: &str, text: &str) -> String {
 
 fn remedy(check: &str, text: &str, node: &str) -> String {
     if let Some(cause) = cause(check, text) {
-        return cause.remedy(node);
+        return cause.remedy(node, None);
     }
     match check {
         "NumCPU" => "give the machine at least 2 CPUs".into(),
@@ -112,7 +114,7 @@ mod tests {
     use super::*;
 
     fn of(output: &str) -> Complaint {
-        complaint(output, "m1").unwrap()
+        complaint(output, "m1", "more: x").unwrap()
     }
 
     #[test]
@@ -130,6 +132,8 @@ mod tests {
             "{complaint}"
         );
         assert_eq!(complaint.evidence.lines().count(), 2);
+        let last: Vec<&str> = complaint.remedy.lines().rev().take(2).collect();
+        assert!(last[0] == "more: x" && last[1].starts_with("start over: "), "{complaint}");
     }
 
     #[test]

@@ -29,8 +29,8 @@ pub(super) enum Cause {
 }
 
 impl Cause {
-    /// What to do about it on this node.
-    pub(super) fn remedy(self, node: &str) -> String {
+    /// What to do about it on this node, whose join needs the API server at `endpoint`.
+    pub(super) fn remedy(self, node: &str, endpoint: Option<&str>) -> String {
         match self {
             Self::KubeletMasked => format!("on {node}: `sudo systemctl unmask kubelet`"),
             Self::RuntimeStopped => format!(
@@ -68,18 +68,31 @@ impl Cause {
             Self::KubeletRefuses | Self::KubeletStopped => {
                 format!("on {node}: `sudo systemctl status kubelet`; remove what it complains of")
             }
-            Self::ApiUnreachable => format!(
-                "open TCP port 6443 from {node} to the control plane (firewall, security group), or start the API server \
-                 there; `nc -vz ADDRESS 6443` on {node} tries it"
-            ),
+            Self::ApiUnreachable => match endpoint.and_then(host_and_port) {
+                Some((host, port)) => format!(
+                    "open TCP port {port} from {node} to {host}, the control plane (firewall, security group), or start the API \
+                     server there; `nc -vz {host} {port}` on {node} tries it"
+                ),
+                None => format!(
+                    "open the API server's TCP port from {node} to the control plane (firewall, security group), or start the \
+                     API server there"
+                ),
+            },
             Self::ApiUnproved => format!(
-                "look at what answers on port 6443 of the control plane, and at the clock of {node} (`timedatectl`)"
+                "look at what answers at {}, and at the clock of {node} (`timedatectl`)",
+                endpoint.unwrap_or("the API server's address")
             ),
             Self::ContainerEnds => {
                 format!("on {node}: `sudo docker ps -a`, then `sudo docker logs` of the container")
             }
         }
     }
+}
+
+/// `HOST:PORT` apart, an IPv6 address without its brackets.
+fn host_and_port(endpoint: &str) -> Option<(&str, &str)> {
+    let (host, port) = endpoint.rsplit_once(':')?;
+    Some((host.trim_start_matches('[').trim_end_matches(']'), port))
 }
 
 /// One place that tells a cause.
@@ -130,5 +143,24 @@ pub(super) fn short(text: &str, most: usize) -> String {
     match one_line.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &one_line[..end]),
         None => one_line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_api_server_that_is_not_reached_or_not_proved_is_named_with_its_own_address_and_port() {
+        let told = |cause: Cause, endpoint| cause.remedy("w1", endpoint);
+        let unreachable = told(Cause::ApiUnreachable, Some("10.88.0.11:6444"));
+        assert!(unreachable.contains("`nc -vz 10.88.0.11 6444` on w1"), "{unreachable}");
+        let six = told(Cause::ApiUnreachable, Some("[fd00::11]:6443"));
+        assert!(six.contains("`nc -vz fd00::11 6443` on w1"), "{six}");
+        assert!(told(Cause::ApiUnproved, Some("10.88.0.11:6444")).contains("answers at 10.88.0.11:6444"));
+        for cause in [Cause::ApiUnreachable, Cause::ApiUnproved] {
+            let unknown = told(cause, None);
+            assert!(!unknown.contains("6443") && !unknown.contains("ADDRESS"), "{unknown}");
+        }
     }
 }

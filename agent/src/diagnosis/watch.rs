@@ -19,6 +19,8 @@ pub struct Findings {
     pub(super) signs: Vec<Sign>,
     /// The kubelet's newest error lines.
     pub(super) errors: Vec<String>,
+    /// The API server that a join needs.
+    pub(super) endpoint: Option<String>,
 }
 
 /// Looks at one run of kubeadm.
@@ -27,8 +29,6 @@ pub struct Watch {
     found: Findings,
     /// `init` or `join`
     verb: &'static str,
-    /// The API server that a join needs.
-    endpoint: Option<String>,
     /// The journal was read up to here.
     read: Timestamp,
     kubelet_stopped: u32,
@@ -42,9 +42,8 @@ impl Watch {
     pub fn over(verb: &str, endpoint: Option<&str>, since: Timestamp) -> Option<Self> {
         let verb = ["init", "join"].into_iter().find(|known| *known == verb)?;
         Some(Self {
-            found: Findings::default(),
+            found: Findings { endpoint: endpoint.map(str::to_owned), ..Findings::default() },
             verb,
-            endpoint: endpoint.map(str::to_owned),
             read: since,
             kubelet_stopped: 0,
             runtime_stopped: 0,
@@ -94,7 +93,7 @@ impl Watch {
                 add(&mut self.found.signs, sign);
             }
         }
-        if let Some(endpoint) = self.endpoint.clone().filter(|_| self.verb == "join") {
+        if let Some(endpoint) = self.found.endpoint.clone().filter(|_| self.verb == "join") {
             let silent = host.unreachable(&endpoint).await.ok().flatten();
             self.silent = if silent.is_some() { self.silent + 1 } else { 0 };
             if let Some(why) = silent.filter(|_| self.silent >= PERSISTENT || !running) {

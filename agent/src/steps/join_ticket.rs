@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use muster_proto::agent;
+use muster_proto::event::reset_everything_command;
 use muster_proto::names::{KeyHash, NodeName};
 use serde_json::Value;
 
@@ -64,7 +65,12 @@ impl JoinTicket {
                     ),
                     format!(
                         "somebody replaced {CA_CERTIFICATE} or the cluster-info ConfigMap: compare `sudo kubectl --kubeconfig \
-                         {ADMIN_CONF} -n kube-public get configmap cluster-info -o yaml` with that file before anybody joins"
+                         {ADMIN_CONF} -n kube-public get configmap cluster-info -o yaml` with that file before anybody joins\n\
+                         start over: once both hold the same CA run the same bootstrap again; if its CA cannot be had back, `{}` on \
+                         the master first\n\
+                         more: `sudo agent journal` on the master holds what kubeadm printed; `sudo kubeadm token create \
+                         --print-join-command --v=6` there prints the hash of the CA in {ADMIN_CONF}",
+                        reset_everything_command()
                     ),
                 ));
             }
