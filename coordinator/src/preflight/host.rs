@@ -33,6 +33,9 @@ fn machine(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
             "give the machine 2 processors and start it again",
         );
         findings.complain(host, Check::Processors, complaint);
+    } else if report.processors < 2 {
+        let cause = format!("{name} has only {} processor", report.processors);
+        findings.note(host, Check::Processors, cause, "kubeadm wants 2 of a control plane alone");
     }
     let mebibytes = report.memory_bytes / MEBIBYTE;
     if host.control_plane && report.memory_bytes < CONTROL_PLANE_MEMORY {
@@ -144,10 +147,12 @@ fn runtime(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
     let newest = newest_validated(kubernetes.minor.into());
     let validated = format!("{}.{:02}", newest.0, newest.1);
     let own = format!("Docker {} of {name}", report.docker_version);
+    let place = &spec.places.kubernetes_version;
+    let file = format!("line {} of the file: {}: {kubernetes}", place.line, place.field);
     if docker < (1, 11) {
         let complaint = Complaint::new(
             format!("{own} is too old for Kubernetes {kubernetes}: kubeadm refuses it"),
-            format!("validated with Kubernetes {kubernetes}: Docker 1.11 to {validated}"),
+            format!("{file}\nvalidated with Kubernetes {kubernetes}: Docker 1.11 to {validated}"),
             format!("install Docker {validated} on {name}"),
         );
         findings.complain(host, Check::Runtime, complaint);
@@ -155,7 +160,7 @@ fn runtime(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
         let cause = format!(
             "{own} is newer than Kubernetes {kubernetes} was validated with; kubeadm only warns of it"
         );
-        findings.note(host, Check::Runtime, cause, format!("the newest validated: {validated}"));
+        findings.note(host, Check::Runtime, cause, format!("{file}\nthe newest validated: {validated}"));
     }
 }
 
@@ -265,6 +270,12 @@ mod tests {
         let checks: Vec<Check> = causes(small).into_iter().map(|(check, _)| check).collect();
         assert_eq!(checks, [Check::Processors, Check::Memory]);
         assert!(of("v1.20.2", "w1", small).is_empty());
+        let mut worker = host("w1", 12);
+        worker.report.processors = 1;
+        let mut findings = Findings::default();
+        machine(&mut findings, &worker, &spec("v1.20.2", true));
+        let notes: Vec<&str> = findings.notes.iter().map(|note| note.complaint.cause.as_str()).collect();
+        assert_eq!(notes, ["w1 has only 1 processor"]);
         assert_eq!(of("v1.13.2", "m1", small).len(), 1, "kubeadm 1.13 has no limit for memory");
     }
 
@@ -304,6 +315,10 @@ mod tests {
             host.report.cluster = cluster.into();
             let mut findings = Findings::default();
             runtime(&mut findings, &host, &spec(version, true));
+            let line = format!("line 5 of the file: spec.kubernetesVersion: {version}\n");
+            for found in findings.complaints.iter().chain(&findings.notes) {
+                assert!(found.complaint.evidence.starts_with(&line), "{}", found.complaint);
+            }
             (findings.complaints.len(), findings.notes.len())
         };
         for (version, docker, expected) in [

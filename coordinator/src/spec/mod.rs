@@ -54,6 +54,7 @@ pub struct ClusterSpec {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Places {
     pub nodes: BTreeMap<NodeName, Place>,
+    pub kubernetes_version: Place,
     pub pod_subnet: Place,
     pub service_subnet: Place,
 }

@@ -53,6 +53,7 @@ impl Reader<'_> {
             smoke_test: self.smoke_test()?,
             places: Places {
                 nodes,
+                kubernetes_version: self.place("spec.kubernetesVersion"),
                 pod_subnet: self.place("spec.networking.podSubnet"),
                 service_subnet: self.place("spec.networking.serviceSubnet"),
             },
