@@ -28,11 +28,11 @@ use uuid::Uuid;
 use crate::executor::{AGENT_PATIENCE, Executor};
 use crate::fleet::{ConnectedAgent, Fleet};
 use crate::outlook::{Outlook, outlook};
-use crate::plan::{self, Plan, PlannedStep};
+use crate::plan::{self, Hosts, Plan, PlannedStep};
 use crate::preflight::{Check, preflight};
 use crate::progress::{failure, fold};
 use crate::record::{Record, RecordError, Run, RunPhase};
-use crate::spec::{ClusterSpec, Problems};
+use crate::spec::{ClusterSpec, Problems, named_nodes};
 use crate::store::Store;
 use crate::{removal, reset, resume};
 
@@ -391,19 +391,31 @@ impl Runs {
         (self.journal.follow(), self.fleet.changes())
     }
 
+    /// What the agents of these nodes say of themselves.
+    async fn hosts(&self, nodes: impl Iterator<Item = &NodeName>) -> Hosts {
+        let hosts = nodes.map(async |node| {
+            let agent = self.fleet.agent(node, FIRST_CONNECTION).await;
+            (node.clone(), agent.map(|agent| agent.facts))
+        });
+        join_all(hosts).await.into_iter().collect()
+    }
+
     /// The plan, or everything that is wrong with the file and with what it says of the hosts.
     async fn make_plan(&self, files: &ClusterFiles) -> Result<Result<(ClusterSpec, Plan), Problems>, Status> {
         let nodes = self.store.nodes().map_err(|error| Status::internal(chain(&error)))?;
         let enrolled = nodes.iter().filter_map(|node| node.name.parse().ok()).collect();
         let spec = match ClusterSpec::parse(files, &enrolled) {
             Ok(spec) => spec,
-            Err(problems) => return Ok(Err(problems)),
+            Err(problems) => {
+                let named = named_nodes(files, &enrolled);
+                let hosts = self.hosts(named.keys()).await;
+                let away = hosts
+                    .iter()
+                    .filter_map(|(node, host)| Some(named[node].problem(host.as_ref().err()?.to_string())));
+                return Ok(Err(problems.and(away.collect())));
+            }
         };
-        let hosts = spec.nodes().map(async |node| {
-            let agent = self.fleet.agent(node, FIRST_CONNECTION).await;
-            (node.clone(), agent.map(|agent| agent.facts))
-        });
-        let hosts = join_all(hosts).await.into_iter().collect();
+        let hosts = self.hosts(spec.nodes()).await;
         let plan = plan::plan(&spec, &hosts).map_err(|problems| Problems::new(files, problems));
         Ok(plan.map(|plan| (spec, plan)))
     }

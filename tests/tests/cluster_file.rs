@@ -1,5 +1,7 @@
 //! A cluster file that cannot be used, from the coordinator's answer on: everything that is wrong, nothing begun.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use muster_proto::coordinator::{ClusterFiles, Problems, progress};
 use muster_tests::cluster::TestCluster;
@@ -42,4 +44,22 @@ async fn a_range_that_holds_a_machines_address_is_a_problem_of_the_file() {
         "{problems:?}"
     );
     assert_eq!(problems.list[0].line, 9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_is_away_is_told_together_with_the_mistakes_of_the_file() {
+    let mut cluster = TestCluster::of(&["m1", "w1"]).await;
+    let away = "w1".parse().unwrap();
+    cluster.fleet.agent(&away, Duration::from_secs(5)).await.unwrap();
+    let mut changes = cluster.fleet.changes();
+    changes.mark_unchanged();
+    cluster.kill_agent("w1");
+    while cluster.fleet.connected().iter().any(|agent| agent.node == away) {
+        changes.changed().await.unwrap();
+    }
+    let planned = cluster.runs.plan(cluster.files("  smoketest: {keep: true}\n")).await.unwrap();
+    let list = planned.problems.unwrap().list;
+    let fields: Vec<&str> = list.iter().map(|problem| problem.field.as_str()).collect();
+    assert_eq!(fields, ["spec.nodes[1].name", "spec.smoketest"], "{list:?}");
+    assert!(list[0].what.contains("the agent of w1 is not connected"), "{list:?}");
 }

@@ -140,6 +140,13 @@ impl Problems {
         list.sort_by_key(|problem| problem.line);
         Self { file: file.to_owned(), list }
     }
+
+    /// With more that is wrong in the same file.
+    pub fn and(mut self, more: Vec<Problem>) -> Self {
+        self.list.extend(more);
+        self.list.sort_by_key(|problem| problem.line);
+        self
+    }
 }
 
 impl fmt::Display for Problems {
@@ -191,6 +198,14 @@ impl ClusterSpec {
 fn values(spec: &str) -> Result<(Values, Vec<Problem>), Problem> {
     let tree = yaml::read(spec)?;
     Ok(form::check(tree))
+}
+
+/// The nodes that the file names and that are enrolled, also of a file that cannot be used.
+pub fn named_nodes(files: &ClusterFiles, enrolled: &BTreeSet<NodeName>) -> BTreeMap<NodeName, Place> {
+    let Ok((values, problems)) = values(&files.spec) else { return BTreeMap::new() };
+    let mut nodes = Reader { values, files, enrolled, problems }.nodes();
+    nodes.retain(|node, _| enrolled.contains(node));
+    nodes
 }
 
 /// The file names that the spec refers to, for the CLI to read before it sends; none when it cannot be read that far.

@@ -61,7 +61,7 @@ impl Reader<'_> {
     }
 
     /// Where every node stands; one that stands twice or is not enrolled is a problem.
-    fn nodes(&mut self) -> BTreeMap<NodeName, Place> {
+    pub(super) fn nodes(&mut self) -> BTreeMap<NodeName, Place> {
         let mut places: BTreeMap<NodeName, Place> = BTreeMap::new();
         for (path, name) in self.each::<NodeName>("spec.nodes", ".name") {
             let place = self.place(&path);
