@@ -113,7 +113,8 @@ fn prepare(cell: &Cell, pair: &Pair) -> Done<()> {
         Kind::DiskFull(place) => {
             let (file, size) = match place {
                 Place::AgentState => ("tiny-state", "2m"),
-                Place::CoordinatorState => ("tiny-coordinator", "2m"),
+                // Room for the journal of whole runs, and for what SQLite keeps beside it, once the filler is gone.
+                Place::CoordinatorState => ("tiny-coordinator", "16m"),
                 Place::Target => ("tiny-etc", "2m"),
             };
             put(&machine.folder.join(file), size)?;

@@ -8,6 +8,9 @@ use std::time::Instant;
 
 use muster_faults::matrix::{World, cells, run};
 
+/// Fewer in all would leave a step or a kind of fault untried.
+const AT_LEAST: usize = 400;
+
 fn main() -> ExitCode {
     let mut words: Vec<String> = std::env::args().skip(1).filter(|word| !word.is_empty()).collect();
     let list = words.iter().any(|word| word == "--list");
@@ -44,6 +47,9 @@ fn matrix(folder: &std::path::Path, words: &[String], list: bool) -> Result<bool
         chosen.iter().for_each(|cell| println!("{cell}"));
         println!("{} cells", chosen.len());
         return Ok(true);
+    }
+    if words.is_empty() && chosen.len() < AT_LEAST {
+        return Err(format!("only {} cells were found; there must be {AT_LEAST}", chosen.len()));
     }
     let at_once = std::env::var("AT_ONCE").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
     println!("prepared in {:.1} s; {} cells, {at_once} at once", began.elapsed().as_secs_f32(), chosen.len());
