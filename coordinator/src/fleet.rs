@@ -126,7 +126,7 @@ impl Fleet {
     }
 
     /// Takes over a connection whose other end proved that it is this node, says Hello, and holds it until it ends.
-    /// `still_enrolled` is asked once the agent is listed, so that a revocation at that moment is not missed.
+    /// `still_enrolled` is asked before the agent is listed and once it is, so that a revocation at that moment is not missed.
     /// `admitted` is dropped when the agent has answered: it no longer counts as a stranger. `peer` is where the connection
     /// came from, as this side sees it.
     pub async fn adopt<S>(
@@ -154,6 +154,11 @@ impl Fleet {
             }
         };
         drop(admitted);
+        // Before, so that nobody is commanded who is off the list; and after, so that a revocation in between is not missed.
+        if !still_enrolled() {
+            cord.cut();
+            return Err(AdoptError::Revoked);
+        }
         let listed = self.list(agent, cord);
         if !still_enrolled() {
             return Err(AdoptError::Revoked);
