@@ -297,6 +297,7 @@ async fn the_firewalls_rule_that_init_has_set_is_in_the_agents_journal_and_a_res
 
     // The agent dies: what it did is in its journal, not in its memory.
     cluster.kill_agent("m1");
+    cluster.gone("m1").await;
     cluster.start_agent("m1");
     assert_eq!(cluster.bootstrap(RUNS_PODS).await.1.phase, "done");
     let (_, end) = cluster.reset(&[]).await;
