@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use muster_proto::coordinator::{ClusterStatus, Failure, NodeStatus, StepStatus};
 use muster_proto::event::{Complaint, Event, EventKind, StepState, transition};
 use muster_proto::names::{NodeName, StepId};
@@ -26,7 +27,7 @@ impl StepFold {
         // An event that may not follow was refused by the journal; were one there, the state stays what it was.
         let Ok(state) = transition(self.state, &event.kind) else { return };
         self.state = state;
-        let time = event.time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let time = shown(event.time);
         match &event.kind {
             EventKind::Dispatched | EventKind::Started { .. } => {
                 if let EventKind::Started { attempt, .. } = &event.kind {
@@ -89,11 +90,8 @@ pub fn fold(run: &Run, events: &[Event]) -> ClusterStatus {
         cluster: run.cluster.to_string(),
         phase: run.phase.word().to_owned(),
         run_id: run.id.clone(),
-        started: run.started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        finished: run
-            .finished
-            .map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
-            .unwrap_or_default(),
+        started: shown(run.started),
+        finished: run.finished.map(shown).unwrap_or_default(),
         nodes: names.iter().map(|name| node(name, run, &steps)).collect(),
         steps: step_statuses.collect(),
         failures,
@@ -142,10 +140,14 @@ fn node(name: &str, run: &Run, steps: &BTreeMap<&StepId, StepFold>) -> NodeStatu
     }
 }
 
+/// A time as people and scripts get it.
+pub(crate) fn shown(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::Timestamp;
     use muster_proto::event::reset_command;
 
     fn run(phase: RunPhase) -> Run {

@@ -5,7 +5,7 @@ use muster_proto::event::Event;
 use muster_proto::names::StepId;
 
 use crate::plan::Plan;
-use crate::progress::fold;
+use crate::progress::{fold, shown};
 use crate::record::{Run, RunPhase};
 
 /// Said when the run before, of the same cluster and kind, did not come to its end.
@@ -38,10 +38,6 @@ pub fn unfinished(before: &Run, events: &[Event], next: &Plan) -> Option<String>
 /// Said to whoever asks for the run that is under way.
 pub fn attached(began: Timestamp) -> String {
     format!("attached: this run began {} and goes on", shown(began))
-}
-
-fn shown(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 #[cfg(test)]
