@@ -25,6 +25,7 @@ class Cluster:
         for index, name in enumerate(names[1:], 1):
             self.nodes[name] = f"k8s-node{number(index)}-{STUDENT_NUMBER}"
         self.runs_pods = runs_pods
+        self.tokens = []
         lab("up", "--machines", str(machines), *(["--nat-trap"] if nat_trap else []), timeout=5400)
         self.address = addresses()["m1"]
 
@@ -44,8 +45,12 @@ class Cluster:
         """The master with `init`, every other machine with a token that goes from one screen to the other."""
         run("m1", "coordinator", "init", "--address", self.address, "--node", self.nodes["m1"])
         for machine in list(self.nodes)[1:]:
-            token = run("m1", "coordinator", "token", "create", "--node", self.nodes[machine], "--token-only").stdout
-            run(machine, "agent", "enroll", "--coordinator", self.address, "--token-file", "/dev/stdin", input=token)
+            self.enrol_worker(machine)
+
+    def enrol_worker(self, machine):
+        token = run("m1", "coordinator", "token", "create", "--node", self.nodes[machine], "--token-only").stdout
+        self.tokens.append(token.strip())
+        run(machine, "agent", "enroll", "--coordinator", self.address, "--token-file", "/dev/stdin", input=token)
 
     def write_spec(self):
         """The example that the package ships, for these machines."""
@@ -79,6 +84,10 @@ class Cluster:
             raise Failed(f"the bootstrap did not end within {BOOTSTRAP_LIMIT} s") from None
         if done.returncode:
             raise Failed(f"the bootstrap ended with {done.returncode}")
+
+    def reset(self, *what, timeout=400):
+        """What was done is undone, on `--node NAME` or `--all`; what the command said."""
+        return run("m1", "coordinator", "reset", *what, "--confirm", self.name(), timeout=timeout)
 
     def kubectl(self, *arguments, check=True):
         """As the user whom the cluster file names, with that user's own kubeconfig."""
@@ -145,8 +154,8 @@ class Cluster:
             raise Failed(f"the phase is {status['phase']!r}, not 'done'")
 
     def expect_nothing_to_do(self):
-        """The same command again changes nothing; returns its seconds, the best of three, measured in the machine. A
-        figure and no limit: this host's two processors run the whole cluster, and whatever else goes on."""
+        """The same command again changes nothing; returns its seconds, the best of three, measured in the machine.
+        Whoever holds that against a limit needs a host that does nothing else."""
         command = f"date +%s.%N && coordinator bootstrap -f {HOME}/cluster.yaml && date +%s.%N"
         times = []
         for _ in range(3):
@@ -201,13 +210,22 @@ class Cluster:
                     (folder / f"{machine}-{name}.txt").write_text(f"{error}\n")
 
 
-def whole_way(machines, report, *, runs_pods=True, nat_trap=False, before=lambda cluster: None):
-    """From fresh machines to a finished cluster; everything that must hold then does. `before` may spoil the machines."""
-    cluster = report.cluster = Cluster(machines, runs_pods=runs_pods, nat_trap=nat_trap)
+def enrolled(machines, report=None, *, before=lambda cluster: None, **options):
+    """Fresh machines with the packages and their identities, the cluster file written: a bootstrap is the next command.
+    `before` may spoil the machines. A report gets the machines' evidence when something fails from here on."""
+    cluster = Cluster(machines, **options)
+    if report:
+        report.cluster = cluster
     before(cluster)
     cluster.install()
     cluster.enrol()
     cluster.write_spec()
+    return cluster
+
+
+def whole_way(machines, report, **options):
+    """From fresh machines to a finished cluster; everything that must hold then does."""
+    cluster = enrolled(machines, report, **options)
     began = time.monotonic()
     with report.log("bootstrap.txt") as log:
         cluster.bootstrap(log)

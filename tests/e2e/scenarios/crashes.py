@@ -4,7 +4,7 @@ cluster. Nothing that damages is done twice."""
 import json
 import time
 
-from harness.cluster import Cluster
+from harness.cluster import enrolled
 from harness.lab import Failed, lab, run
 from harness.running import Running
 
@@ -40,10 +40,7 @@ def cable_is_pulled_during_join(report):
 
 def crash(report, machine, verb, fault, joins=1):
     """The fault, while kubeadm runs on the machine; then the same command. init is done once, join so many times at most."""
-    cluster = report.cluster = Cluster(2)
-    cluster.install()
-    cluster.enrol()
-    cluster.write_spec()
+    cluster = enrolled(2, report)
     with Running(report, cluster, "interrupted") as bootstrap:
         bootstrap.wait_for_change(f"{cluster.nodes[machine]}/kubeadm-{verb}")
         wait_for_program(machine, verb)

@@ -3,7 +3,7 @@
 import re
 import time
 
-from harness.cluster import HOME, Cluster
+from harness.cluster import HOME, enrolled
 from harness.lab import Failed, lab, run
 
 # What a reset leaves. Loaded modules and what they bring go with the next reboot, like what kubelet and kube-proxy set.
@@ -24,10 +24,7 @@ LEFT = {
 
 
 def reset_all(report):
-    cluster = report.cluster = Cluster(2)
-    cluster.install()
-    cluster.enrol()
-    cluster.write_spec()
+    cluster = enrolled(2, report)
     # Something to put back of every kind: swap, a firewall, Docker's settings.
     lab("swap", "w1", "on")
     run("w1", "ufw", "--force", "enable")
@@ -66,10 +63,7 @@ def reset_all(report):
 
 def remove_and_return(report):
     """A worker leaves, and comes back under its name with a new token."""
-    cluster = report.cluster = Cluster(2)
-    cluster.install()
-    cluster.enrol()
-    cluster.write_spec()
+    cluster = enrolled(2, report)
     with report.log("bootstrap.txt") as log:
         cluster.bootstrap(log)
     worker = cluster.nodes["w1"]
@@ -79,8 +73,7 @@ def remove_and_return(report):
         raise Failed(f"after the removal of {worker} the nodes are: {nodes}")
     if worker in run("m1", "coordinator", "nodes", "list").stdout:
         raise Failed(f"{worker} was removed and is still enrolled")
-    token = run("m1", "coordinator", "token", "create", "--node", worker, "--token-only").stdout
-    run("w1", "agent", "enroll", "--coordinator", cluster.address, "--token-file", "/dev/stdin", input=token)
+    cluster.enrol_worker("w1")
     with report.log("bootstrap-again.txt") as log:
         cluster.bootstrap(log)
     cluster.expect_whole(within=60)

@@ -4,7 +4,7 @@ and a person who presses Ctrl-C in the middle."""
 import subprocess
 import time
 
-from harness.cluster import HOME, USER, Cluster
+from harness.cluster import HOME, USER, enrolled
 from harness.lab import Failed, command_line, lab, run
 
 FOREIGN = """apiVersion: v1
@@ -23,14 +23,7 @@ current-context: work
 
 
 def stubborn_hosts(report):
-    cluster = report.cluster = Cluster(2)
-    lab("swap", "w1", "on")
-    run("w1", "ufw", "--force", "enable")
-    run("m1", "mkdir", "-p", f"/home/{USER}/.kube", user=USER)
-    run("m1", "tee", f"/home/{USER}/.kube/config", input=FOREIGN, user=USER)
-    cluster.install()
-    cluster.enrol()
-    cluster.write_spec()
+    cluster = enrolled(2, report, before=used_by_somebody)
     run("m1", "sed", "-i", "s/^    # cgroupDriver: systemd$/    cgroupDriver: systemd/", f"{HOME}/cluster.yaml")
 
     detach_in_the_middle(report)
@@ -43,6 +36,13 @@ def stubborn_hosts(report):
     cluster.expect_whole()
     cluster.expect_prepared()
     cluster.expect_nothing_to_do()
+
+
+def used_by_somebody(_):
+    lab("swap", "w1", "on")
+    run("w1", "ufw", "--force", "enable")
+    run("m1", "mkdir", "-p", f"/home/{USER}/.kube", user=USER)
+    run("m1", "tee", f"/home/{USER}/.kube/config", input=FOREIGN, user=USER)
 
 
 def detach_in_the_middle(report):
