@@ -1,5 +1,6 @@
-//! The real host under a real systemd. Where no systemd runs, or not as root, each test says so and passes: the lab runs
-//! them in a machine. They start only programs that change nothing and remove the unit that they make.
+//! The real host under a real systemd. Where no systemd runs, or not as root, each test says so and passes; the scenario
+//! `system-host` runs them in a machine of the lab, with MUSTER_REAL_HOST, which makes a failure of it. They start only
+//! programs that change nothing and remove the unit that they make.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,10 +11,15 @@ use muster_agent::host::query::{KubernetesProgram, Observe};
 use muster_agent::host::system::SystemHost;
 use secrecy::ExposeSecret;
 
+fn skip(why: &str) {
+    assert!(std::env::var_os("MUSTER_REAL_HOST").is_none(), "{why}");
+    println!("skipped: {why}");
+}
+
 fn host() -> Option<SystemHost> {
     let here = Path::new("/run/systemd/system").is_dir() && nix::unistd::geteuid().is_root();
     if !here {
-        println!("skipped: no systemd runs here, or not as root");
+        skip("no systemd runs here, or not as root");
     }
     here.then(SystemHost::new)
 }
@@ -21,7 +27,7 @@ fn host() -> Option<SystemHost> {
 fn with_kubeadm() -> Option<SystemHost> {
     let there = Path::new("/usr/bin/kubeadm").exists() && Path::new("/usr/bin/kubectl").exists();
     if !there {
-        println!("skipped: kubeadm and kubectl are not installed here");
+        skip("kubeadm and kubectl are not installed here");
     }
     host().filter(|_| there)
 }

@@ -2,7 +2,7 @@
 """Runs inside a machine, for scenarios/secrets.py: watches what every process shows of itself, collects the secrets that
 come and go, and looks for secrets afterwards where none may be.
 
-    canary.py watch       until the file `stop` is there: samples /proc, collects secrets
+    canary.py watch       until the file `stop` is there: samples /proc, collects secrets; may be started again
     canary.py search      reads secrets from standard input, one a line; prints each place that holds one
 """
 
@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ BOOTSTRAP = Path("/etc/kubernetes/bootstrap-kubelet.conf")
 OUTPUT = Path("/run/muster-agent/output")
 # What Muster and the machine write for good, or show.
 PLACES = ["/var/lib/muster-agent", "/var/lib/muster-coordinator", "/run/muster-agent", "/run/muster-coordinator",
-          "/etc/muster", "/var/log", "/run/systemd/transient", "/root/.bash_history"]
+          "/etc/muster", "/var/log", "/run/systemd/transient", "/root/.bash_history", "/tmp", "/var/tmp"]
 
 
 def read(path):
@@ -33,6 +34,8 @@ def read(path):
 
 def watch():
     FOLDER.mkdir(exist_ok=True)
+    for left in ("stop", "result.json"):
+        (FOLDER / left).unlink(missing_ok=True)
     seen, secrets, loose = set(), set(), set()
     rounds, next_question = 0, 0.0
     while not (FOLDER / "stop").exists():
@@ -49,10 +52,9 @@ def watch():
             except OSError:
                 pass  # gone already
         if ADMIN.exists() and time.monotonic() > next_question:
-            secrets.update(bootstrap_secrets())
+            secrets.update(bootstrap_secrets() | key_lines())
             next_question = time.monotonic() + 2
         time.sleep(0.03)
-    secrets.update(key_lines())
     (FOLDER / "samples").write_bytes(b"\n".join(seen))
     (FOLDER / "result.json").write_text(json.dumps(
         {"rounds": rounds, "secrets": sorted(secrets), "loose": sorted(loose)}))
@@ -70,10 +72,12 @@ def bootstrap_secrets():
 def key_lines():
     """Lines out of the middle of admin.conf's private key, as base64 in the file and as PEM."""
     found = re.search(rb"client-key-data: (\S+)", read(ADMIN))
-    if not found:
-        return set()
-    pem = base64.b64decode(found[1]).decode().splitlines()
-    return {found[1][200:264].decode(), pem[5]}
+    try:
+        pem = base64.b64decode(found[1]).decode() if found else ""
+    except ValueError:
+        pem = ""
+    # kubeadm may be in the middle of writing it.
+    return {found[1][200:264].decode(), pem.splitlines()[5]} if "-----END" in pem else set()
 
 
 def search():
@@ -82,9 +86,14 @@ def search():
     patterns = [re.escape(secret) for secret in secrets] + [rb"muster-token\.1\.[0-9a-f]{16}\.[A-Za-z0-9_-]{43}"]
     any_of_them = re.compile(b"|".join(patterns))
     places = {"samples of /proc/*/cmdline and environ": read(FOLDER / "samples")}
-    for command in (["journalctl", "-b", "--no-pager", "--all", "-o", "verbose"], ["agent", "journal"],
-                    ["systemctl", "show", "*", "--no-pager"]):
-        places["`" + " ".join(command) + "`"] = subprocess.run(command, capture_output=True).stdout
+    commands = [["journalctl", "-b", "--no-pager", "--all", "-o", "verbose"], ["systemctl", "show", "*", "--no-pager"]]
+    for program in filter(shutil.which, ["agent", "coordinator"]):
+        commands += [[program, "journal"], [program, "journal", "-o", "json"]]
+    for command in commands:
+        name, done = "`" + " ".join(command) + "`", subprocess.run(command, capture_output=True)
+        places[name] = done.stdout + done.stderr
+        if not done.stdout:
+            print(f"{name} said nothing and ended with {done.returncode}: it proves nothing")
     for place in PLACES:
         files = [Path(place)] if Path(place).is_file() else Path(place).rglob("*")
         places.update((str(path), read(path)) for path in files if path.is_file())

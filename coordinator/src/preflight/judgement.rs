@@ -50,7 +50,8 @@ pub(super) fn judge(findings: &mut Findings, hosts: &[Host], tries: &[Try], spec
 
 /// The evidence that one failed try, seen beside all others, gives of the side that blocks.
 fn side_of(tried: &Try, all: &[Try]) -> Side {
-    let through = |other: &&Try| other.outcome == ReachOutcome::Through;
+    // Where only large packets are lost, no firewall keeps the port closed.
+    let through = |other: &&Try| matches!(other.outcome, ReachOutcome::Through | ReachOutcome::SmallOnly);
     match tried.outcome {
         ReachOutcome::SmallOnly => Side::Size,
         ReachOutcome::Forbidden | ReachOutcome::NoRoute => Side::Leaving,
@@ -205,6 +206,8 @@ mod tests {
         assert!(enters[0].ends_with("w1 itself does not let it out"), "{enters:?}");
         let leaves = causes(&[silent.clone(), tried("w1", "w2", 6443, Through)]);
         assert!(leaves[0].ends_with("m1 does not let it in"), "{leaves:?}");
+        let small = causes(&[silent.clone(), tried("w1", "w2", 6443, SmallOnly)]);
+        assert!(small.iter().any(|cause| cause.ends_with("m1 does not let it in")), "{small:?}");
         let alone = causes(std::slice::from_ref(&silent));
         assert!(alone[0].ends_with("a firewall of one of them, or of the network between"), "{alone:?}");
         let heard = causes(&[Try { heard: true, ..silent }]);

@@ -16,13 +16,13 @@ GIVES_UP_WITHIN = 330
 class Running:
     """`coordinator bootstrap` in the background; what it prints lies in the report's folder."""
 
-    def __init__(self, report, cluster, name):
+    def __init__(self, report, cluster, name, *options):
         self.path = report.folder / f"bootstrap-{name}.txt"
-        self.cluster, self.report, self.name = cluster, report, name
+        self.cluster, self.report, self.name, self.options = cluster, report, name, options
 
     def __enter__(self):
         self.log = open(self.path, "wb")
-        command = command_line("m1", ["coordinator", "bootstrap", "-f", f"{HOME}/cluster.yaml"])
+        command = command_line("m1", ["coordinator", "bootstrap", "-f", f"{HOME}/cluster.yaml", *self.options])
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT)
         return self
 
