@@ -145,8 +145,8 @@ def failures_of_trust(report):
         bootstrap.expect_first_line(f"{worker} / kubeadm-join:", "the API server does not accept the join token")
     end_well(report, cluster)
 
-    # The same address, another cluster: the master was made anew by hand.
-    run("m1", "kubeadm", "reset", "-f", timeout=300)
+    # The same address, another cluster: the master is made anew, with another CA, and the worker knows nothing of it.
+    start_over(cluster)
     expect_failure(report, cluster, "member", worker, "already a member of another cluster")
     run("w1", "kubeadm", "reset", "-f", timeout=300)
     end_well(report, cluster)
