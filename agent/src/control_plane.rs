@@ -68,7 +68,7 @@ impl ControlPlane {
         let init = json!({
             "bootstrapTokens": [{"description": TICKET_DESCRIPTION, "ttl": TICKET_LIFE}],
             "localAPIEndpoint": {"advertiseAddress": self.endpoint.ip(), "bindPort": self.endpoint.port()},
-            "nodeRegistration": api.node_registration(&self.node, self.endpoint.ip()),
+            "nodeRegistration": api.node_registration(&self.node, self.endpoint.ip(), self.version),
         });
         let mut cluster = json!({
             "kubernetesVersion": self.version,
@@ -144,7 +144,8 @@ pub(crate) mod tests {
   },
   "nodeRegistration": {
     "kubeletExtraArgs": {
-      "node-ip": "10.88.0.11"
+      "node-ip": "10.88.0.11",
+      "node-status-update-frequency": "2s"
     },
     "name": "m1"
   }

@@ -26,6 +26,12 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// A ticket that ends sooner is not handed on: a join needs up to a minute of it.
 const ENOUGH: SignedDuration = SignedDuration::from_mins(2);
 
+/// A new control plane signs nothing for the first ten seconds and more: its nodeipam controller begins by waiting as long
+/// for nodes (nodePollInterval), and the signers start after it. A kubelet that asks much earlier is put off with all its
+/// questions, each for longer and longer, and is Ready ten seconds later than one that asks just before (measured on
+/// 1.20.2). kubeadm needs some seconds until it starts the kubelet; hence the half.
+const HEAD_START: SignedDuration = SignedDuration::from_secs(5);
+
 #[derive(Debug, Clone)]
 pub struct JoinTicket {
     nodes: Vec<NodeName>,
@@ -39,7 +45,8 @@ impl JoinTicket {
     }
 
     pub async fn check<H: Observe>(&self, host: &H, input: &Input) -> Result<Finding, HostError> {
-        if lacking(&host.objects(ObjectKind::Node, "", "").await?, &self.nodes).is_empty() {
+        let nodes = host.objects(ObjectKind::Node, "", "").await?;
+        if lacking(&nodes, &self.nodes).is_empty() {
             return Ok(Finding::DONE);
         }
         let ca = host.read_file(Path::new(CA_CERTIFICATE)).await?;
@@ -76,8 +83,14 @@ impl JoinTicket {
             }
             let name = format!("bootstrap-token-{}", ticket.id());
             let secret = host.object(ObjectKind::Secret, "kube-system", &name).await?;
-            if secret.is_some_and(|secret| lives(&secret, Timestamp::now())) {
-                return Ok(Finding::Done(Yield::Ticket(ticket)));
+            if let Some(secret) = secret.filter(|secret| lives(secret, Timestamp::now())) {
+                return Ok(if is_new(&secret, Timestamp::now()) && !nodes.iter().any(has_pod_range) {
+                    Finding::Wait(
+                        "the controllers that sign a kubelet's certificate are about to start".to_owned(),
+                    )
+                } else {
+                    Finding::Done(Yield::Ticket(ticket))
+                });
             }
         }
         let arguments =
@@ -96,6 +109,17 @@ fn lives(secret: &Value, now: Timestamp) -> bool {
     }
 }
 
+/// Whether a bootstrap token was made just now, by an init that has barely ended.
+fn is_new(secret: &Value, now: Timestamp) -> bool {
+    let made = secret["metadata"]["creationTimestamp"].as_str().and_then(|text| text.parse().ok());
+    made.is_some_and(|made: Timestamp| made <= now && now < made + HEAD_START)
+}
+
+/// Whether the controller-manager has given a node its range for pods, the first thing that it does for one.
+fn has_pod_range(node: &Value) -> bool {
+    node["spec"]["podCIDR"].as_str().is_some_and(|range| !range.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use base64::Engine;
@@ -103,7 +127,7 @@ mod tests {
     use muster_proto::agent::step::Kind;
     use serde_json::json;
 
-    use super::super::rehearsal::{carry_out, cause_of, master, master_and_worker, step};
+    use super::super::rehearsal::{carry_out, cause_of, master, master_and_worker, step, waits_for};
     use super::*;
     use crate::host::fake::{CA_CERTIFICATE as CA_FILE, CA_HASH};
     use crate::steps::Step;
@@ -127,6 +151,39 @@ mod tests {
             assert_eq!(lives(&secret, now), expected, "{expiration}");
         }
         assert!(lives(&json!({"data": {}}), now));
+    }
+
+    #[test]
+    fn a_token_is_new_for_five_seconds() {
+        let secret = json!({"metadata": {"creationTimestamp": "2026-11-22T12:00:00Z"}});
+        for (now, expected) in
+            [("11:59:59", false), ("12:00:00", true), ("12:00:04", true), ("12:00:05", false)]
+        {
+            let now = format!("2026-11-22T{now}Z").parse().unwrap();
+            assert_eq!(is_new(&secret, now), expected, "{now}");
+        }
+        assert!(!is_new(&json!({}), Timestamp::now()));
+    }
+
+    #[tokio::test]
+    async fn nobody_joins_a_new_cluster_until_its_controllers_are_about_to_work() {
+        let (host, input) = master().await;
+        let ticket = ticket_for(&["m1", "w1"]);
+        let name = format!("bootstrap-token-{}", input.ticket.as_ref().unwrap().id());
+        let set = |kind, namespace, name: &str, path, value| {
+            host.cluster.with(|cluster| {
+                let object = cluster.get_mut(kind, namespace, name).unwrap();
+                *object.pointer_mut(path).unwrap() = value;
+            });
+        };
+        let made = json!({"creationTimestamp": Timestamp::now(), "name": name, "namespace": "kube-system"});
+        set("Secret", "kube-system", &name, "/metadata", made);
+        set("Node", "", "m1", "/spec/podCIDR", json!(""));
+        let what = waits_for(ticket.check(&host, &input).await.unwrap());
+        assert!(what.starts_with("the controllers that sign a kubelet's certificate"), "{what}");
+        set("Node", "", "m1", "/spec/podCIDR", json!("10.244.0.0/24"));
+        let finding = ticket.check(&host, &input).await.unwrap();
+        assert!(matches!(finding, Finding::Done(Yield::Ticket(_))), "{finding:?}");
     }
 
     #[tokio::test]
