@@ -1,5 +1,7 @@
 //! Whether a machine is let in with a token: every reason for a refusal, and the one decision.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use muster_proto::names::NodeName;
 use muster_proto::token::{ProofKey, TokenId};
@@ -39,6 +41,49 @@ pub enum Refusal {
 /// An attempt to enrol, answered in full.
 pub type Decision = Result<NodeName, Refusal>;
 
+/// A refused attempt that counted against a token: what the owner of the cluster has to know. The sentence goes into the
+/// journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incident {
+    /// The name that the token was made for.
+    pub node: String,
+    pub token: TokenId,
+    pub kind: IncidentKind,
+    /// Which one of its kind this is for the token, from 1.
+    pub count: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IncidentKind {
+    WrongProof,
+    SecondKey,
+}
+
+impl Incident {
+    /// Whether it is written down. Who holds a token's secret may come with new keys without end, and shall not fill the
+    /// disk: of those the 1st, 2nd, 4th, 8th and so on are. Wrong proofs end by themselves: they lock the token.
+    pub fn is_recorded(&self) -> bool {
+        self.kind == IncidentKind::WrongProof || self.count.is_power_of_two()
+    }
+}
+
+impl fmt::Display for Incident {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { node, token, kind, count } = self;
+        match kind {
+            IncidentKind::WrongProof if *count >= WRONG_PROOFS_THAT_LOCK => {
+                write!(f, "wrong proof number {count} for token {token} of {node}: it is locked now")
+            }
+            IncidentKind::WrongProof => write!(f, "wrong proof number {count} for token {token} of {node}"),
+            IncidentKind::SecondKey => write!(
+                f,
+                "another key than the one that enrolled came with the right secret of token {token} of {node}, for the {count}. \
+                 time: if that was not you, run `coordinator nodes revoke {node}` and make a new token"
+            ),
+        }
+    }
+}
+
 /// Binds the token to the first public key that comes with a right proof, and enrols the node with it. Belongs into one
 /// transaction, which is committed after a refusal too: that may have counted.
 pub(crate) fn decide(
@@ -47,43 +92,57 @@ pub(crate) fn decide(
     public_key: &[u8],
     now: Timestamp,
     proves: impl FnOnce(&ProofKey) -> bool,
-) -> rusqlite::Result<Decision> {
-    type Row = (String, Vec<u8>, i64, u32, bool, Option<Vec<u8>>);
+) -> rusqlite::Result<(Decision, Option<Incident>)> {
+    type Row = (String, Vec<u8>, i64, u32, bool, Option<Vec<u8>>, u32);
     let row: Option<Row> = connection
         .query_row(
-            "SELECT node, proof_key, expires, wrong_proofs, revoked, bound_key FROM tokens WHERE id = ?1",
+            "SELECT node, proof_key, expires, wrong_proofs, revoked, bound_key, second_keys FROM tokens WHERE id = ?1",
             [token.as_str()],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?)),
+            |row| {
+                Ok((
+                    row.get(0)?,
+                    row.get(1)?,
+                    row.get(2)?,
+                    row.get(3)?,
+                    row.get(4)?,
+                    row.get(5)?,
+                    row.get(6)?,
+                ))
+            },
         )
         .optional()?;
-    let Some((node, proof_key, expires, wrong_proofs, revoked, bound_key)) = row else {
-        return Ok(Err(Refusal::UnknownOrWrong));
+    let refused = |refusal| Ok((Err(refusal), None));
+    let Some((node, proof_key, expires, wrong_proofs, revoked, bound_key, second_keys)) = row else {
+        return refused(Refusal::UnknownOrWrong);
     };
+    let incident = |kind, count| Some(Incident { node: node.clone(), token: token.clone(), kind, count });
     if wrong_proofs >= WRONG_PROOFS_THAT_LOCK {
-        return Ok(Err(Refusal::Locked));
+        return refused(Refusal::Locked);
     }
     // Only who proves the secret learns more about the token than that it is not accepted.
     if !ProofKey::from_stored(&proof_key).is_some_and(|key| proves(&key)) {
         connection
             .execute("UPDATE tokens SET wrong_proofs = wrong_proofs + 1 WHERE id = ?1", [token.as_str()])?;
-        return Ok(Err(Refusal::UnknownOrWrong));
+        let incident = incident(IncidentKind::WrongProof, wrong_proofs + 1);
+        return Ok((Err(Refusal::UnknownOrWrong), incident));
     }
     if revoked {
-        return Ok(Err(Refusal::Revoked(node)));
+        return refused(Refusal::Revoked(node));
     }
     if expires <= now.as_second() {
-        return Ok(Err(Refusal::Expired(node)));
+        return refused(Refusal::Expired(node));
     }
     if bound_key.as_deref().is_some_and(|bound| bound != public_key) {
         connection
             .execute("UPDATE tokens SET second_keys = second_keys + 1 WHERE id = ?1", [token.as_str()])?;
-        return Ok(Err(Refusal::SecondKey(node)));
+        let incident = incident(IncidentKind::SecondKey, second_keys.saturating_add(1));
+        return Ok((Err(Refusal::SecondKey(node)), incident));
     }
     let enrolled_key: Option<Vec<u8>> = connection
         .query_row("SELECT public_key FROM nodes WHERE name = ?1", [&node], |row| row.get(0))
         .optional()?;
     if enrolled_key.as_deref().is_some_and(|enrolled| enrolled != public_key) {
-        return Ok(Err(Refusal::NameTaken(node)));
+        return refused(Refusal::NameTaken(node));
     }
     let other: Option<String> = connection
         .query_row(
@@ -93,14 +152,14 @@ pub(crate) fn decide(
         )
         .optional()?;
     if let Some(other) = other {
-        return Ok(Err(Refusal::KeyTaken(other)));
+        return refused(Refusal::KeyTaken(other));
     }
-    let Ok(name) = node.parse::<NodeName>() else { return Ok(Err(Refusal::UnknownOrWrong)) };
+    let Ok(name) = node.parse::<NodeName>() else { return refused(Refusal::UnknownOrWrong) };
     connection
         .execute("UPDATE tokens SET bound_key = ?2 WHERE id = ?1", params![token.as_str(), public_key])?;
     connection.execute(
         "INSERT INTO nodes (name, public_key, enrolled) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO NOTHING",
         params![node, public_key, now.as_second()],
     )?;
-    Ok(Ok(name))
+    Ok((Ok(name), None))
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use muster_proto::coordinator::admin_server::AdminServer;
 use muster_proto::coordinator::status_server::StatusServer;
+use muster_proto::journal::{Journal, JournalError};
 use muster_proto::private_file::{self, FileError};
 use muster_proto::transport::MESSAGE_LIMIT;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,6 +36,8 @@ pub enum DaemonError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
     Runs(#[from] RunsError),
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -62,7 +65,9 @@ impl Daemon {
         let authority = Authority::open(&paths.state.join("authority"))?;
         let store = Store::open(&paths.state.join("nodes.db"))?;
         let fleet = Fleet::new();
-        let runs = Runs::open(&paths.journal(), &paths.state.join("runs.db"), fleet.clone(), store.clone())?;
+        let journal = Journal::open(&paths.journal())?;
+        let record = paths.state.join("runs.db");
+        let runs = Runs::open(journal.clone(), &record, fleet.clone(), store.clone())?;
 
         let port = listener::listen(SocketAddr::new(settings.address, settings.port))?;
         let address = port.local_addr().map_err(DaemonError::Signals)?;
@@ -91,6 +96,7 @@ impl Daemon {
             faces: Faces::new(&authority, &store)?,
             authority: authority.clone(),
             store: store.clone(),
+            journal,
             fleet: fleet.clone(),
             limits: settings.limits,
         };

@@ -4,30 +4,57 @@ use jiff::Timestamp;
 use muster_proto::cause::chain;
 use muster_proto::enrolment::enrolment_server::Enrolment;
 use muster_proto::enrolment::{EnrolReply, EnrolRequest};
+use muster_proto::event::EventKind;
+use muster_proto::journal::{Journal, JournalError};
+use muster_proto::names::Malformed;
 use muster_proto::redaction::printable;
-use muster_proto::token::TokenId;
+use muster_proto::token::{ProofKey, TokenId};
 use muster_proto::version::{Mismatch, PROTOCOL, VERSION};
 use tonic::{Request, Response, Status};
 
-use crate::admission::Refusal;
+use crate::admission::{Incident, Refusal};
 use crate::authority::Authority;
 use crate::store::Store;
 
 /// The largest request that is read: a certificate request for a P-256 key is a few hundred bytes.
 pub const REQUEST_LIMIT: usize = 16 * 1024;
 
+/// Under which name, as run and as step, the journal holds the attempts that were refused.
+const STEP: &str = "enrolment";
+
+/// An attempt that the journal does not hold; the log does.
+#[derive(Debug, thiserror::Error)]
+enum Unrecorded {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Name(#[from] Malformed),
+}
+
 /// Serves enrolment on one connection.
 #[derive(Clone)]
 pub struct EnrolmentService {
     authority: Authority,
     store: Store,
-    /// Who asks, for the log.
+    /// Takes the attempts that the owner of the cluster has to know of.
+    journal: Journal,
+    /// Who asks, for log and journal.
     source: String,
 }
 
 impl EnrolmentService {
-    pub fn new(authority: Authority, store: Store, source: String) -> Self {
-        Self { authority, store, source }
+    pub fn new(authority: Authority, store: Store, journal: Journal, source: String) -> Self {
+        Self { authority, store, journal, source }
+    }
+
+    /// Makes a refused attempt an event, which is on the disk before the attempt is answered.
+    fn journalled(&self, incident: &Incident) -> Result<(), Unrecorded> {
+        if incident.is_recorded() {
+            let step = format!("{}/{STEP}", incident.node).parse()?;
+            let refused = EventKind::Refused { why: incident.to_string(), source: self.source.clone() };
+            self.journal.append(STEP, &step, refused)?;
+        }
+        Ok(())
     }
 
     fn answer(&self, request: &EnrolRequest) -> Result<EnrolReply, Status> {
@@ -48,13 +75,19 @@ impl EnrolmentService {
         })?;
         let server_key = self.authority.server_public_key();
         let mut proof_key = None;
+        let mut noted = Ok(());
+        let proves = |stored: &ProofKey| {
+            proof_key = Some(stored.clone());
+            stored.verify_request(request, &server_key)
+        };
+        let note = |incident: &Incident| noted = self.journalled(incident);
         let decision = self
             .store
-            .enrol(&id, &key.public_key(), Timestamp::now(), |stored| {
-                proof_key = Some(stored.clone());
-                stored.verify_request(request, &server_key)
-            })
+            .enrol(&id, &key.public_key(), Timestamp::now(), proves, note)
             .map_err(|error| internal(&error))?;
+        if let Err(error) = noted {
+            tracing::error!("a refused enrolment could not be journalled: {}", chain(&error));
+        }
         let node = decision.map_err(|refusal| {
             tracing::warn!(source = self.source, token = %id, "enrolment refused: {refusal}");
             refused(&refusal)

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use muster_proto::cause::chain;
 use muster_proto::enrolment::enrolment_server::EnrolmentServer;
+use muster_proto::journal::Journal;
 use muster_proto::token::public_key_of;
 use muster_proto::transport::{self, Watched};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -45,6 +46,7 @@ pub struct Doorkeeper {
     pub faces: Faces,
     pub authority: Authority,
     pub store: Store,
+    pub journal: Journal,
     pub fleet: Fleet,
     pub limits: Limits,
 }
@@ -125,7 +127,8 @@ impl Doorkeeper {
 
     /// Serves enrolment and nothing else, for as long as one enrolment takes.
     async fn enrol(&self, stream: TlsStream<TcpStream>, source: IpAddr, slot: Slot) -> Result<(), String> {
-        let service = EnrolmentService::new(self.authority.clone(), self.store.clone(), source.to_string());
+        let (authority, store, journal) = (self.authority.clone(), self.store.clone(), self.journal.clone());
+        let service = EnrolmentService::new(authority, store, journal, source.to_string());
         let service = EnrolmentServer::new(service)
             .max_decoding_message_size(REQUEST_LIMIT)
             .max_encoding_message_size(REQUEST_LIMIT);

@@ -38,7 +38,7 @@ impl StepFold {
                 }
             }
             EventKind::Intended { summary, .. } => self.detail.clone_from(summary),
-            EventKind::Made { .. } | EventKind::NotMade { .. } => {}
+            EventKind::Made { .. } | EventKind::NotMade { .. } | EventKind::Refused { .. } => {}
             EventKind::Waiting { for_what } => self.detail.clone_from(for_what),
             EventKind::Noticed { what, .. } => self.detail.clone_from(what),
             EventKind::Done { changes } => {

@@ -83,9 +83,9 @@ struct Active {
 }
 
 impl Runs {
-    /// Opens journal and record in the state folder.
-    pub fn open(journal: &Path, record: &Path, fleet: Fleet, store: Store) -> Result<Self, RunsError> {
-        let (journal, record) = (Journal::open(journal)?, Record::open(record)?);
+    /// Over the coordinator's journal, with the record of runs that is, or is made, at this path.
+    pub fn open(journal: Journal, record: &Path, fleet: Fleet, store: Store) -> Result<Self, RunsError> {
+        let record = Record::open(record)?;
         Ok(Self { fleet, store, journal, record, active: Arc::default(), patience: AGENT_PATIENCE })
     }
 

@@ -10,7 +10,7 @@ use muster_proto::names::NodeName;
 use muster_proto::token::{EnrolmentToken, ProofKey, TokenId};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use crate::admission::{Decision, WRONG_PROOFS_THAT_LOCK, decide};
+use crate::admission::{Decision, Incident, WRONG_PROOFS_THAT_LOCK, decide};
 
 const SCHEMA: Schema = Schema {
     what: "list of enrolled nodes",
@@ -99,20 +99,25 @@ impl Store {
     }
 
     /// Decides an attempt to enrol: in one transaction the token is bound to the first public key that comes with a
-    /// right proof, and the node is enrolled with it. The same key may come again until the token expires.
+    /// right proof, and the node is enrolled with it. The same key may come again until the token expires. `note` is told
+    /// of a refusal that counted before it counts: what `tokens` shows, was noted.
     pub fn enrol(
         &self,
         token: &TokenId,
         public_key: &[u8],
         now: Timestamp,
         proves: impl FnOnce(&ProofKey) -> bool,
+        note: impl FnOnce(&Incident),
     ) -> Result<Decision, StoreError> {
         let mut connection = self.lock();
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|source| self.storage(source))?;
-        let decision =
+        let (decision, incident) =
             decide(&transaction, token, public_key, now, proves).map_err(|source| self.storage(source))?;
+        if let Some(incident) = incident {
+            note(&incident);
+        }
         // A refusal is committed too: it may have counted.
         transaction.commit().map_err(|source| self.storage(source))?;
         Ok(decision)
@@ -236,7 +241,7 @@ mod tests {
 
     impl Fixture {
         fn enrol(&self, key: &[u8], right: bool) -> Decision {
-            self.store.enrol(self.token.id(), key, self.now, |_| right).unwrap()
+            self.store.enrol(self.token.id(), key, self.now, |_| right, |_| ()).unwrap()
         }
     }
 
@@ -300,10 +305,10 @@ mod tests {
             token
         };
         let same_name = another("node-1");
-        let decision = it.store.enrol(same_name.id(), b"other", it.now, |_| true).unwrap();
+        let decision = it.store.enrol(same_name.id(), b"other", it.now, |_| true, |_| ()).unwrap();
         assert_eq!(decision, Err(Refusal::NameTaken("node-1".into())));
         let same_key = another("node-2");
-        let decision = it.store.enrol(same_key.id(), b"first", it.now, |_| true).unwrap();
+        let decision = it.store.enrol(same_key.id(), b"first", it.now, |_| true, |_| ()).unwrap();
         assert_eq!(decision, Err(Refusal::KeyTaken("node-1".into())));
     }
 

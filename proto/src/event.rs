@@ -65,6 +65,12 @@ pub enum EventKind {
     Failed {
         complaint: Complaint,
     },
+    /// Coordinator, outside of any run of a plan: somebody was not let in under this node's name. A later attempt may be.
+    Refused {
+        why: String,
+        /// The address that it came from.
+        source: String,
+    },
 }
 
 /// How one change ended.
@@ -211,6 +217,8 @@ pub fn transition(state: StepState, event: &EventKind) -> Result<StepState, Ille
         (S::Running | S::Waiting, E::Done { .. }) => Ok(S::Done),
         (S::Running | S::Waiting, E::Blocked { .. }) => Ok(S::Blocked),
         (S::Pending | S::Running | S::Waiting | S::Changing(_), E::Failed { .. }) => Ok(S::Failed),
+        // Before all others, so that no agent can add one to its step.
+        (S::Pending, E::Refused { .. }) => Ok(S::Pending),
         (state, event) => Err(IllegalEvent { state, event: event.word().to_owned() }),
     }
 }
@@ -241,6 +249,7 @@ impl EventKind {
             Self::Done { .. } => "done",
             Self::Blocked { .. } => "blocked",
             Self::Failed { .. } => "failed",
+            Self::Refused { .. } => "refused",
         }
     }
 }
@@ -303,6 +312,15 @@ mod tests {
         assert_eq!(fold(&[started(), intended(0), started(), noticed(0), made(0)]), Ok(StepState::Running));
         assert!(fold(&[started(), intended(0), noticed(1)]).is_err());
         assert!(fold(&[noticed(0)]).is_err());
+    }
+
+    #[test]
+    fn refusals_follow_each_other_and_are_no_part_of_a_step_that_runs() {
+        let refused = || EventKind::Refused { why: "a second key".into(), source: "10.0.0.9:4".into() };
+        assert_eq!(fold(&[refused(), refused()]), Ok(StepState::Pending));
+        for begun in [started(), EventKind::Dispatched] {
+            assert!(fold(&[begun, refused()]).is_err());
+        }
     }
 
     #[test]

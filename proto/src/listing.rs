@@ -73,6 +73,7 @@ fn in_words(event: &Event) -> String {
         EventKind::Done { changes } => (format!("done, {changes} changes"), String::new()),
         EventKind::Blocked { complaint } => complained("BLOCKED", complaint),
         EventKind::Failed { complaint } => complained("FAILED", complaint),
+        EventKind::Refused { why, source } => (format!("REFUSED, from {source}: {why}"), String::new()),
     };
     let mut text =
         format!("{:>6}  {time}  {:<32}  {}\n", event.sequence, event.step.as_str(), said.replace('\n', " "));

@@ -72,7 +72,7 @@ impl TestCluster {
         let token = EnrolmentToken::generate(KeyPin::of(b"the coordinator")).expect("there is randomness");
         let node = name.parse().unwrap();
         self.store.add_token(&token, &node, now + Duration::from_secs(900), now).expect("the token is kept");
-        let enrolled = self.store.enrol(token.id(), name.as_bytes(), now, |_| true);
+        let enrolled = self.store.enrol(token.id(), name.as_bytes(), now, |_| true, |_| ());
         assert_eq!(enrolled.expect("the list is written"), Ok(node));
     }
 
@@ -203,8 +203,8 @@ impl Drop for TestCluster {
 }
 
 fn open_runs(folder: &Path, fleet: &Fleet, store: &Store) -> Runs {
-    let (journal, record) = (folder.join("journal.db"), folder.join("runs.db"));
-    Runs::open(&journal, &record, fleet.clone(), store.clone()).expect("the record opens")
+    let journal = Journal::open(&folder.join("journal.db")).expect("the journal opens");
+    Runs::open(journal, &folder.join("runs.db"), fleet.clone(), store.clone()).expect("the record opens")
 }
 
 /// An in-memory stream that tonic takes for a connection.

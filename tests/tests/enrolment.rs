@@ -16,6 +16,8 @@ use muster_proto::coordinator::{
 };
 use muster_proto::enrolment::enrolment_server::{Enrolment, EnrolmentServer};
 use muster_proto::enrolment::{EnrolReply, EnrolRequest};
+use muster_proto::journal::Journal;
+use muster_proto::listing::{self, Form};
 use muster_proto::token::{EnrolmentToken, KeyPin};
 use muster_proto::transport::{self, Watched};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -84,6 +86,10 @@ async fn five_proofs_with_a_wrong_secret_lock_the_token_for_its_owner_too() {
     }
     let error = Machine::new().enrol(&coordinator, &token).await.unwrap_err();
     assert!(sentence(&error).contains("locked"), "{}", sentence(&error));
+    let refused = refused(coordinator).await;
+    let last = refused.last().unwrap();
+    assert_eq!(refused.len(), 5, "what a locked token refuses is no event: {refused:?}");
+    assert!(last.contains("number 5") && last.contains("locked now"), "{last}");
 }
 
 #[tokio::test]
@@ -98,7 +104,43 @@ async fn the_same_machine_may_retry_and_another_one_is_refused_and_noticed() {
     assert!(Identity::open(&second.paths.identity()).is_err());
     let tokens =
         coordinator.admin().await.list_tokens(ListTokensRequest {}).await.unwrap().into_inner().tokens;
-    assert!(tokens[0].state.contains("ANOTHER KEY"), "{tokens:?}");
+    assert!(tokens[0].state.contains("ANOTHER KEY TRIED IT 1 times"), "{tokens:?}");
+    let refused = refused(coordinator).await;
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    for expected in
+        ["node-1/enrolment", "REFUSED, from 127.0.0.1:", token.id().as_str(), "nodes revoke node-1"]
+    {
+        assert!(refused[0].contains(expected), "no {expected} in {}", refused[0]);
+    }
+}
+
+#[tokio::test]
+async fn many_keys_that_come_with_one_tokens_secret_do_not_fill_the_journal() {
+    let coordinator = Coordinator::start().await;
+    let token = coordinator.token("node-1");
+    for _ in 0..10 {
+        let _ = Machine::new().enrol(&coordinator, &token).await;
+    }
+    let refused = refused(coordinator).await;
+    let nth =
+        |line: &String| line.split("for the ").nth(1).map(|rest| rest.split(' ').next().unwrap().to_owned());
+    assert_eq!(refused.iter().filter_map(nth).collect::<Vec<_>>(), ["1.", "2.", "4.", "8."], "{refused:?}");
+}
+
+/// The refused attempts that `coordinator journal` shows once the daemon is gone.
+async fn refused(coordinator: Coordinator) -> Vec<String> {
+    let Coordinator { root, daemon } = coordinator;
+    drop(daemon);
+    let paths = muster_coordinator::settings::Paths::under(root.path());
+    let mut shown = Vec::new();
+    let journal = Journal::read_only(&paths.journal()).unwrap();
+    listing::list(&journal, Form::Text, &mut shown).unwrap();
+    String::from_utf8(shown)
+        .unwrap()
+        .lines()
+        .filter(|line| line.contains("REFUSED"))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[tokio::test]
@@ -287,7 +329,8 @@ async fn enrolled_through(change: fn(&mut EnrolReply)) -> Result<(), EnrollError
     let coordinator = Coordinator::start().await;
     let (authority, store) = (&coordinator.daemon.authority, &coordinator.daemon.store);
     let faces = Faces::new(authority, store).unwrap();
-    let service = EnrolmentService::new(authority.clone(), store.clone(), "test".into());
+    let journal = Journal::open(&coordinator.root.path().join("another-journal.db")).unwrap();
+    let service = EnrolmentService::new(authority.clone(), store.clone(), journal, "test".into());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
