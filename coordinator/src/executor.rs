@@ -251,7 +251,7 @@ fn trust(printed: &[String], of_the_file: &str) -> Result<(), Complaint> {
 }
 
 fn unrecorded(error: &JournalError) -> Complaint {
-    Complaint::new(chain(error), "", "free space on the coordinator's disk, then run the same command again")
+    Complaint::new(chain(error), "", format!("on the coordinator: {}", error.remedy()))
 }
 
 #[cfg(test)]
@@ -265,6 +265,13 @@ mod tests {
         let complaint = trust(&[hash("a")], &hash("b")).unwrap_err();
         assert!(complaint.evidence.contains(&hash("a")) && complaint.evidence.contains(&hash("b")));
         assert!(trust(&[], "").is_err());
+    }
+
+    #[test]
+    fn what_the_journal_cannot_take_has_the_remedy_of_its_cause() {
+        let illegal = muster_proto::event::transition(StepState::Done, &EventKind::Dispatched).unwrap_err();
+        let remedy = unrecorded(&illegal.into()).remedy;
+        assert!(remedy.contains("same version") && !remedy.contains("space"), "{remedy}");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! The runs: which plan was executed when, and how it ended. What happened in a run is in the journal.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use muster_proto::database::{DatabaseError, Schema};
-use muster_proto::names::{NodeName, StepId};
+use muster_proto::names::{Malformed, NodeName, StepId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
@@ -62,19 +62,15 @@ pub struct Run {
     pub phase: RunPhase,
 }
 
+/// The record cannot do its work.
 #[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    #[error(transparent)]
-    Database(#[from] DatabaseError),
-    #[error("the record of runs cannot be read or written: is the disk full?")]
-    Storage(#[from] rusqlite::Error),
-    #[error("the record of runs holds a line that cannot be read")]
-    Unreadable,
-}
+#[error(transparent)]
+pub struct RecordError(#[from] DatabaseError);
 
 /// The table of runs. Cheap to clone.
 #[derive(Clone)]
 pub struct Record {
+    path: PathBuf,
     connection: Arc<Mutex<Connection>>,
 }
 
@@ -82,43 +78,51 @@ impl Record {
     /// Opens or makes the record. A run that was under way when the last coordinator died is marked interrupted.
     pub fn open(path: &Path) -> Result<Self, RecordError> {
         let connection = SCHEMA.open(path)?;
-        connection.execute("UPDATE run SET phase = 'interrupted' WHERE phase = 'running'", [])?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+        connection
+            .execute("UPDATE run SET phase = 'interrupted' WHERE phase = 'running'", [])
+            .map_err(|source| SCHEMA.error(path, source))?;
+        Ok(Self { path: path.to_owned(), connection: Arc::new(Mutex::new(connection)) })
     }
 
     pub fn begin(&self, run: &Run) -> Result<(), RecordError> {
-        let steps = serde_json::to_string(&run.steps).map_err(|_| RecordError::Unreadable)?;
-        self.lock().execute(
+        let steps = serde_json::to_string(&run.steps).expect("step ids are text");
+        self.with(|connection| connection.execute(
             "INSERT INTO run (id, cluster, plan_digest, steps, started, phase) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![run.id, run.cluster.as_str(), run.plan_digest, steps, run.started.to_string(), run.phase.word()],
-        )?;
-        Ok(())
+        ))
+        .map(|_| ())
     }
 
     /// Remembers the pods' range of a cluster, which a reset wants to know.
     pub fn remember_pod_subnet(&self, cluster: &NodeName, subnet: &str) -> Result<(), RecordError> {
-        self.lock().execute(
-            "INSERT INTO pod_network (cluster, subnet) VALUES (?1, ?2)
+        self.with(|connection| {
+            connection.execute(
+                "INSERT INTO pod_network (cluster, subnet) VALUES (?1, ?2)
              ON CONFLICT (cluster) DO UPDATE SET subnet = excluded.subnet",
-            params![cluster.as_str(), subnet],
-        )?;
-        Ok(())
+                params![cluster.as_str(), subnet],
+            )
+        })
+        .map(|_| ())
     }
 
     /// The pods' range of a cluster; empty when none was ever remembered.
     pub fn pod_subnet(&self, cluster: &NodeName) -> Result<String, RecordError> {
         let query = "SELECT subnet FROM pod_network WHERE cluster = ?1";
-        let found = self.lock().query_row(query, [cluster.as_str()], |row| row.get(0)).optional()?;
+        let found = self.with(|connection| {
+            connection.query_row(query, [cluster.as_str()], |row| row.get(0)).optional()
+        })?;
         Ok(found.unwrap_or_default())
     }
 
     pub fn finish(&self, id: &str, phase: RunPhase) -> Result<(), RecordError> {
         let now = Timestamp::now().to_string();
-        self.lock().execute(
-            "UPDATE run SET phase = ?2, finished = ?3 WHERE id = ?1",
-            params![id, phase.word(), now],
-        )?;
-        Ok(())
+        self.with(|connection| {
+            connection.execute(
+                "UPDATE run SET phase = ?2, finished = ?3 WHERE id = ?1",
+                params![id, phase.word(), now],
+            )
+        })
+        .map(|_| ())
     }
 
     /// The newest run, if there ever was one.
@@ -132,36 +136,42 @@ impl Record {
     }
 
     fn newest(&self, condition: &'static str) -> Result<Option<Run>, RecordError> {
-        let connection = self.lock();
-        let mut statement = connection.prepare_cached(&format!(
+        let query = format!(
             "SELECT id, cluster, plan_digest, steps, started, finished, phase FROM run {condition} ORDER BY number DESC LIMIT 1",
-        ))?;
-        statement.query_row([], |row| Ok(read(row))).optional()?.transpose()
+        );
+        let found = self.with(|connection| {
+            connection.prepare_cached(&query)?.query_row([], |row| Ok(read(row))).optional()
+        })?;
+        found.transpose().map_err(|found| SCHEMA.damaged(&self.path, found).into())
     }
 
     /// Whether a run of this very plan came to its end, and no reset was begun since.
     pub fn was_done(&self, plan_digest: &str) -> Result<bool, RecordError> {
         let query = "SELECT EXISTS (SELECT 1 FROM run WHERE plan_digest = ?1 AND phase = 'done' AND number >
             (SELECT coalesce(max(number), 0) FROM run WHERE steps LIKE '%/kubeadm-reset\"%'))";
-        Ok(self.lock().query_row(query, [plan_digest], |row| row.get(0))?)
+        self.with(|connection| connection.query_row(query, [plan_digest], |row| row.get(0)))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Connection> {
-        self.connection.lock().expect("no holder of the lock panics")
+    fn with<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, RecordError> {
+        let connection = self.connection.lock().expect("no holder of the lock panics");
+        work(&connection).map_err(|source| SCHEMA.error(&self.path, source).into())
     }
 }
 
-fn read(row: &Row<'_>) -> Result<Run, RecordError> {
-    let text = |index| row.get::<_, String>(index).map_err(RecordError::from);
-    let time = |text: String| text.parse::<Timestamp>().map_err(|_| RecordError::Unreadable);
+/// The run; otherwise what of it cannot be read.
+fn read(row: &Row<'_>) -> Result<Run, String> {
+    let text = |index| row.get::<_, String>(index).map_err(|error| error.to_string());
+    let time = |text: String| text.parse::<Timestamp>().map_err(|error| error.to_string());
+    let finished = row.get::<_, Option<String>>(5).map_err(|error| error.to_string())?;
+    let phase = text(6)?;
     Ok(Run {
         id: text(0)?,
-        cluster: text(1)?.parse().map_err(|_| RecordError::Unreadable)?,
+        cluster: text(1)?.parse().map_err(|error: Malformed| error.to_string())?,
         plan_digest: text(2)?,
-        steps: serde_json::from_str(&text(3)?).map_err(|_| RecordError::Unreadable)?,
+        steps: serde_json::from_str(&text(3)?).map_err(|error| error.to_string())?,
         started: time(text(4)?)?,
-        finished: row.get::<_, Option<String>>(5)?.map(time).transpose()?,
-        phase: RunPhase::from_word(&text(6)?).ok_or(RecordError::Unreadable)?,
+        finished: finished.map(time).transpose()?,
+        phase: RunPhase::from_word(&phase).ok_or_else(|| format!("there is no phase `{phase}`"))?,
     })
 }
 
@@ -195,5 +205,19 @@ mod tests {
         again.begin(&reset).unwrap();
         assert!(!again.was_done("d").unwrap(), "what was reset is not done any more");
         assert_eq!(again.last_bootstrap().unwrap(), None);
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_is_damage_with_its_file_and_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runs.db");
+        let record = Record::open(&path).unwrap();
+        let line = "INSERT INTO run (id, cluster, plan_digest, steps, started, phase)
+                    VALUES ('r1', 'lab', 'd', '[]', '2026-11-25T00:00:00Z', 'lost')";
+        record.with(|connection| connection.execute(line, [])).unwrap();
+        let error = record.last().unwrap_err().to_string();
+        for expected in [path.to_str().unwrap(), "no phase `lost`", "keep them"] {
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }

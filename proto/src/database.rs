@@ -25,7 +25,7 @@ pub struct Schema {
 /// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    #[error("the {what} {path} cannot be opened or written: {}", hint(.source))]
+    #[error("the {what} {path} cannot be opened or written: {}; {}", hint(.source).0, hint(.source).1)]
     Storage { what: &'static str, path: PathBuf, source: rusqlite::Error },
     #[error("there is no {what} {path}: nothing was recorded there yet")]
     Missing { what: &'static str, path: PathBuf },
@@ -39,17 +39,36 @@ pub enum DatabaseError {
     File(#[from] FileError),
 }
 
+impl DatabaseError {
+    /// What to do about it, for a complaint whose cause it is.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Storage { source, .. } => hint(source).1.to_owned(),
+            Self::Missing { .. } => "run the same command again: it makes a new one".to_owned(),
+            Self::Newer { .. } => "install the newer version of Muster again".to_owned(),
+            Self::Damaged { remedy, .. } => remedy.clone(),
+            Self::File(_) => "remove the cause, then run the same command again".to_owned(),
+        }
+    }
+}
+
 /// What keeps SQLite from its work, and what to do about it.
-fn hint(error: &rusqlite::Error) -> &'static str {
+fn hint(error: &rusqlite::Error) -> (&'static str, &'static str) {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => "the disk is full; free space on it, then run the same command again",
+        Some(ErrorCode::DiskFull) => {
+            ("the disk is full", "free space on it, then run the same command again")
+        }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            "another program holds it; end that one, then run the same command again"
+            ("another program holds it", "end that one, then run the same command again")
         }
-        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-            "this user may not read or write it or its folder (root may), or the disk is full"
-        }
-        _ => "is the disk full, or the folder not writable?",
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => (
+            "this user may not read or write it or its folder (root may), or the disk is full",
+            "mend its owner and mode or free space, then run the same command again",
+        ),
+        _ => (
+            "is the disk full, or the folder not writable?",
+            "free space or mend the disk (`df` and `dmesg` tell), then run the same command again",
+        ),
     }
 }
 
@@ -267,6 +286,11 @@ mod tests {
         let full = connection.execute("INSERT INTO note VALUES (1, ?1)", ["x".repeat(100_000)]).unwrap_err();
         let error = NOTES.error(&path, full).to_string();
         assert!(error.contains("the disk is full; free space on it"), "{error}");
+        let full = connection.execute("INSERT INTO note VALUES (1, ?1)", ["x".repeat(100_000)]).unwrap_err();
+        assert!(NOTES.error(&path, full).remedy().starts_with("free space"));
+        assert_eq!(NOTES.damaged(&path, "x").remedy(), format!("move {} away", path.display()));
+        let held = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(5), None);
+        assert!(NOTES.error(&path, held).remedy().starts_with("end that one"));
         connection.execute("INSERT INTO note VALUES (1, 'x')", []).unwrap();
     }
 }

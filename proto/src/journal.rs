@@ -46,6 +46,19 @@ pub enum JournalError {
     Illegal(#[from] IllegalEvent),
 }
 
+impl JournalError {
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Database(error) => error.remedy(),
+            // No disk is to blame: the two sides do not agree on what may follow.
+            Self::Illegal(_) => {
+                "install the same version of muster-agent and muster-coordinator, then run the same command again".to_owned()
+            }
+        }
+    }
+}
+
 /// A journal; cheap to clone, all clones are one.
 #[derive(Clone)]
 pub struct Journal {
