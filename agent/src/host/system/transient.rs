@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_proto::event::Outcome;
@@ -29,6 +29,9 @@ const LIMITS: Limits = Limits { processes: 4096, memory: 1024 * 1024 * 1024, sto
 
 /// How much longer than the unit's own limit the agent waits for systemd to end it.
 const GRACE: Duration = Duration::from_secs(60);
+
+/// A disk that needs longer for what a program wrote does not work as one should.
+const SETTLE_LIMIT: Duration = Duration::from_secs(120);
 
 /// How often a running program is looked at: quick ones are not kept waiting, long ones not disturbed.
 const LOOK_FIRST: Duration = Duration::from_millis(20);
@@ -159,7 +162,7 @@ impl Transient {
             tokio::time::sleep(pause).await;
             pause = LOOK_LATER.min(pause * 2);
         };
-        settle_on_disk().await;
+        settle_on_disk().await?;
         self.take(unit, ended)
     }
 
@@ -234,14 +237,31 @@ impl Transient {
 }
 
 /// What a program wrote is on the disk before the journal tells its end: kubeadm and the kubelet sync nothing, and after a
-/// loss of power their empty files would contradict a journal that says "made".
-async fn settle_on_disk() {
+/// loss of power their empty files would contradict a journal that says "made". An error when the disk does not take it.
+async fn settle_on_disk() -> Result<(), HostError> {
     const PLACES: [&str; 2] = ["/etc", "/var/lib"];
-    let synced = tokio::task::spawn_blocking(|| {
-        PLACES.iter().try_for_each(|place| Ok(rustix::fs::syncfs(File::open(place)?)?))
-    });
-    if let Ok::<std::io::Result<()>, _>(Err(error)) = synced.await {
-        tracing::warn!(%error, "what a program wrote could not be brought onto the disk");
+    within(SETTLE_LIMIT, || PLACES.iter().try_for_each(|place| sync(place.as_ref()))).await
+}
+
+fn sync(place: &Path) -> Result<(), HostError> {
+    let synced = File::open(place).and_then(|place| Ok(rustix::fs::syncfs(place)?));
+    synced.map_err(|source| HostError::File {
+        action: "bringing what a program wrote onto the disk",
+        path: place.to_owned(),
+        source,
+    })
+}
+
+/// The call goes on after the limit, as nothing can end it; nobody waits for it any more.
+async fn within(
+    limit: Duration,
+    work: impl FnOnce() -> Result<(), HostError> + Send + 'static,
+) -> Result<(), HostError> {
+    let what = || "the disk that has to take what a program wrote".to_owned();
+    match tokio::time::timeout(limit, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(synced)) => synced,
+        Ok(Err(error)) => Err(HostError::Unexpected { what: what(), message: error.to_string() }),
+        Err(_) => Err(HostError::TimedOut { what: what(), limit }),
     }
 }
 
@@ -264,6 +284,22 @@ fn microseconds(duration: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::host::change::ProgramName;
+
+    #[tokio::test]
+    async fn a_disk_that_does_not_take_what_a_program_wrote_or_does_not_answer_is_an_error() {
+        let missing = Path::new("/no/such/place");
+        let error = within(SETTLE_LIMIT, || sync(missing)).await.unwrap_err();
+        assert!(matches!(&error, HostError::File { path, .. } if path == missing), "{error}");
+        let (release, hangs) = std::sync::mpsc::channel::<()>();
+        let hanging = move || {
+            let _ = hangs.recv();
+            Ok(())
+        };
+        let error = within(Duration::from_millis(20), hanging).await.unwrap_err();
+        assert!(matches!(error, HostError::TimedOut { .. }), "{error}");
+        drop(release);
+        settle_on_disk().await.unwrap();
+    }
 
     #[test]
     fn every_program_is_given_limits_of_time_memory_and_processes() {
