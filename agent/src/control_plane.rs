@@ -68,7 +68,7 @@ impl ControlPlane {
         let init = json!({
             "bootstrapTokens": [{"description": TICKET_DESCRIPTION, "ttl": TICKET_LIFE}],
             "localAPIEndpoint": {"advertiseAddress": self.endpoint.ip(), "bindPort": self.endpoint.port()},
-            "nodeRegistration": api.node_registration(&self.node, self.endpoint.ip(), self.version),
+            "nodeRegistration": api.node_registration(&self.node, self.endpoint.ip()),
         });
         let mut cluster = json!({
             "kubernetesVersion": self.version,
@@ -144,8 +144,7 @@ pub(crate) mod tests {
   },
   "nodeRegistration": {
     "kubeletExtraArgs": {
-      "node-ip": "10.88.0.11",
-      "node-status-update-frequency": "2s"
+      "node-ip": "10.88.0.11"
     },
     "name": "m1"
   }

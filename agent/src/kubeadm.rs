@@ -18,13 +18,6 @@ pub const TICKET_LIFE: &str = "30m0s";
 /// What kubeadm writes for a control-plane node; with it kubectl and kubeadm act as administrator.
 pub const ADMIN_CONF: &str = "/etc/kubernetes/admin.conf";
 
-/// The first version whose kubelet says that it is Ready as soon as it is (kubernetes/kubernetes#112618). An older one
-/// looks only every ten seconds.
-const READY_AT_ONCE: (u16, u16) = (1, 26);
-/// How often such an older kubelet looks at itself. It writes only what changed, and the rest every five minutes as by
-/// default, so that the API server has no more to do.
-const STATUS_EVERY: &str = "2s";
-
 /// The versions of `kubeadm.k8s.io` that this agent writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConfigApi {
@@ -77,18 +70,11 @@ impl ConfigApi {
         fields
     }
 
-    /// `nodeRegistration` of a node of a cluster of this version that must use this address; extra arguments became a
-    /// list with v1beta4.
-    pub fn node_registration(self, name: &NodeName, address: IpAddr, cluster: KubernetesVersion) -> Value {
-        let mut arguments = vec![("node-ip", address.to_string())];
-        if (cluster.major, cluster.minor) < READY_AT_ONCE {
-            arguments.push(("node-status-update-frequency", STATUS_EVERY.to_owned()));
-        }
-        let arguments: Value = match self {
-            Self::V1beta4 => {
-                arguments.into_iter().map(|(name, value)| json!({"name": name, "value": value})).collect()
-            }
-            _ => arguments.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect(),
+    /// `nodeRegistration` of a node that must use this address; extra arguments became a list with v1beta4.
+    pub fn node_registration(self, name: &NodeName, address: IpAddr) -> Value {
+        let arguments = match self {
+            Self::V1beta4 => json!([{"name": "node-ip", "value": address}]),
+            _ => json!({"node-ip": address}),
         };
         json!({"name": name, "kubeletExtraArgs": arguments})
     }
@@ -136,21 +122,8 @@ mod tests {
     #[test]
     fn extra_arguments_are_a_list_from_v1beta4_on() {
         let (name, address) = ("m1".parse().unwrap(), "10.88.0.11".parse().unwrap());
-        let of = |api: ConfigApi| {
-            api.node_registration(&name, address, "v1.31.0".parse().unwrap())["kubeletExtraArgs"].clone()
-        };
-        assert_eq!(of(ConfigApi::V1beta3), json!({"node-ip": "10.88.0.11"}));
+        let of = |api: ConfigApi| api.node_registration(&name, address)["kubeletExtraArgs"].clone();
+        assert_eq!(of(ConfigApi::V1beta2), json!({"node-ip": "10.88.0.11"}));
         assert_eq!(of(ConfigApi::V1beta4), json!([{"name": "node-ip", "value": "10.88.0.11"}]));
-    }
-
-    #[test]
-    fn a_kubelet_that_would_say_only_every_ten_seconds_that_it_is_ready_is_asked_to_look_more_often() {
-        let (name, address) = ("m1".parse().unwrap(), "10.88.0.11".parse().unwrap());
-        for (version, expected) in [("v1.13.2", true), ("v1.25.16", true), ("v1.26.0", false)] {
-            let version: KubernetesVersion = version.parse().unwrap();
-            let registration = ConfigApi::of(version).unwrap().node_registration(&name, address, version);
-            let often = registration["kubeletExtraArgs"].get("node-status-update-frequency").is_some();
-            assert_eq!(often, expected, "{version}");
-        }
     }
 }

@@ -26,11 +26,11 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// A ticket that ends sooner is not handed on: a join needs up to a minute of it.
 const ENOUGH: SignedDuration = SignedDuration::from_mins(2);
 
-/// A new control plane signs nothing for the first ten seconds and more: its nodeipam controller begins by waiting as long
-/// for nodes (nodePollInterval), and the signers start after it. A kubelet that asks much earlier is put off with all its
-/// questions, each for longer and longer, and is Ready ten seconds later than one that asks just before (measured on
-/// 1.20.2). kubeadm needs some seconds until it starts the kubelet; hence the half.
-const HEAD_START: SignedDuration = SignedDuration::from_secs(5);
+/// A new control plane signs nothing for ten seconds and more: its nodeipam controller begins by waiting as long for nodes
+/// (nodePollInterval), and the signers start after it. A kubelet that asks before that goes on for ten seconds as a
+/// stranger, and each of its questions is put off for longer and longer; it is Ready later than one that asks after it
+/// (seen with 1.20.2). From the beginning of `kubeadm join` it takes some seconds until the kubelet asks.
+const HEAD_START: SignedDuration = SignedDuration::from_secs(10);
 
 #[derive(Debug, Clone)]
 pub struct JoinTicket {
@@ -154,10 +154,10 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_new_for_five_seconds() {
+    fn a_token_is_new_for_ten_seconds() {
         let secret = json!({"metadata": {"creationTimestamp": "2026-11-22T12:00:00Z"}});
         for (now, expected) in
-            [("11:59:59", false), ("12:00:00", true), ("12:00:04", true), ("12:00:05", false)]
+            [("11:59:59", false), ("12:00:00", true), ("12:00:09", true), ("12:00:10", false)]
         {
             let now = format!("2026-11-22T{now}Z").parse().unwrap();
             assert_eq!(is_new(&secret, now), expected, "{now}");

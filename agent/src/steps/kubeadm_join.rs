@@ -39,7 +39,6 @@ const BOOTSTRAP_CONF: &str = "/etc/kubernetes/bootstrap-kubelet.conf";
 #[derive(Debug, Clone)]
 pub struct KubeadmJoin {
     node: NodeName,
-    version: KubernetesVersion,
     address: IpAddr,
     endpoint: String,
 }
@@ -47,11 +46,10 @@ pub struct KubeadmJoin {
 impl KubeadmJoin {
     pub fn parse(message: &agent::KubeadmJoin) -> Result<Self, BadStep> {
         let wrong = |field, text: &str, wanted| BadStep::field(field)(Malformed::new(text, wanted));
+        // kubeadm takes the version from the cluster; a plan that names none is a mistake all the same.
+        let _: KubernetesVersion =
+            message.kubernetes_version.parse().map_err(BadStep::field("kubeadm_join.kubernetes_version"))?;
         Ok(Self {
-            version: message
-                .kubernetes_version
-                .parse()
-                .map_err(BadStep::field("kubeadm_join.kubernetes_version"))?,
             node: message.node.parse().map_err(BadStep::field("kubeadm_join.node"))?,
             address: message
                 .address
@@ -197,7 +195,7 @@ impl KubeadmJoin {
                 "file": {"kubeConfigPath": DISCOVERY_FILE},
                 "tlsBootstrapToken": ticket.token.expose_secret(),
             },
-            "nodeRegistration": api.node_registration(&self.node, self.address, self.version),
+            "nodeRegistration": api.node_registration(&self.node, self.address),
         });
         if api == ConfigApi::V1beta4 {
             fields["timeouts"] = json!({"discovery": DISCOVERY});
@@ -266,8 +264,7 @@ mod tests {
   "kind": "JoinConfiguration",
   "nodeRegistration": {
     "kubeletExtraArgs": {
-      "node-ip": "10.88.0.12",
-      "node-status-update-frequency": "2s"
+      "node-ip": "10.88.0.12"
     },
     "name": "w1"
   }
