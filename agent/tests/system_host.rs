@@ -84,7 +84,8 @@ async fn a_program_reads_its_input_from_memory_and_its_secrets_do_not_reach_the_
 #[tokio::test]
 async fn a_program_that_hangs_is_ended_by_its_limit_and_the_limit_is_named() {
     let Some(host) = with_kubeadm() else { return };
-    let hang = program(ProgramName::Kubectl, "proxy --port=0", Duration::from_secs(2));
+    let hang =
+        program(ProgramName::Kubectl, "proxy --port=0 --server=http://127.0.0.1:1", Duration::from_secs(2));
     let applied = run(&host, "hang", hang).await;
     assert!(!applied.made && applied.outcome.exit_code.is_none(), "{applied:?}");
     assert_eq!(applied.outcome.error.as_deref(), Some("it was ended by its time limit of 2 s"));
@@ -97,7 +98,11 @@ async fn systemd_itself_says_that_a_running_program_has_limits_of_time_memory_an
     let Some(host) = with_kubeadm() else { return };
     let id = id("limits");
     host.forget(&id).await.unwrap();
-    let change = Change::Run(program(ProgramName::Kubectl, "proxy --port=0", Duration::from_secs(4)));
+    let change = Change::Run(program(
+        ProgramName::Kubectl,
+        "proxy --port=0 --server=http://127.0.0.1:1",
+        Duration::from_secs(4),
+    ));
     let looking = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let bus = zbus_systemd::zbus::Connection::system().await.unwrap();
@@ -108,7 +113,8 @@ async fn systemd_itself_says_that_a_running_program_has_limits_of_time_memory_an
         (time, unit.tasks_max().await.unwrap(), unit.memory_max().await.unwrap())
     };
     let (applied, limits) = tokio::join!(host.apply(&change, &id), looking);
-    assert!(!applied.unwrap().made, "it was ended by its time limit");
+    let error = applied.unwrap().outcome.error;
+    assert_eq!(error.as_deref(), Some("it was ended by its time limit of 4 s"));
     assert_eq!(limits, (4_000_000, 4096, 1 << 30));
     host.forget(&id).await.unwrap();
 }
@@ -118,9 +124,13 @@ async fn a_program_outlives_the_agent_is_not_started_twice_and_is_found_again() 
     let Some(host) = with_kubeadm() else { return };
     let id = id("outlives");
     host.forget(&id).await.unwrap();
-    let change = Change::Run(program(ProgramName::Kubectl, "proxy --port=0", Duration::from_secs(4)));
+    let change = Change::Run(program(
+        ProgramName::Kubectl,
+        "proxy --port=0 --server=http://127.0.0.1:1",
+        Duration::from_secs(4),
+    ));
     let answered = tokio::time::timeout(Duration::from_secs(1), host.apply(&change, &id)).await;
-    assert!(answered.is_err(), "the agent died while it ran");
+    assert!(answered.is_err(), "the program still runs: {answered:?}");
     let next_life = SystemHost::new();
     let again = next_life.apply(&change, &id).await.unwrap_err();
     assert!(matches!(&again, HostError::Systemd { message, .. } if message.contains("exists")), "{again}");
