@@ -1,10 +1,9 @@
 //! The join ticket: what `kubeadm init` and `kubeadm token create --print-join-command` print for those who may join.
 
 use std::fmt;
-use std::net::Ipv6Addr;
 
 use muster_proto::agent;
-use muster_proto::names::{KeyHash, is_bootstrap_token};
+use muster_proto::names::{ApiEndpoint, KeyHash, is_bootstrap_token};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::membership::ca_hashes;
@@ -13,7 +12,7 @@ use crate::membership::ca_hashes;
 #[derive(Debug, Clone)]
 pub struct Ticket {
     /// HOST:PORT of the API server.
-    pub endpoint: String,
+    pub endpoint: ApiEndpoint,
     pub token: SecretString,
     pub ca_hashes: Vec<KeyHash>,
     /// pki/ca.crt of the node that gave the ticket; none on a ticket just captured.
@@ -89,13 +88,14 @@ impl Ticket {
                 _ => {}
             }
         }
-        let endpoint = endpoint.filter(|text| is_endpoint(text)).ok_or(NoTicket("it names no HOST:PORT"))?;
+        let endpoint =
+            endpoint.and_then(|text: &str| text.parse().ok()).ok_or(NoTicket("it names no HOST:PORT"))?;
         let token =
             token.filter(|text| is_bootstrap_token(text)).ok_or(NoTicket("it holds no well-formed token"))?;
         if ca_hashes.is_empty() {
             return Err(NoTicket("it holds no CA hash"));
         }
-        Ok(Self { endpoint: endpoint.to_owned(), token: token.to_owned().into(), ca_hashes, ca: None })
+        Ok(Self { endpoint, token: token.to_owned().into(), ca_hashes, ca: None })
     }
 
     /// The public half of the token: the name of its Secret.
@@ -105,7 +105,7 @@ impl Ticket {
 
     pub fn to_message(&self) -> agent::Ticket {
         agent::Ticket {
-            endpoint: self.endpoint.clone(),
+            endpoint: self.endpoint.to_string(),
             token: self.token.expose_secret().to_owned(),
             ca_hashes: self.ca_hashes.iter().map(ToString::to_string).collect(),
             ca_certificate_hash: self.ca.as_ref().map(|ca| ca.hash.to_string()).unwrap_or_default(),
@@ -118,31 +118,15 @@ impl Ticket {
         let ca_hashes =
             message.ca_hashes.iter().map(|hash| hash.parse()).collect::<Result<Vec<KeyHash>, _>>();
         let ca_hashes = ca_hashes.map_err(|_| NoTicket("the CA hash is malformed"))?;
-        if !is_endpoint(&message.endpoint) || !is_bootstrap_token(&message.token) || ca_hashes.is_empty() {
-            return Err(NoTicket("endpoint, token or CA hash is malformed"));
+        let malformed = NoTicket("endpoint, token or CA hash is malformed");
+        let Ok(endpoint) = message.endpoint.parse() else { return Err(malformed) };
+        if !is_bootstrap_token(&message.token) || ca_hashes.is_empty() {
+            return Err(malformed);
         }
         let ca = PinnedCa::of(&message.ca_certificate, &ca_hashes)
             .ok_or(NoTicket("its CA certificate is not the one that its hash names"))?;
-        Ok(Self {
-            endpoint: message.endpoint.clone(),
-            token: message.token.clone().into(),
-            ca_hashes,
-            ca: Some(ca),
-        })
+        Ok(Self { endpoint, token: message.token.clone().into(), ca_hashes, ca: Some(ca) })
     }
-}
-
-/// Whether the text is HOST:PORT; an IPv6 address stands in brackets.
-pub fn is_endpoint(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else { return false };
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
-    let is_host = match host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
-        Some(inner) => inner.parse::<Ipv6Addr>().is_ok(),
-        None => {
-            !host.is_empty() && host.len() <= 253 && !host.starts_with(['-', '.']) && host.chars().all(plain)
-        }
-    };
-    is_host && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 #[cfg(test)]
@@ -154,7 +138,7 @@ mod tests {
 
     fn read(output: &str) -> (String, String, usize) {
         let ticket = Ticket::parse(output).unwrap();
-        (ticket.endpoint.clone(), ticket.token.expose_secret().to_owned(), ticket.ca_hashes.len())
+        (ticket.endpoint.to_string(), ticket.token.expose_secret().to_owned(), ticket.ca_hashes.len())
     }
 
     #[test]

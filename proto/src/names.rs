@@ -97,9 +97,24 @@ text_types! {
                 })
         };
 
+    /// Where an API server listens: HOST:PORT; an IPv6 address stands in brackets.
+    ApiEndpoint: "an endpoint HOST:PORT such as 10.88.0.11:6443 or [fd00::1]:6443", is_endpoint;
+
     /// `sha256:` and 64 hexadecimal digits: the pin of a public key, as kubeadm prints it.
     KeyHash: "a key hash: sha256: and 64 hexadecimal digits",
         |value| value.strip_prefix("sha256:").is_some_and(is_sha256);
+}
+
+fn is_endpoint(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
+    let is_host = match host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
+        Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty() && host.len() <= 253 && !host.starts_with(['-', '.']) && host.chars().all(plain)
+        }
+    };
+    is_host && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 impl StepId {
@@ -247,6 +262,7 @@ mod tests {
             "UserName" => "student_1",
             "ImageReference" => "registry.example:5000/a/b_c:v1.2-x",
             "StepId" => "node-1.lab/kubeadm-join",
+            "ApiEndpoint" => "[fd00::1]:6443",
             "KeyHash" => "sha256:58bebb5a08acf2f61c443ebc45f3f860d481bc528790d1c88cf336935a679e7e",
             other => panic!("{other} is new: give a good value of it here"),
         }
@@ -342,5 +358,26 @@ mod tests {
     fn a_step_id_knows_its_node_and_its_step() {
         let id: StepId = "node-1.lab/kubeadm-join".parse().unwrap();
         assert_eq!((id.node(), id.step()), ("node-1.lab", "kubeadm-join"));
+    }
+
+    #[test]
+    fn the_endpoint_of_an_api_server_is_a_host_and_a_port_and_nothing_else() {
+        for good in ["10.88.0.11:6443", "[fd00::1]:6443", "master.lab:1"] {
+            assert!(good.parse::<ApiEndpoint>().is_ok(), "{good}");
+        }
+        for wrong in [
+            "a:+1",
+            "a:0",
+            "a:65536",
+            "a:b:1",
+            "[a]:1",
+            "fd00::1:6443",
+            "[fd00::1]6443",
+            "a:6443x",
+            "a",
+            ":1",
+        ] {
+            assert!(wrong.parse::<ApiEndpoint>().is_err(), "{wrong}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use muster_proto::agent;
 use muster_proto::event::reset_command;
-use muster_proto::names::{KubernetesVersion, Malformed, NodeName};
+use muster_proto::names::{ApiEndpoint, KubernetesVersion, Malformed, NodeName};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
@@ -20,7 +20,7 @@ use crate::host::change::{Change, Program, ProgramName};
 use crate::host::query::{KubernetesProgram, Observe};
 use crate::kubeadm::{ADMIN_CONF, ConfigApi, file_of};
 use crate::membership::{CA_CERTIFICATE, KUBELET_CONF, Membership};
-use crate::ticket::{PinnedCa, Ticket, is_endpoint};
+use crate::ticket::{PinnedCa, Ticket};
 
 pub const NAME: &str = "kubeadm-join";
 /// After a reboot the kubelet needs some seconds, on slow machines a minute.
@@ -40,7 +40,7 @@ const BOOTSTRAP_CONF: &str = "/etc/kubernetes/bootstrap-kubelet.conf";
 pub struct KubeadmJoin {
     node: NodeName,
     address: IpAddr,
-    endpoint: String,
+    endpoint: ApiEndpoint,
 }
 
 impl KubeadmJoin {
@@ -55,15 +55,13 @@ impl KubeadmJoin {
                 .address
                 .parse()
                 .map_err(|_| wrong("kubeadm_join.address", &message.address, "an IP address"))?,
-            endpoint: Some(message.endpoint.clone())
-                .filter(|text| is_endpoint(text))
-                .ok_or_else(|| wrong("kubeadm_join.endpoint", &message.endpoint, "HOST:PORT"))?,
+            endpoint: message.endpoint.parse().map_err(BadStep::field("kubeadm_join.endpoint"))?,
         })
     }
 
     /// HOST:PORT of the API server.
     pub fn endpoint(&self) -> &str {
-        &self.endpoint
+        self.endpoint.as_str()
     }
 
     pub async fn check<H: Observe>(&self, host: &H, input: &Input) -> Result<Finding, HostError> {
@@ -343,7 +341,7 @@ mod tests {
         assert_eq!(cause_of(look(&other, &foreign_ca).await), "w1 is already a member of another cluster");
 
         let clean = prepared("w1", &master.cluster);
-        let misdirected = Ticket { endpoint: "10.88.0.99:6443".into(), ..ticket() };
+        let misdirected = Ticket { endpoint: "10.88.0.99:6443".parse().unwrap(), ..ticket() };
         let input = Input { ticket: Some(misdirected), ..Input::default() };
         assert_eq!(
             cause_of(look(&clean, &input).await),
