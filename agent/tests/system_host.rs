@@ -40,6 +40,11 @@ fn program(name: ProgramName, line: &str, limit: Duration) -> Program {
     Program::new(name, line.split(' '), limit)
 }
 
+/// A program that goes on until its limit, in seconds, ends it.
+fn hanging(limit: u64) -> Program {
+    program(ProgramName::Kubectl, "proxy --port=0 --server=http://127.0.0.1:1", Duration::from_secs(limit))
+}
+
 const MINUTE: Duration = Duration::from_secs(60);
 
 async fn run(host: &SystemHost, step: &str, program: Program) -> Applied {
@@ -84,9 +89,7 @@ async fn a_program_reads_its_input_from_memory_and_its_secrets_do_not_reach_the_
 #[tokio::test]
 async fn a_program_that_hangs_is_ended_by_its_limit_and_the_limit_is_named() {
     let Some(host) = with_kubeadm() else { return };
-    let hang =
-        program(ProgramName::Kubectl, "proxy --port=0 --server=http://127.0.0.1:1", Duration::from_secs(2));
-    let applied = run(&host, "hang", hang).await;
+    let applied = run(&host, "hang", hanging(2)).await;
     assert!(!applied.made && applied.outcome.exit_code.is_none(), "{applied:?}");
     assert_eq!(applied.outcome.error.as_deref(), Some("it was ended by its time limit of 2 s"));
     assert!(applied.outcome.output.contains("Starting to serve on"), "{applied:?}");
@@ -98,11 +101,7 @@ async fn systemd_itself_says_that_a_running_program_has_limits_of_time_memory_an
     let Some(host) = with_kubeadm() else { return };
     let id = id("limits");
     host.forget(&id).await.unwrap();
-    let change = Change::Run(program(
-        ProgramName::Kubectl,
-        "proxy --port=0 --server=http://127.0.0.1:1",
-        Duration::from_secs(4),
-    ));
+    let change = Change::Run(hanging(4));
     let looking = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let bus = zbus_systemd::zbus::Connection::system().await.unwrap();
@@ -124,11 +123,7 @@ async fn a_program_outlives_the_agent_is_not_started_twice_and_is_found_again() 
     let Some(host) = with_kubeadm() else { return };
     let id = id("outlives");
     host.forget(&id).await.unwrap();
-    let change = Change::Run(program(
-        ProgramName::Kubectl,
-        "proxy --port=0 --server=http://127.0.0.1:1",
-        Duration::from_secs(4),
-    ));
+    let change = Change::Run(hanging(4));
     let answered = tokio::time::timeout(Duration::from_secs(1), host.apply(&change, &id)).await;
     assert!(answered.is_err(), "the program still runs: {answered:?}");
     let next_life = SystemHost::new();

@@ -98,17 +98,7 @@ pub(crate) fn decide(
         .query_row(
             "SELECT node, proof_key, expires, wrong_proofs, revoked, bound_key, second_keys FROM tokens WHERE id = ?1",
             [token.as_str()],
-            |row| {
-                Ok((
-                    row.get(0)?,
-                    row.get(1)?,
-                    row.get(2)?,
-                    row.get(3)?,
-                    row.get(4)?,
-                    row.get(5)?,
-                    row.get(6)?,
-                ))
-            },
+            |row| row.try_into(),
         )
         .optional()?;
     let refused = |refusal| Ok((Err(refusal), None));

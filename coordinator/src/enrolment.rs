@@ -6,7 +6,7 @@ use muster_proto::enrolment::enrolment_server::Enrolment;
 use muster_proto::enrolment::{EnrolReply, EnrolRequest};
 use muster_proto::event::EventKind;
 use muster_proto::journal::{Journal, JournalError};
-use muster_proto::names::Malformed;
+use muster_proto::names::{Malformed, StepId};
 use muster_proto::redaction::printable;
 use muster_proto::token::{ProofKey, TokenId};
 use muster_proto::version::{Mismatch, PROTOCOL, VERSION};
@@ -50,7 +50,7 @@ impl EnrolmentService {
     /// Makes a refused attempt an event, which is on the disk before the attempt is answered.
     fn journalled(&self, incident: &Incident) -> Result<(), Unrecorded> {
         if incident.is_recorded() {
-            let step = format!("{}/{STEP}", incident.node).parse()?;
+            let step = StepId::new(&incident.node.parse()?, STEP)?;
             let refused = EventKind::Refused { why: incident.to_string(), source: self.source.clone() };
             self.journal.append(STEP, &step, refused)?;
         }
@@ -75,19 +75,19 @@ impl EnrolmentService {
         })?;
         let server_key = self.authority.server_public_key();
         let mut proof_key = None;
-        let mut noted = Ok(());
         let proves = |stored: &ProofKey| {
             proof_key = Some(stored.clone());
             stored.verify_request(request, &server_key)
         };
-        let note = |incident: &Incident| noted = self.journalled(incident);
+        let note = |incident: &Incident| {
+            if let Err(error) = self.journalled(incident) {
+                tracing::error!("a refused enrolment could not be journalled: {}", chain(&error));
+            }
+        };
         let decision = self
             .store
             .enrol(&id, &key.public_key(), Timestamp::now(), proves, note)
             .map_err(|error| internal(&error))?;
-        if let Err(error) = noted {
-            tracing::error!("a refused enrolment could not be journalled: {}", chain(&error));
-        }
         let node = decision.map_err(|refusal| {
             tracing::warn!(source = self.source, token = %id, "enrolment refused: {refusal}");
             refused(&refusal)

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use jiff::Timestamp;
 use muster_proto::database::{DatabaseError, Schema};
 use muster_proto::names::{Malformed, NodeName, StepId};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use serde::{Deserialize, Serialize};
 
 const SCHEMA: Schema = Schema {
@@ -86,23 +86,19 @@ impl Record {
 
     pub fn begin(&self, run: &Run) -> Result<(), RecordError> {
         let steps = serde_json::to_string(&run.steps).expect("step ids are text");
-        self.with(|connection| connection.execute(
+        self.execute(
             "INSERT INTO run (id, cluster, plan_digest, steps, started, phase) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![run.id, run.cluster.as_str(), run.plan_digest, steps, run.started.to_string(), run.phase.word()],
-        ))
-        .map(|_| ())
+        )
     }
 
     /// Remembers the pods' range of a cluster, which a reset wants to know.
     pub fn remember_pod_subnet(&self, cluster: &NodeName, subnet: &str) -> Result<(), RecordError> {
-        self.with(|connection| {
-            connection.execute(
-                "INSERT INTO pod_network (cluster, subnet) VALUES (?1, ?2)
+        self.execute(
+            "INSERT INTO pod_network (cluster, subnet) VALUES (?1, ?2)
              ON CONFLICT (cluster) DO UPDATE SET subnet = excluded.subnet",
-                params![cluster.as_str(), subnet],
-            )
-        })
-        .map(|_| ())
+            params![cluster.as_str(), subnet],
+        )
     }
 
     /// The pods' range of a cluster; empty when none was ever remembered.
@@ -116,13 +112,7 @@ impl Record {
 
     pub fn finish(&self, id: &str, phase: RunPhase) -> Result<(), RecordError> {
         let now = Timestamp::now().to_string();
-        self.with(|connection| {
-            connection.execute(
-                "UPDATE run SET phase = ?2, finished = ?3 WHERE id = ?1",
-                params![id, phase.word(), now],
-            )
-        })
-        .map(|_| ())
+        self.execute("UPDATE run SET phase = ?2, finished = ?3 WHERE id = ?1", params![id, phase.word(), now])
     }
 
     /// The newest run, if there ever was one.
@@ -150,6 +140,10 @@ impl Record {
         let query = "SELECT EXISTS (SELECT 1 FROM run WHERE plan_digest = ?1 AND phase = 'done' AND number >
             (SELECT coalesce(max(number), 0) FROM run WHERE steps LIKE '%/kubeadm-reset\"%'))";
         self.with(|connection| connection.query_row(query, [plan_digest], |row| row.get(0)))
+    }
+
+    fn execute(&self, statement: &str, values: impl Params) -> Result<(), RecordError> {
+        self.with(|connection| connection.execute(statement, values)).map(|_| ())
     }
 
     fn with<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, RecordError> {
@@ -214,7 +208,7 @@ mod tests {
         let record = Record::open(&path).unwrap();
         let line = "INSERT INTO run (id, cluster, plan_digest, steps, started, phase)
                     VALUES ('r1', 'lab', 'd', '[]', '2026-11-25T00:00:00Z', 'lost')";
-        record.with(|connection| connection.execute(line, [])).unwrap();
+        record.execute(line, []).unwrap();
         let error = record.last().unwrap_err().to_string();
         for expected in [path.to_str().unwrap(), "no phase `lost`", "keep them"] {
             assert!(error.contains(expected), "{error}");

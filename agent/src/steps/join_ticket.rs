@@ -83,14 +83,13 @@ impl JoinTicket {
             }
             let name = format!("bootstrap-token-{}", ticket.id());
             let secret = host.object(ObjectKind::Secret, "kube-system", &name).await?;
-            if let Some(secret) = secret.filter(|secret| lives(secret, Timestamp::now())) {
-                return Ok(if is_new(&secret, Timestamp::now()) && !nodes.iter().any(has_pod_range) {
-                    Finding::Wait(
-                        "the controllers that sign a kubelet's certificate are about to start".to_owned(),
-                    )
-                } else {
-                    Finding::Done(Yield::Ticket(ticket))
-                });
+            let now = Timestamp::now();
+            if let Some(secret) = secret.filter(|secret| lives(secret, now)) {
+                if is_new(&secret, now) && !nodes.iter().any(has_pod_range) {
+                    let what = "the controllers that sign a kubelet's certificate are about to start";
+                    return Ok(Finding::Wait(what.to_owned()));
+                }
+                return Ok(Finding::Done(Yield::Ticket(ticket)));
             }
         }
         let arguments =
