@@ -68,18 +68,23 @@ impl Folder {
             let Component::Normal(name) = part else {
                 return Err(FileProblem::NotPlain { what: KINDS[6] });
             };
-            let opened = match (rustix::fs::openat(&folder.0, name, flags, Mode::empty()), make) {
+            let open = || rustix::fs::openat(&folder.0, name, flags, Mode::empty());
+            let opened = match (open(), make) {
                 (Err(Errno::NOENT), None) => return Ok(None),
                 (Err(Errno::NOENT), Some(mode)) => {
-                    rustix::fs::mkdirat(&folder.0, name, Mode::from_raw_mode(mode))
-                        .map_err(failed("making the folder"))?;
-                    let made = rustix::fs::openat(&folder.0, name, flags, Mode::empty())
-                        .map_err(failed("opening the folder"))?;
-                    // The umask may have taken bits away.
-                    rustix::fs::fchmod(&made, Mode::from_raw_mode(mode))
-                        .map_err(failed("setting the mode"))?;
-                    folder.sync()?;
-                    Ok(made)
+                    let mode = Mode::from_raw_mode(mode);
+                    match rustix::fs::mkdirat(&folder.0, name, mode) {
+                        Ok(()) => {
+                            // The umask may have taken bits away.
+                            let made = open().map_err(failed("opening the folder"))?;
+                            rustix::fs::fchmod(&made, mode).map_err(failed("setting the mode"))?;
+                            folder.sync()?;
+                            Ok(made)
+                        }
+                        // Made by somebody else since it was looked for: what stands there decides.
+                        Err(Errno::EXIST) => open(),
+                        Err(error) => return Err(failed("making the folder")(error)),
+                    }
                 }
                 (opened, _) => opened,
             };
@@ -337,5 +342,26 @@ mod tests {
         let (place, folder) = folder();
         fs::File::create(place.path().join("file")).unwrap().set_len(LARGEST + 1).unwrap();
         assert!(matches!(folder.read(name()), Err(FileProblem::TooLarge)));
+    }
+
+    #[test]
+    fn two_that_make_the_same_folders_at_once_both_get_them() {
+        for _ in 0..50 {
+            let place = tempfile::tempdir().unwrap();
+            let make = || {
+                let root = Folder::open(place.path()).unwrap().unwrap();
+                root.below(Path::new("muster-agent/output"), Some(0o700)).map(|folder| folder.is_some())
+            };
+            let start = std::sync::Barrier::new(8);
+            std::thread::scope(|scope| {
+                let all = [(); 8].map(|()| {
+                    scope.spawn(|| {
+                        start.wait();
+                        make()
+                    })
+                });
+                all.into_iter().for_each(|one| assert!(one.join().unwrap().unwrap()));
+            });
+        }
     }
 }
