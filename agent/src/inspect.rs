@@ -9,7 +9,6 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use muster_proto::agent::{self, HostReport};
 use muster_proto::names::NodeName;
-use muster_proto::ufw;
 
 use crate::facts::pretty_name;
 use crate::host::HostError;
@@ -17,6 +16,7 @@ use crate::host::query::Observe;
 use crate::kubeadm::ADMIN_CONF;
 use crate::membership::{KUBELET_CONF, Membership};
 use crate::steps::network_leftovers::{CNI_FOLDER, LINKS, links};
+use crate::ufw;
 
 /// Whose file systems Kubernetes fills: the kubelet's and the runtime's. Both have limits below which it evicts pods.
 const DISKS: [&str; 2] = ["/var/lib/kubelet", "/var/lib/docker"];
@@ -47,8 +47,7 @@ pub(crate) async fn inspect<H: Observe>(host: &H, names: &[NodeName]) -> Result<
         systemd_version: host.systemd_version().await?.unwrap_or_default(),
         cgroup_version: if text("/sys/fs/cgroup/cgroup.controllers").await.is_empty() { 1 } else { 2 },
         swaps: host.swaps().await?.iter().map(|swap| swap.display().to_string()).collect(),
-        ufw_enabled: ufw::is_enabled(&text(ufw::CONFIGURATION).await)
-            && host.missing_programs(&["ufw"]).await?.is_empty(),
+        ufw_enabled: ufw::files(host).await?.is_some_and(|files| files.say_on()),
         docker_version: host.docker().await?.map(|docker| docker.version).unwrap_or_default(),
         cluster: Membership::read(&text(KUBELET_CONF).await).map(|found| found.server).unwrap_or_default(),
         leftovers: leftovers(host).await?,

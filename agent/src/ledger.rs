@@ -1,5 +1,5 @@
 //! What Muster itself changed on this host and what stood there before: folded from this agent's journal, from the last
-//! finished restore on. kubeadm's files are not in it, they are kubeadm's to remove; nor is what a reset did.
+//! finished restore on; a rule of ufw that it left is older. kubeadm's files are not in it, they are kubeadm's to remove; nor is what a reset did.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -105,7 +105,7 @@ impl Ledger {
         let begin = events.iter().rposition(restored).map_or(0, |last| last + 1);
         let mut ledger = Self::default();
         // Entries with the step that made them, oldest first.
-        let mut entries: Vec<(String, Entry)> = Vec::new();
+        let mut entries: Vec<(String, Entry)> = standing_rules(&events[..begin]);
         // One changing step at a time: the change of a reset that was intended last.
         let mut under_way: Option<Change> = None;
         for event in &events[begin..] {
@@ -153,6 +153,26 @@ impl Ledger {
             }
         }
     }
+}
+
+/// The rules of ufw that no restore took away: one leaves them where nodes stay that dial in by them.
+fn standing_rules(earlier: &[Event]) -> Vec<(String, Entry)> {
+    let mut entries: Vec<(String, Entry)> = Vec::new();
+    for event in earlier {
+        let EventKind::Intended { change, .. } = &event.kind else { continue };
+        let Ok(Change::Run(program)) = serde_json::from_value(change.clone()) else { continue };
+        if program.program != ProgramName::Ufw {
+            continue;
+        }
+        let of =
+            |entry: &Entry, gone: Rule| matches!(entry.target, Target::FirewallRule { rule } if rule == gone);
+        if Rule::of(&program.arguments).is_some() {
+            note(&mut entries, event.step.step(), &Change::Run(program), None);
+        } else if let Some(gone) = Rule::deleted(&program.arguments) {
+            entries.retain(|(_, entry)| !of(entry, gone));
+        }
+    }
+    entries
 }
 
 /// Takes a change of ours into the account: the first before-image of a target is what stood there before us.

@@ -25,4 +25,5 @@ pub mod service;
 pub mod settings;
 pub mod steps;
 pub mod ticket;
+mod ufw;
 pub mod unit;

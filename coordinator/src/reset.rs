@@ -6,6 +6,9 @@ use muster_proto::names::{Malformed, NodeName, StepId};
 use crate::plan::{Plan, PlannedStep};
 use crate::record::Run;
 
+/// Stands for the cluster's name in the run that undoes what was changed before there was one.
+pub const NO_CLUSTER: &str = "no-cluster";
+
 /// What the record tells of the cluster that is to be undone.
 #[derive(Debug, Clone)]
 pub struct Known {
@@ -62,7 +65,8 @@ impl Known {
 /// Workers beside each other, then the control plane. A control plane that stays forgets the workers that go, and drains
 /// them first when that is asked for.
 pub fn plan(known: &Known, nodes: &[NodeName], drain: bool) -> Result<Plan, Malformed> {
-    let mut planner = Planner { pod_subnet: &known.pod_subnet, steps: Vec::new() };
+    let nodes_stay = known.nodes.iter().any(|node| !nodes.contains(node));
+    let mut planner = Planner { pod_subnet: &known.pod_subnet, nodes_stay, steps: Vec::new() };
     let control_plane = known.control_plane.as_ref();
     let staying = control_plane.filter(|control_plane| !nodes.contains(control_plane));
     let mut workers_restored = Vec::new();
@@ -85,8 +89,20 @@ pub fn plan(known: &Known, nodes: &[NodeName], drain: bool) -> Result<Plan, Malf
     Ok(Plan { cluster: known.cluster.clone(), steps: planner.steps, pod_subnet: known.pod_subnet.clone() })
 }
 
+/// Before there ever was a cluster: only what Muster itself changed goes, on these of the enrolled nodes.
+pub fn plan_without_cluster(enrolled: &[NodeName], nodes: &[NodeName]) -> Result<Plan, Malformed> {
+    let nodes_stay = enrolled.iter().any(|node| !nodes.contains(node));
+    let mut planner = Planner { pod_subnet: "", nodes_stay, steps: Vec::new() };
+    for node in nodes {
+        planner.restore(node, &[])?;
+    }
+    Ok(Plan { cluster: NO_CLUSTER.parse()?, steps: planner.steps, pod_subnet: String::new() })
+}
+
 struct Planner<'a> {
     pod_subnet: &'a str,
+    /// Whether a node of the cluster is not reset.
+    nodes_stay: bool,
     steps: Vec<PlannedStep>,
 }
 
@@ -97,8 +113,12 @@ impl Planner<'_> {
         let reset = self.add(node, "kubeadm-reset", Kind::KubeadmReset(agent::KubeadmReset {}), after)?;
         let leftovers = Kind::NetworkLeftovers(leftovers);
         let network = self.add(node, "network-leftovers", leftovers, std::slice::from_ref(&reset))?;
-        let restored = self.add(node, "restore", Kind::Restore(agent::Restore {}), &[network])?;
+        let restored = self.restore(node, &[network])?;
         Ok((reset, restored))
+    }
+
+    fn restore(&mut self, node: &NodeName, after: &[StepId]) -> Result<StepId, Malformed> {
+        self.add(node, "restore", Kind::Restore(agent::Restore { nodes_stay: self.nodes_stay }), after)
     }
 
     fn add(
@@ -146,6 +166,24 @@ mod tests {
         let plan = plan(&known(), &["w1".parse().unwrap()], true).unwrap();
         assert_eq!(after(&plan, "w1/kubeadm-reset"), ["m1/drain-node.w1"]);
         assert_eq!(after(&plan, "m1/forget-node.w1"), ["w1/kubeadm-reset"]);
+    }
+
+    #[test]
+    fn a_reset_says_whether_nodes_stay_that_dial_this_coordinator() {
+        let stay = |plan: Plan| {
+            let of = |step: &PlannedStep| match step.step.kind {
+                Some(Kind::Restore(restore)) => Some(restore.nodes_stay),
+                _ => None,
+            };
+            plan.steps.iter().filter_map(of).collect::<Vec<bool>>()
+        };
+        let (all, master) = (known().nodes, ["m1".parse().unwrap()]);
+        assert_eq!(stay(plan(&known(), &all, false).unwrap()), [false; 3]);
+        assert_eq!(stay(plan(&known(), &master, false).unwrap()), [true]);
+        let before = plan_without_cluster(&all, &all).unwrap();
+        assert_eq!((before.steps.len(), before.cluster.as_str()), (3, NO_CLUSTER));
+        assert_eq!(stay(before), [false; 3]);
+        assert_eq!(stay(plan_without_cluster(&all, &master).unwrap()), [true]);
     }
 
     #[test]

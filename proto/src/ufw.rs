@@ -14,13 +14,34 @@ pub const DEFAULTS: &str = "/etc/default/ufw";
 pub const RULES: [&str; 2] = ["/etc/ufw/user.rules", "/etc/ufw/user6.rules"];
 
 /// Whether ufw.conf says that ufw is on; ufw itself takes the last line, and no line as no.
-pub fn is_enabled(configuration: &str) -> bool {
+fn is_enabled(configuration: &str) -> bool {
     setting(configuration, "enabled").is_some_and(|value| value.eq_ignore_ascii_case("yes"))
 }
 
 /// Whether /etc/default/ufw lets in what no rule names.
-pub fn lets_in_by_default(defaults: &str) -> bool {
+fn lets_in_by_default(defaults: &str) -> bool {
     setting(defaults, "default_input_policy").is_some_and(|value| value.eq_ignore_ascii_case("accept"))
+}
+
+/// What ufw's files say; empty where a file is missing.
+#[derive(Debug, Clone, Default)]
+pub struct Files {
+    pub configuration: String,
+    pub defaults: String,
+    /// All lists of rules, one after another.
+    pub rules: String,
+}
+
+impl Files {
+    /// Whether ufw is on.
+    pub fn say_on(&self) -> bool {
+        is_enabled(&self.configuration)
+    }
+
+    /// Whether ufw drops what a stranger sends to where the rule points.
+    pub fn keep_out(&self, rule: &Rule) -> bool {
+        self.say_on() && !lets_in_by_default(&self.defaults) && !rule.is_covered_by(&self.rules)
+    }
 }
 
 fn setting<'a>(file: &'a str, key: &str) -> Option<&'a str> {
@@ -58,8 +79,14 @@ impl Rule {
         (rule.words() == arguments).then_some(rule)
     }
 
-    /// Whether the list of rules lets somebody in here, by this rule or a wider one.
-    pub fn is_covered_by(&self, rules: &str) -> bool {
+    /// The rule that ufw was told with these arguments to take away.
+    pub fn deleted(arguments: &[String]) -> Option<Self> {
+        let (first, rule) = arguments.split_first()?;
+        if first == "delete" { Self::of(rule) } else { None }
+    }
+
+    /// Whether the list of rules lets everybody in here, by this rule or a wider one.
+    fn is_covered_by(&self, rules: &str) -> bool {
         tuples(rules).any(|[action, protocol, port, to, from, direction]| {
             matches!(action, "allow" | "limit")
                 && matches!(protocol, "tcp" | "any")
@@ -125,6 +152,19 @@ mod tests {
     }
 
     #[test]
+    fn ufw_keeps_out_only_where_it_is_on_drops_and_has_no_such_rule() {
+        let keep_out = |on: &str, policy: &str, rules: &str| {
+            let configuration = format!("# ENABLED=yes\nENABLED={on}\nLOGLEVEL=low\n");
+            let defaults = format!("IPV6=yes\nDEFAULT_INPUT_POLICY=\"{policy}\"\n");
+            Files { configuration, defaults, rules: rules.to_owned() }.keep_out(&rule())
+        };
+        assert!(keep_out("yes", "DROP", "") && keep_out("yes", "REJECT", ""));
+        assert!(!keep_out("no", "DROP", "") && !keep_out("yes", "ACCEPT", ""));
+        assert!(!keep_out("yes", "DROP", "### tuple ### allow tcp 7443 0.0.0.0/0 any 0.0.0.0/0 in\n"));
+        assert!(!Files::default().keep_out(&rule()), "no ufw at all");
+    }
+
+    #[test]
     fn a_rule_is_covered_by_wider_ones_and_is_itself_only_word_for_word() {
         for (there, covered, same) in [
             ("allow tcp 7443 10.88.0.11 any 0.0.0.0/0 in", true, true),
@@ -148,7 +188,8 @@ mod tests {
     fn a_rule_is_known_again_by_the_words_that_it_was_given_with() {
         assert_eq!(rule().to_string(), "ufw allow in proto tcp to 10.88.0.11 port 7443");
         assert_eq!(Rule::of(&rule().words()), Some(rule()));
-        assert_eq!(Rule::of(&rule().deletion()), None);
+        assert_eq!((Rule::of(&rule().deletion()), Rule::deleted(&rule().words())), (None, None));
+        assert_eq!(Rule::deleted(&rule().deletion()), Some(rule()));
         assert_eq!(Rule::of(&["--force".to_owned(), "disable".to_owned()]), None);
     }
 }

@@ -70,7 +70,7 @@ async fn no_step_of_a_reset_is_done_where_the_machines_owner_forbids_it() {
     for (id, kind) in [
         ("w1/kubeadm-reset", Kind::KubeadmReset(KubeadmReset {})),
         ("w1/network-leftovers", Kind::NetworkLeftovers(NetworkLeftovers::default())),
-        ("w1/restore", Kind::Restore(Restore {})),
+        ("w1/restore", Kind::Restore(Restore::default())),
     ] {
         machine.refuses(id, kind, "allow_reset").await;
     }

@@ -172,12 +172,74 @@ async fn kubeadm_is_reset_first_then_the_network_then_our_own_changes_and_the_fi
     assert_eq!(last, Some(changes.len() - 1), "{changes:#?}");
 }
 
+/// Where the nodes dial the coordinator.
+fn dialled(cluster: &TestCluster) -> SocketAddr {
+    let address = |state: &mut State| *state.addresses.iter().find(|one| !one.is_loopback()).unwrap();
+    SocketAddr::new(cluster.host("m1").with(address), 7443)
+}
+
+/// ufw is on, drops what no rule names, and lets the nodes dial in by a rule that was asked for. What it said before.
+async fn let_nodes_in(cluster: &TestCluster) -> State {
+    let master = cluster.host("m1");
+    master.put_file("/etc/default/ufw", "DEFAULT_INPUT_POLICY=\"DROP\"\n");
+    let before = but_the_named_list(master);
+    assert!(cluster.runs.let_nodes_in(dialled(cluster)).await.unwrap().1);
+    assert!(has_rule(cluster));
+    before
+}
+
+fn has_rule(cluster: &TestCluster) -> bool {
+    cluster.host("m1").file("/etc/ufw/user.rules").is_some_and(|rules| rules.contains("allow tcp 7443"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rule_of_ufw_stays_while_nodes_stay_that_dial_in_and_goes_with_the_last_of_them() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    let before = let_nodes_in(&cluster).await;
+    let (_, end) = cluster.bootstrap(RUNS_PODS).await;
+    assert_eq!(end.phase, "done", "{end:?}");
+    let (_, end) = cluster.reset(&["m1"]).await;
+    assert_eq!(end.phase, "done", "{end:?}");
+    assert!(has_rule(&cluster), "w1 still dials this coordinator");
+    let (_, end) = cluster.reset(&[]).await;
+    assert_eq!(end.phase, "done", "{end:?}");
+    assert!(!has_rule(&cluster));
+    assert_same(&[before], &[but_the_named_list(cluster.host("m1"))], "after both");
+    let theirs = "### tuple ### allow tcp 7443 10.88.0.11 any 0.0.0.0/0 in\n";
+    cluster.host("m1").put_file("/etc/ufw/user.rules", theirs);
+    let (_, end) = cluster.reset(&[]).await;
+    assert_eq!(
+        (end.phase.as_str(), end.changed_steps),
+        ("done", 0),
+        "the same rule, set by somebody: {end:?}"
+    );
+    assert!(has_rule(&cluster));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_there_is_a_cluster_a_reset_takes_back_what_init_changed_and_nothing_else() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    let states = |cluster: &TestCluster| {
+        cluster.hosts.values().map(|host| host.snapshot().host).collect::<Vec<State>>()
+    };
+    let (_, end) = cluster.reset(&[]).await;
+    assert_eq!((end.phase.as_str(), end.changed_steps), ("done", 0), "nothing was changed: {end:?}");
+    let_nodes_in(&cluster).await;
+    let before = states(&cluster);
+    let (_, end) = cluster.reset(&["m1"]).await;
+    assert_eq!((end.phase.as_str(), end.changed_steps), ("done", 0), "w1 dials this coordinator: {end:?}");
+    assert_same(&before, &states(&cluster), "after the reset of m1 alone");
+    let (_, end) = cluster.reset(&[]).await;
+    assert_eq!((end.phase.as_str(), end.changed_steps), ("done", 1), "{end:?}");
+    assert!(!has_rule(&cluster));
+    let error = cluster.runs.reset(removal()).await.err().unwrap();
+    assert!(error.message().contains("nodes revoke"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reset_without_the_clusters_name_is_refused_and_changes_nothing() {
     let cluster = TestCluster::of(&["m1", "w1"]).await;
     let asked = |confirm: &str| ResetRequest { confirm: confirm.into(), ..ResetRequest::default() };
-    let error = cluster.runs.reset(asked("lab")).await.err().unwrap();
-    assert!(error.message().contains("nothing to reset"), "{error}");
     cluster.bootstrap(RUNS_PODS).await;
     let before = states(&cluster);
     for confirm in ["", "prod"] {
@@ -279,9 +341,8 @@ async fn the_firewalls_rule_that_init_has_set_is_in_the_agents_journal_and_a_res
     let mine = "### tuple ### allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 in\n";
     cluster.host("m1").put_file("/etc/ufw/user.rules", mine);
     let before = states(&cluster);
-    let address =
-        cluster.host("m1").with(|state| *state.addresses.iter().find(|one| !one.is_loopback()).unwrap());
-    let dialled = SocketAddr::new(address, 7443);
+    let dialled = dialled(&cluster);
+    let address = dialled.ip();
 
     let (node, changed) = cluster.runs.let_nodes_in(dialled).await.unwrap();
     assert_eq!((node.as_str(), changed), ("m1", true));
@@ -310,11 +371,11 @@ async fn the_firewalls_rule_that_init_has_set_is_in_the_agents_journal_and_a_res
 #[tokio::test(flavor = "multi_thread")]
 async fn a_firewalls_rule_that_stood_there_before_stays_and_without_an_own_agent_nothing_is_set() {
     let cluster = TestCluster::of(&["m1", "w1"]).await;
-    let address =
-        cluster.host("m1").with(|state| *state.addresses.iter().find(|one| !one.is_loopback()).unwrap());
+    let dialled = dialled(&cluster);
+    let address = dialled.ip();
     let mine = format!("### tuple ### allow tcp 7443 {address} any 0.0.0.0/0 in\n");
     cluster.host("m1").put_file("/etc/ufw/user.rules", mine.clone());
-    assert!(!cluster.runs.let_nodes_in(SocketAddr::new(address, 7443)).await.unwrap().1);
+    assert!(!cluster.runs.let_nodes_in(dialled).await.unwrap().1);
     assert_eq!(cluster.bootstrap(RUNS_PODS).await.1.phase, "done");
     assert_eq!(cluster.reset(&[]).await.1.phase, "done");
     assert_eq!(cluster.host("m1").file("/etc/ufw/user.rules"), Some(mine));

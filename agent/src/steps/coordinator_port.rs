@@ -2,17 +2,17 @@
 //! is off, lets in what no rule names, or has such a rule already, nothing. A reset takes away the rule that was set here.
 
 use std::net::IpAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use muster_proto::agent;
 use muster_proto::names::Malformed;
-use muster_proto::ufw::{self, Rule};
+use muster_proto::ufw::Rule;
 
 use super::{BadStep, Finding, Input};
 use crate::host::HostError;
 use crate::host::change::{Change, Program, ProgramName};
 use crate::host::query::Observe;
+use crate::ufw;
 
 pub const NAME: &str = "coordinator-port";
 pub const SETTLE: Duration = Duration::from_secs(5);
@@ -39,14 +39,7 @@ impl CoordinatorPort {
     }
 
     pub async fn check<H: Observe>(&self, host: &H, _: &Input) -> Result<Finding, HostError> {
-        if !host.missing_programs(&["ufw"]).await?.is_empty() {
-            return Ok(Finding::DONE);
-        }
-        let text = async |path: &str| host.read_file(Path::new(path)).await.map(Option::unwrap_or_default);
-        if !ufw::is_enabled(&text(ufw::CONFIGURATION).await?)
-            || ufw::lets_in_by_default(&text(ufw::DEFAULTS).await?)
-            || self.rule.is_covered_by(&rules(host).await?)
-        {
+        if !ufw::files(host).await?.is_some_and(|files| files.keep_out(&self.rule)) {
             return Ok(Finding::DONE);
         }
         let allow = Program::new(ProgramName::Ufw, self.rule.words(), LIMIT);
@@ -56,21 +49,14 @@ impl CoordinatorPort {
 
 /// What takes the rule away again; none when it does not stand there any more.
 pub(super) async fn undo<H: Observe>(host: &H, rule: &Rule) -> Result<Option<Change>, HostError> {
-    let there = rule.is_among(&rules(host).await?);
+    let there = ufw::files(host).await?.is_some_and(|files| rule.is_among(&files.rules));
     Ok(there.then(|| Change::Run(Program::new(ProgramName::Ufw, rule.deletion(), LIMIT))))
-}
-
-/// All rules that somebody gave ufw.
-async fn rules<H: Observe>(host: &H) -> Result<String, HostError> {
-    let mut all = String::new();
-    for path in ufw::RULES {
-        all.push_str(&host.read_file(Path::new(path)).await?.unwrap_or_default());
-    }
-    Ok(all)
 }
 
 #[cfg(test)]
 mod tests {
+    use muster_proto::ufw::{CONFIGURATION, DEFAULTS, RULES};
+
     use super::*;
     use crate::host::fake::{FakeCluster, FakeHost};
     use crate::steps::rehearsal::{carry_out, step};
@@ -84,9 +70,9 @@ mod tests {
     async fn the_rule_is_added_once_and_only_where_ufw_keeps_the_nodes_out() {
         let wide = "### tuple ### allow tcp 7443 0.0.0.0/0 any 0.0.0.0/0 in\n";
         for (path, content) in [
-            (ufw::CONFIGURATION, "ENABLED=no\n"),
-            (ufw::DEFAULTS, "DEFAULT_INPUT_POLICY=\"ACCEPT\"\n"),
-            (ufw::RULES[0], wide),
+            (CONFIGURATION, "ENABLED=no\n"),
+            (DEFAULTS, "DEFAULT_INPUT_POLICY=\"ACCEPT\"\n"),
+            (RULES[0], wide),
         ] {
             let host = FakeHost::debian("m1", FakeCluster::default());
             host.put_file(path, content);

@@ -1,16 +1,15 @@
 //! Afterwards: where the spec wants ufw off, it is off now and stays off after a reboot (`ENABLED=no` in its own
 //! configuration, which its service reads at boot). Where ufw is not installed, or the spec leaves it alone, nothing.
 
-use std::path::Path;
 use std::time::Duration;
 
 use muster_proto::agent;
-use muster_proto::ufw::{CONFIGURATION, is_enabled};
 
 use super::{BadStep, Finding, Input};
 use crate::host::HostError;
 use crate::host::change::{Change, Program, ProgramName};
 use crate::host::query::Observe;
+use crate::ufw;
 
 pub const NAME: &str = "firewall";
 pub const SETTLE: Duration = Duration::from_secs(5);
@@ -28,11 +27,7 @@ impl Firewall {
     }
 
     pub async fn check<H: Observe>(&self, host: &H, _: &Input) -> Result<Finding, HostError> {
-        if !self.disable_ufw || !host.missing_programs(&["ufw"]).await?.is_empty() {
-            return Ok(Finding::DONE);
-        }
-        let file = host.read_file(Path::new(CONFIGURATION)).await?.unwrap_or_default();
-        if !is_enabled(&file) {
+        if !self.disable_ufw || !ufw::files(host).await?.is_some_and(|files| files.say_on()) {
             return Ok(Finding::DONE);
         }
         let disable = Program::new(ProgramName::Ufw, ["--force", "disable"], LIMIT);
@@ -58,6 +53,6 @@ mod tests {
         host.with(|state| state.missing_programs.clear());
         let finding = carry_out(&host, &unwanted, &mut Input::default()).await;
         assert!(matches!(finding, Finding::Done(_)), "{finding:?}");
-        assert!(host.file(CONFIGURATION).unwrap().contains("\nENABLED=no\n"));
+        assert!(host.file(muster_proto::ufw::CONFIGURATION).unwrap().contains("\nENABLED=no\n"));
     }
 }

@@ -1,13 +1,12 @@
 //! Afterwards: what Muster itself changed on this host stands as it stood before: files, host name, units, sysctls, swap,
 //! users' files, the firewall last. What somebody else changed after us is kept and named. The account of it comes from
-//! the agent's own journal (`ledger`). Not undone: loaded kernel modules stay until the next reboot.
+//! the agent's own journal (`ledger`). Not undone: the rule of ufw by which nodes that stay dial this machine; loaded kernel modules stay until the next reboot.
 
 use std::path::Path;
 use std::time::Duration;
 
 use muster_proto::agent;
 use muster_proto::names::NodeName;
-use muster_proto::ufw;
 
 use super::{BadStep, Finding, Input};
 use crate::host::HostError;
@@ -15,6 +14,7 @@ use crate::host::change::{Change, Program, ProgramName, UnitAction, digest_of};
 use crate::host::query::Observe;
 use crate::ledger::{Entry, Place, Target};
 use crate::line_changes::{added, without};
+use crate::ufw;
 
 pub const NAME: &str = "restore";
 pub const SETTLE: Duration = Duration::from_secs(30);
@@ -22,7 +22,9 @@ pub const SETTLE: Duration = Duration::from_secs(30);
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone)]
-pub struct Restore;
+pub struct Restore {
+    nodes_stay: bool,
+}
 
 /// What is to be done for one target.
 #[derive(Default)]
@@ -43,14 +45,17 @@ impl Undoing {
 }
 
 impl Restore {
-    pub fn parse(_: &agent::Restore) -> Result<Self, BadStep> {
-        Ok(Self)
+    pub fn parse(message: &agent::Restore) -> Result<Self, BadStep> {
+        Ok(Self { nodes_stay: message.nodes_stay })
     }
 
     pub async fn check<H: Observe>(&self, host: &H, input: &Input) -> Result<Finding, HostError> {
         let (mut changes, mut last, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         let mut follow_up = input.ledger.pending.clone();
         for Entry { target, follow_up: asked } in &input.ledger.entries {
+            if self.nodes_stay && matches!(target, Target::FirewallRule { .. }) {
+                continue;
+            }
             let undoing = undo(host, target).await?;
             kept.extend(undoing.kept);
             if undoing.changes.is_empty() {
@@ -146,8 +151,7 @@ async fn undo<H: Observe>(host: &H, target: &Target) -> Result<Undoing, HostErro
             LIMIT,
         ))),
         Target::Firewall => {
-            let file = host.read_file(Path::new(ufw::CONFIGURATION)).await?;
-            if file.is_none_or(|file| ufw::is_enabled(&file)) {
+            if ufw::files(host).await?.is_none_or(|files| files.say_on()) {
                 return Ok(Undoing::default());
             }
             Undoing::change(Change::Run(Program::new(ProgramName::Ufw, ["--force", "enable"], LIMIT)))

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::Path;
 
 use muster_proto::coordinator::LetNodesInRequest;
-use muster_proto::ufw::{self, Rule};
+use muster_proto::ufw::{self, Files, Rule};
 
 use super::{ClientError, admin};
 use crate::settings::{File, Paths};
@@ -23,9 +23,12 @@ pub fn missing_rule(root: &Path, file: &File) -> Option<Rule> {
     let read =
         |path: &str| std::fs::read_to_string(root.join(path.trim_start_matches('/'))).unwrap_or_default();
     let rule = Rule { address: file.address, port: file.port };
-    let known = ufw::RULES.iter().any(|list| rule.is_covered_by(&read(list)));
-    let guards = ufw::is_enabled(&read(ufw::CONFIGURATION)) && !ufw::lets_in_by_default(&read(ufw::DEFAULTS));
-    (guards && !known).then_some(rule)
+    let files = Files {
+        configuration: read(ufw::CONFIGURATION),
+        defaults: read(ufw::DEFAULTS),
+        rules: ufw::RULES.map(read).concat(),
+    };
+    files.keep_out(&rule).then_some(rule)
 }
 
 /// Says the missing rule, and has it set when the person said so beforehand or says so now on a terminal: by this
@@ -66,30 +69,24 @@ fn said_yes() -> bool {
 mod tests {
     use super::*;
 
-    fn missing(enabled: &str, policy: &str, rules: &str) -> Option<String> {
+    #[test]
+    fn the_rule_is_missing_only_where_ufws_own_files_keep_the_nodes_out() {
         let root = tempfile::tempdir().unwrap();
+        let file = File { address: "10.88.0.11".parse().unwrap(), port: 7443 };
+        let missing = || missing_rule(root.path(), &file).map(|rule| rule.to_string());
+        assert_eq!(missing(), None, "no ufw at all");
         for folder in ["etc/ufw", "etc/default"] {
             std::fs::create_dir_all(root.path().join(folder)).unwrap();
         }
-        let write = |path: &str, text: String| std::fs::write(root.path().join(path), text).unwrap();
-        write("etc/ufw/ufw.conf", format!("# ENABLED=yes\nENABLED={enabled}\nLOGLEVEL=low\n"));
-        write("etc/default/ufw", format!("IPV6=yes\nDEFAULT_INPUT_POLICY=\"{policy}\"\n"));
-        write("etc/ufw/user.rules", rules.to_owned());
-        let file = File { address: "10.88.0.11".parse().unwrap(), port: 7443 };
-        missing_rule(root.path(), &file).map(|rule| rule.to_string())
-    }
-
-    #[test]
-    fn the_rule_is_missing_only_where_ufw_is_on_drops_and_does_not_have_it() {
-        let rule = "ufw allow in proto tcp to 10.88.0.11 port 7443";
-        assert_eq!(missing("yes", "DROP", "").as_deref(), Some(rule));
-        assert_eq!(missing("yes", "REJECT", "").as_deref(), Some(rule));
-        assert_eq!(missing("no", "DROP", ""), None);
-        assert_eq!(missing("yes", "ACCEPT", ""), None);
-        let root = tempfile::tempdir().unwrap();
-        let file = File { address: "10.88.0.11".parse().unwrap(), port: 7443 };
-        assert_eq!(missing_rule(root.path(), &file), None, "no ufw at all");
-        let wide = "### tuple ### allow tcp 7443 0.0.0.0/0 any 0.0.0.0/0 in\n";
-        assert_eq!(missing("yes", "DROP", wide), None, "it stands there already");
+        let write = |path: &str, text: &str| std::fs::write(root.path().join(path), text).unwrap();
+        write("etc/ufw/ufw.conf", "ENABLED=yes\n");
+        write("etc/default/ufw", "DEFAULT_INPUT_POLICY=\"DROP\"\n");
+        assert_eq!(missing().as_deref(), Some("ufw allow in proto tcp to 10.88.0.11 port 7443"));
+        for rules in ufw::RULES {
+            let path = rules.trim_start_matches('/');
+            write(path, "### tuple ### allow tcp 7443 0.0.0.0/0 any 0.0.0.0/0 in\n");
+            assert_eq!(missing(), None, "it stands in {rules} already");
+            write(path, "");
+        }
     }
 }

@@ -574,8 +574,12 @@ pub struct NetworkLeftovers {
     #[prost(string, tag = "1")]
     pub pod_subnet: ::prost::alloc::string::String,
 }
+/// What is put back stands in the agent's own journal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Restore {}
+pub struct Restore {
+    #[prost(bool, tag = "1")]
+    pub nodes_stay: bool,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DrainNode {
     #[prost(string, tag = "1")]

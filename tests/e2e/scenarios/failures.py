@@ -5,6 +5,7 @@ import json
 import time
 
 from harness.cluster import HOME, enrolled
+from harness.kubelet import never_mind, when_it_starts
 from harness.lab import Failed, lab, run
 from harness.running import Running
 
@@ -222,20 +223,7 @@ def repair_runc(machine):
 
 def when_init_writes(machine, command):
     """Something on the machine that acts as soon as kubeadm init has passed its checks: before the kubelet starts."""
-    when(machine, f"test ! -e /etc/kubernetes/admin.conf || {command}")
-
-
-def when(machine, command):
-    """Something that the machine does before every start of its kubelet."""
-    run(machine, "mkdir", "-p", "/etc/systemd/system/kubelet.service.d")
-    text = f"[Service]\nExecStartPre=+/bin/sh -c '{command}'\n"
-    run(machine, "tee", "/etc/systemd/system/kubelet.service.d/fault.conf", input=text)
-    run(machine, "systemctl", "daemon-reload")
-
-
-def never_mind(machine):
-    run(machine, "rm", "/etc/systemd/system/kubelet.service.d/fault.conf")
-    run(machine, "systemctl", "daemon-reload")
+    when_it_starts(machine, f"test ! -e /etc/kubernetes/admin.conf || {command}")
 
 
 SCENARIOS = [failures_at_once, failures_of_a_join, failures_of_a_runtime, failures_of_a_kubelet, failures_of_docker,

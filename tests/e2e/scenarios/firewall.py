@@ -30,6 +30,10 @@ def firewall(report):
     expect("The rule is set", run("m1", *init, "--allow-firewall").stdout, "init --allow-firewall")
     expect(f"{PORT}/tcp", ufw("m1"), "ufw status")
     expect("coordinator-port", run("m1", "agent", "journal").stdout, "the journal of the master's agent")
+    said = run("m1", "coordinator", "reset", "--all").stdout
+    if ufw("m1") != before:
+        raise Failed(f"a reset before there is a cluster said\n{said}\nand ufw says\n{ufw('m1')}\nbefore init it said\n{before}")
+    run("m1", *init, "--allow-firewall")
     again = run("m1", *init, "--allow-firewall").stdout
     if "ufw" in again:
         raise Failed(f"init offers a rule that is there already:\n{again}")
@@ -40,6 +44,8 @@ def firewall(report):
         cluster.bootstrap(log)
     cluster.expect_whole()
     expect("Status: inactive", ufw("m1"), "ufw status after a bootstrap with disableFirewall: true")
+    cluster.reset("--node", cluster.nodes["m1"])
+    expect(f"{PORT}/tcp", run("m1", "ufw", "show", "added").stdout, "ufw after a reset of the master alone, with a worker that stays")
     cluster.reset("--all")
     if ufw("m1") != before:
         raise Failed(f"after the reset ufw says\n{ufw('m1')}\nand before init\n{before}")

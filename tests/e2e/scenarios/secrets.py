@@ -5,10 +5,9 @@ import json
 import time
 
 from harness.cluster import HOME, enrolled
+from harness.kubelet import never_mind, when_it_starts
 from harness.lab import ROOT, Failed, lab, run
 from harness.running import Running
-
-from .failures import never_mind, when
 
 CANARY = ROOT / "tests/e2e/canary.py"
 WATCHER = "/root/canary.py"
@@ -53,7 +52,7 @@ def secrets(report):
 def fail_at_join(report, cluster):
     """A kubelet that is masked while the worker joins; kubeadm, which would wait for minutes, is killed. What it said."""
     join = f"{cluster.nodes['w1']}/kubeadm-join"
-    when("w1", f"test ! -e {BOOTSTRAP_CONF} || systemctl mask --now --no-block kubelet")
+    when_it_starts("w1", f"test ! -e {BOOTSTRAP_CONF} || systemctl mask --now --no-block kubelet")
     with Running(report, cluster, "failed") as bootstrap:
         bootstrap.expect_named(join, "the kubelet is masked")
         run("w1", "pkill", "--signal", "KILL", "--full", "kubeadm join")

@@ -120,7 +120,7 @@ fn reset() -> [Kind; 3] {
     [
         Kind::KubeadmReset(KubeadmReset {}),
         Kind::NetworkLeftovers(NetworkLeftovers { pod_subnet: "10.244.0.0/16".into() }),
-        Kind::Restore(Restore {}),
+        Kind::Restore(Restore::default()),
     ]
 }
 

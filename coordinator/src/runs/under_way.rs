@@ -1,0 +1,154 @@
+//! The one run that is under way: begun, attached to, followed to its end.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use muster_proto::cause::chain;
+use muster_proto::coordinator::{ClusterStatus, Failure, Progress, RunEnd, progress};
+use muster_proto::names::NodeName;
+use tokio::sync::watch;
+use tonic::Status;
+use uuid::Uuid;
+
+use super::{Runs, RunsError};
+use crate::plan::Plan;
+use crate::progress::failure;
+use crate::record::{Run, RunPhase};
+use crate::{removal, resume};
+
+/// Progress is sent at most this often.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(150);
+
+/// The run that is under way.
+#[derive(Clone)]
+pub(super) struct Active {
+    plan_digest: String,
+    run: String,
+    began: Timestamp,
+    /// Turns true when it has ended and the record says how.
+    ended: watch::Receiver<bool>,
+    /// Failures that the journal could not take; told with the end.
+    unrecorded: Arc<Mutex<Vec<Failure>>>,
+}
+
+impl Runs {
+    pub(super) fn is_active(&self, run: &str) -> bool {
+        let slot = self.active.lock().expect("no holder of the lock panics");
+        slot.as_ref().is_some_and(|active| !*active.ended.borrow() && active.run == run)
+    }
+
+    /// Whether the run of this very plan goes on now.
+    pub(super) fn is_under_way(&self, plan_digest: &str) -> bool {
+        let slot = self.active.lock().expect("no holder of the lock panics");
+        slot.as_ref().is_some_and(|active| !*active.ended.borrow() && active.plan_digest == plan_digest)
+    }
+
+    /// The run, and what is to be said of the one before or of this one, when it goes on already. The nodes that leave are
+    /// taken off the list once all is done.
+    pub(super) fn begin(
+        &self,
+        plan: Plan,
+        plan_digest: String,
+        leaving: Vec<NodeName>,
+    ) -> Result<(Active, Option<Progress>), Status> {
+        let said = |text| Progress { item: Some(progress::Item::Found(text)) };
+        let mut slot = self.active.lock().expect("no holder of the lock panics");
+        if let Some(active) = slot.as_ref().filter(|active| !*active.ended.borrow()) {
+            if active.plan_digest == plan_digest {
+                return Ok((active.clone(), Some(said(resume::attached(active.began)))));
+            }
+            return Err(Status::failed_precondition(
+                "another run, of another cluster.yaml or a reset, is under way: `coordinator status` shows it; wait for its end, then run this again",
+            ));
+        }
+        let before = match self.record.last().map_err(RunsError::from)? {
+            Some(last) => {
+                let events = self.journal.of_run(&last.id).map_err(RunsError::from)?;
+                resume::unfinished(&last, &events, &plan).map(said)
+            }
+            None => None,
+        };
+        let run = Run {
+            id: Uuid::new_v4().to_string(),
+            cluster: plan.cluster.clone(),
+            plan_digest: plan_digest.clone(),
+            steps: plan.steps.iter().map(|step| step.id.clone()).collect(),
+            started: Timestamp::now(),
+            finished: None,
+            phase: RunPhase::Running,
+        };
+        self.record.begin(&run).map_err(RunsError::from)?;
+        let (ended, end) = watch::channel(false);
+        let unrecorded = Arc::default();
+        let active = Active { plan_digest, run: run.id.clone(), began: run.started, ended: end, unrecorded };
+        *slot = Some(active.clone());
+        let executor = self.executor(&run.id);
+        let unrecorded = active.unrecorded.clone();
+        let (record, store, fleet) = (self.record.clone(), self.store.clone(), self.fleet.clone());
+        tokio::spawn(async move {
+            tracing::info!(run = run.id, cluster = %run.cluster, "the run begins");
+            let outcome = executor.execute(&plan).await;
+            let phase =
+                if outcome.done.len() == plan.steps.len() { RunPhase::Done } else { RunPhase::Failed };
+            tracing::info!(run = run.id, phase = phase.word(), "the run ended");
+            let told =
+                outcome.unrecorded.iter().map(|(step, complaint)| failure(step, complaint, &run.cluster));
+            let mut told: Vec<Failure> = told.collect();
+            let finish = |phase| {
+                if let Err(error) = record.finish(&run.id, phase) {
+                    tracing::error!(error = chain(&error), "the end of the run could not be recorded");
+                }
+            };
+            finish(phase);
+            if phase == RunPhase::Done {
+                // After its end is recorded: a coordinator that dies in between can still reach the nodes when it is asked again.
+                let stayed = removal::leave(&store, &fleet, &leaving);
+                if !stayed.is_empty() {
+                    finish(RunPhase::Failed);
+                }
+                told.extend(stayed);
+            }
+            *unrecorded.lock().expect("no holder of the lock panics") = told;
+            ended.send_replace(true);
+        });
+        Ok((active, before))
+    }
+
+    /// The status whenever the journal grows, and the end.
+    pub(super) fn progress(
+        self,
+        mut active: Active,
+    ) -> impl futures_util::Stream<Item = Result<Progress, Status>> + Send {
+        async_stream::stream! {
+            let mut news = self.journal.follow();
+            loop {
+                let over = *active.ended.borrow_and_update();
+                news.borrow_and_update();
+                let status = self.status()?;
+                let end = over.then(|| end_of(&status, &active));
+                yield Ok(Progress { item: Some(progress::Item::Status(status)) });
+                if let Some(end) = end {
+                    yield Ok(Progress { item: Some(progress::Item::End(end)) });
+                    return;
+                }
+                tokio::select! {
+                    _ = news.changed() => {}
+                    _ = active.ended.changed() => {}
+                }
+                if !*active.ended.borrow() {
+                    tokio::time::sleep(PROGRESS_INTERVAL).await;
+                }
+            }
+        }
+    }
+}
+
+/// How the run ended, with what the journal could not take any more.
+fn end_of(status: &ClusterStatus, active: &Active) -> RunEnd {
+    let changed = status.steps.iter().filter(|step| step.changes > 0).count();
+    let mut failures = status.failures.clone();
+    let unrecorded = active.unrecorded.lock().expect("no holder of the lock panics");
+    failures.extend(unrecorded.iter().cloned());
+    RunEnd { phase: status.phase.clone(), changed_steps: changed as u32, failures }
+}
