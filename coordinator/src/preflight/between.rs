@@ -155,11 +155,12 @@ fn names(findings: &mut Findings, host: &Host, hosts: &[Host]) {
 
 /// The ranges of pods and services must not hold what the host reaches otherwise.
 fn ranges(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
+    let places = &spec.places;
     let wanted = [
-        ("podSubnet", "the pods' range", spec.pod_subnet),
-        ("serviceSubnet", "the services' range", spec.service_subnet),
+        (&places.pod_subnet, "the pods' range", spec.pod_subnet),
+        (&places.service_subnet, "the services' range", spec.service_subnet),
     ];
-    for (field, what, range) in wanted {
+    for (place, what, range) in wanted {
         let overlaps = |other: &IpNet| range.contains(other) || other.contains(&range);
         let routes = host.report.routes.iter().filter_map(|route| {
             let destination: IpNet = route.destination.parse().ok()?;
@@ -171,7 +172,10 @@ fn ranges(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
             let complaint = Complaint::new(
                 format!("{what} {range} overlaps with what {} reaches already", host.name),
                 evidence.join("\n"),
-                format!("write another range in spec.networking.{field}, one that no host has a route into"),
+                format!(
+                    "write another range at {}:{}: {}, one that no host has a route into",
+                    places.file, place.line, place.field
+                ),
             );
             findings.complain(host, Check::Routes, complaint);
         }
@@ -257,7 +261,8 @@ mod tests {
     fn a_range_that_a_host_has_a_route_into_is_a_complaint() {
         let route = |to: &str| Route { destination: to.into(), interface: "eth1".into() };
         let at = |to: &str| found(|hosts| hosts[2].report.routes = vec![route(to)]).complaints;
-        assert!(at("10.244.3.0/24")[0].complaint.remedy.contains("podSubnet"));
+        let remedy = "write another range at cluster.yaml:10: spec.networking.podSubnet, one that no host has a route into";
+        assert_eq!(at("10.244.3.0/24")[0].complaint.remedy, remedy);
         assert_eq!(at("10.0.0.0/8").len(), 2, "pods and services are both inside");
         assert!(at("10.88.0.0/24").is_empty());
         let ours = found(|hosts| {

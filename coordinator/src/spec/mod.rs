@@ -53,6 +53,8 @@ pub struct ClusterSpec {
 /// Where in the file the values stand that can still turn out wrong once the hosts are known.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Places {
+    /// As the person named it.
+    pub file: String,
     pub nodes: BTreeMap<NodeName, Place>,
     pub kubernetes_version: Place,
     pub pod_subnet: Place,
@@ -136,9 +138,8 @@ pub struct Problems {
 
 impl Problems {
     pub fn new(files: &ClusterFiles, mut list: Vec<Problem>) -> Self {
-        let file = if files.spec_path.is_empty() { "cluster.yaml" } else { &files.spec_path };
         list.sort_by_key(|problem| problem.line);
-        Self { file: file.to_owned(), list }
+        Self { file: file_name(files), list }
     }
 
     /// With more that is wrong in the same file.
@@ -192,6 +193,11 @@ impl ClusterSpec {
     pub fn nodes(&self) -> impl Iterator<Item = &NodeName> {
         std::iter::once(&self.control_plane).chain(&self.workers)
     }
+}
+
+/// The file as the person named it.
+fn file_name(files: &ClusterFiles) -> String {
+    if files.spec_path.is_empty() { "cluster.yaml".to_owned() } else { files.spec_path.clone() }
 }
 
 /// The good values of the file and what is wrong with its fields; one problem alone when it is not YAML.

@@ -52,6 +52,7 @@ impl Reader<'_> {
             kubectl_users: self.items("spec.kubectlUsers").into_iter().map(|(_, user)| user).collect(),
             smoke_test: self.smoke_test()?,
             places: Places {
+                file: super::file_name(self.files),
                 nodes,
                 kubernetes_version: self.place("spec.kubernetesVersion"),
                 pod_subnet: self.place("spec.networking.podSubnet"),

@@ -45,7 +45,7 @@ def firewall(report):
     cluster.expect_whole()
     expect("Status: inactive", ufw("m1"), "ufw status after a bootstrap with disableFirewall: true")
     cluster.reset("--node", cluster.nodes["m1"])
-    expect(f"{PORT}/tcp", run("m1", "ufw", "show", "added").stdout, "ufw after a reset of the master alone, with a worker that stays")
+    expect(f"port {PORT}", run("m1", "ufw", "show", "added").stdout, "ufw after a reset of the master alone, with a worker that stays")
     cluster.reset("--all")
     if ufw("m1") != before:
         raise Failed(f"after the reset ufw says\n{ufw('m1')}\nand before init\n{before}")
