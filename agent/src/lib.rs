@@ -16,6 +16,7 @@ mod inspect;
 pub mod kubeadm;
 pub mod kubeconfig_merge;
 pub mod kubectl;
+pub mod kubelet;
 pub mod kubernetes;
 pub mod ledger;
 pub mod line_changes;

@@ -138,12 +138,9 @@ impl Planner<'_> {
             manifest: spec.network_manifest.clone(),
             pod_subnet: spec.pod_subnet.to_string(),
         };
-        ready_after.push(self.add(
-            master,
-            "pod-network",
-            Kind::PodNetwork(network),
-            std::slice::from_ref(&init),
-        )?);
+        let network =
+            self.add(master, "pod-network", Kind::PodNetwork(network), std::slice::from_ref(&init))?;
+        ready_after.push(self.node_network(master, network)?);
         if spec.control_plane_runs_pods {
             let untaint = Kind::Untaint(agent::Untaint { node: master.to_string() });
             ready_after.push(self.add(master, "untaint", untaint, std::slice::from_ref(&init))?);
@@ -156,7 +153,9 @@ impl Planner<'_> {
                 after.push(ticket.clone());
                 let join = self.add(worker, "kubeadm-join", self.kubeadm_join(worker), &after)?;
                 self.takes_from(&join, &ticket);
-                ready_after.push(join);
+                let identity = Kind::KubeletIdentity(agent::KubeletIdentity {});
+                let identity = self.add(worker, "kubelet-identity", identity, &[join])?;
+                ready_after.push(self.node_network(worker, identity)?);
             }
         }
         let nodes = spec.nodes().map(ToString::to_string).collect();
@@ -192,11 +191,17 @@ impl Planner<'_> {
         let firewall = self.add(node, "firewall", Kind::Firewall(firewall), &[])?;
         let kernel = self.add(node, "kernel", Kind::Kernel(kernel()), &[])?;
         let packages = self.add(node, "packages", Kind::Packages(packages), &[])?;
+        let after = std::slice::from_ref(&packages);
+        let kubelet = self.add(node, "kubelet", Kind::Kubelet(agent::Kubelet {}), after)?;
         let runtime = Kind::Runtime(agent::Runtime { cgroup_driver: driver });
         // The kernel's settings first: Docker sets ip_forward itself when it starts, and would hide a missing one.
         let runtime = self.add(node, "runtime", runtime, &[packages, kernel, firewall])?;
         let images = self.add(node, "images", Kind::Images(images), &[runtime])?;
-        Ok(vec![hostname, hosts, swap, images])
+        Ok(vec![hostname, hosts, swap, kubelet, images])
+    }
+
+    fn node_network(&mut self, node: &NodeName, after: StepId) -> Result<StepId, Malformed> {
+        self.add(node, "node-network", Kind::NodeNetwork(agent::NodeNetwork {}), &[after])
     }
 
     /// Pods on every node, each answered from every node.

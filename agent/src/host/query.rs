@@ -131,6 +131,8 @@ pub struct Unit {
     pub file_state: String,
     /// ActiveState and SubState for evidence, for instance `failed (failed)`.
     pub state: String,
+    /// When it became active last; none when it never did.
+    pub active_since: Option<Timestamp>,
 }
 
 /// One line of the journal.

@@ -26,12 +26,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// A ticket that ends sooner is not handed on: a join needs up to a minute of it.
 const ENOUGH: SignedDuration = SignedDuration::from_mins(2);
 
-/// A new control plane signs nothing for ten seconds and more: its nodeipam controller begins by waiting as long for nodes
-/// (nodePollInterval), and the signers start after it. A kubelet that asks before that goes on for ten seconds as a
-/// stranger, and each of its questions is put off for longer and longer; it is Ready later than one that asks after it
-/// (seen with 1.20.2). From the beginning of `kubeadm join` it takes some seconds until the kubelet asks.
-const HEAD_START: SignedDuration = SignedDuration::from_secs(10);
-
 #[derive(Debug, Clone)]
 pub struct JoinTicket {
     nodes: Vec<NodeName>,
@@ -83,12 +77,7 @@ impl JoinTicket {
             }
             let name = format!("bootstrap-token-{}", ticket.id());
             let secret = host.object(ObjectKind::Secret, "kube-system", &name).await?;
-            let now = Timestamp::now();
-            if let Some(secret) = secret.filter(|secret| lives(secret, now)) {
-                if is_new(&secret, now) && !nodes.iter().any(has_pod_range) {
-                    let what = "the controllers that sign a kubelet's certificate are about to start";
-                    return Ok(Finding::Wait(what.to_owned()));
-                }
+            if secret.is_some_and(|secret| lives(&secret, Timestamp::now())) {
                 return Ok(Finding::Done(Yield::Ticket(ticket)));
             }
         }
@@ -108,17 +97,6 @@ fn lives(secret: &Value, now: Timestamp) -> bool {
     }
 }
 
-/// Whether a bootstrap token was made just now, by an init that has barely ended.
-fn is_new(secret: &Value, now: Timestamp) -> bool {
-    let made = secret["metadata"]["creationTimestamp"].as_str().and_then(|text| text.parse().ok());
-    made.is_some_and(|made: Timestamp| made <= now && now < made + HEAD_START)
-}
-
-/// Whether the controller-manager has given a node its range for pods, the first thing that it does for one.
-fn has_pod_range(node: &Value) -> bool {
-    node["spec"]["podCIDR"].as_str().is_some_and(|range| !range.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use base64::Engine;
@@ -126,7 +104,7 @@ mod tests {
     use muster_proto::agent::step::Kind;
     use serde_json::json;
 
-    use super::super::rehearsal::{carry_out, cause_of, master, master_and_worker, step, waits_for};
+    use super::super::rehearsal::{carry_out, cause_of, master, master_and_worker, step};
     use super::*;
     use crate::host::fake::{CA_CERTIFICATE as CA_FILE, CA_HASH};
     use crate::steps::Step;
@@ -150,39 +128,6 @@ mod tests {
             assert_eq!(lives(&secret, now), expected, "{expiration}");
         }
         assert!(lives(&json!({"data": {}}), now));
-    }
-
-    #[test]
-    fn a_token_is_new_for_ten_seconds() {
-        let secret = json!({"metadata": {"creationTimestamp": "2026-11-22T12:00:00Z"}});
-        for (now, expected) in
-            [("11:59:59", false), ("12:00:00", true), ("12:00:09", true), ("12:00:10", false)]
-        {
-            let now = format!("2026-11-22T{now}Z").parse().unwrap();
-            assert_eq!(is_new(&secret, now), expected, "{now}");
-        }
-        assert!(!is_new(&json!({}), Timestamp::now()));
-    }
-
-    #[tokio::test]
-    async fn nobody_joins_a_new_cluster_until_its_controllers_are_about_to_work() {
-        let (host, input) = master().await;
-        let ticket = ticket_for(&["m1", "w1"]);
-        let name = format!("bootstrap-token-{}", input.ticket.as_ref().unwrap().id());
-        let set = |kind, namespace, name: &str, path, value| {
-            host.cluster.with(|cluster| {
-                let object = cluster.get_mut(kind, namespace, name).unwrap();
-                *object.pointer_mut(path).unwrap() = value;
-            });
-        };
-        let made = json!({"creationTimestamp": Timestamp::now(), "name": name, "namespace": "kube-system"});
-        set("Secret", "kube-system", &name, "/metadata", made);
-        set("Node", "", "m1", "/spec/podCIDR", json!(""));
-        let what = waits_for(ticket.check(&host, &input).await.unwrap());
-        assert!(what.starts_with("the controllers that sign a kubelet's certificate"), "{what}");
-        set("Node", "", "m1", "/spec/podCIDR", json!("10.244.0.0/24"));
-        let finding = ticket.check(&host, &input).await.unwrap();
-        assert!(matches!(finding, Finding::Done(Yield::Ticket(_))), "{finding:?}");
     }
 
     #[tokio::test]

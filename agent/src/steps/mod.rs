@@ -13,7 +13,10 @@ pub mod kubeadm_init;
 pub mod kubeadm_join;
 pub mod kubeadm_reset;
 pub mod kubeconfig;
+pub mod kubelet;
+pub mod kubelet_identity;
 pub mod network_leftovers;
+pub mod node_network;
 pub mod nodes_ready;
 pub mod packages;
 pub mod pod_network;
@@ -176,6 +179,9 @@ steps! {
     DrainNode => drain_node,
     ForgetNode => forget_node,
     CoordinatorPort => coordinator_port,
+    Kubelet => kubelet,
+    KubeletIdentity => kubelet_identity,
+    NodeNetwork => node_network,
 }
 
 impl Step {

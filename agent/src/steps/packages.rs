@@ -10,11 +10,11 @@ use super::{BadStep, Finding, Input};
 use crate::host::HostError;
 use crate::host::change::{Change, UnitAction};
 use crate::host::query::{KubernetesProgram, Observe};
+use crate::kubelet::UNIT as KUBELET;
 
 pub const NAME: &str = "packages";
 pub const SETTLE: Duration = Duration::from_secs(10);
 
-const KUBELET: &str = "kubelet.service";
 /// What kubeadm's preflight, the kubelet and port-forwarding call.
 const NEEDED: [&str; 10] =
     ["conntrack", "docker", "ebtables", "ethtool", "ip", "iptables", "mount", "nsenter", "socat", "tc"];

@@ -354,7 +354,7 @@ pub struct PodAddress {
 pub struct Step {
     #[prost(
         oneof = "step::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28"
     )]
     pub kind: ::core::option::Option<step::Kind>,
 }
@@ -412,6 +412,12 @@ pub mod step {
         ForgetNode(super::ForgetNode),
         #[prost(message, tag = "25")]
         CoordinatorPort(super::CoordinatorPort),
+        #[prost(message, tag = "26")]
+        Kubelet(super::Kubelet),
+        #[prost(message, tag = "27")]
+        KubeletIdentity(super::KubeletIdentity),
+        #[prost(message, tag = "28")]
+        NodeNetwork(super::NodeNetwork),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -446,6 +452,12 @@ pub struct CoordinatorPort {
     #[prost(uint32, tag = "2")]
     pub port: u32,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Kubelet {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KubeletIdentity {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeNetwork {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Kernel {
     #[prost(string, repeated, tag = "1")]

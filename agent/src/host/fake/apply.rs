@@ -199,7 +199,7 @@ impl State {
             Some(held) => (held.active, held.file_state.clone()),
             None => (false, String::new()),
         };
-        let after = match action {
+        let mut after = match action {
             UnitAction::Start | UnitAction::Restart => unit(true, &file_state),
             UnitAction::Stop => unit(false, &file_state),
             UnitAction::Enable => unit(active, "enabled"),
@@ -212,6 +212,7 @@ impl State {
             self.swaps.remove(&std::path::PathBuf::from(format!("/{}", device.replace('-', "/"))));
         }
         if name == "kubelet.service" {
+            after.active_since = after.active.then(jiff::Timestamp::now);
             let configured = self.files.contains_key(std::path::Path::new("/var/lib/kubelet/config.yaml"));
             self.kubelet_healthy = after.active && configured;
         }

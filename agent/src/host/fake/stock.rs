@@ -100,7 +100,8 @@ impl State {
 /// A unit that exists, as `state` says.
 pub(super) fn unit(active: bool, file_state: &str) -> Unit {
     let state = if active { "active (running)" } else { "inactive (dead)" };
-    Unit { exists: true, active, file_state: file_state.to_owned(), state: state.to_owned() }
+    let (file_state, state) = (file_state.to_owned(), state.to_owned());
+    Unit { exists: true, active, file_state, state, active_since: None }
 }
 
 /// What kubeadm 1.20.2 says it wants.

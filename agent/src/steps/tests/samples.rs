@@ -3,9 +3,9 @@
 use muster_proto::agent::step::Kind;
 use muster_proto::agent::{
     CoordinatorPort, DrainNode, Firewall, ForgetNode, Hostname, Hosts, HostsEntry, Images, JoinTicket,
-    Kernel, KubeadmInit, KubeadmJoin, KubeadmReset, Kubeconfig, NetworkLeftovers, NodesReady, Packages,
-    PodNetwork, Restore, RevokeTickets, Runtime, SmokeAnswer, SmokeCleanup, SmokeTest, Step, Swap, Sysctl,
-    Untaint,
+    Kernel, KubeadmInit, KubeadmJoin, KubeadmReset, Kubeconfig, Kubelet, KubeletIdentity, NetworkLeftovers,
+    NodeNetwork, NodesReady, Packages, PodNetwork, Restore, RevokeTickets, Runtime, SmokeAnswer,
+    SmokeCleanup, SmokeTest, Step, Swap, Sysctl, Untaint,
 };
 
 const VERSION: &str = "v1.20.2";
@@ -20,7 +20,10 @@ pub(super) fn plan() -> Vec<(&'static str, Step)> {
         plan.extend(preparation(host).map(|kind| (host, kind)));
     }
     plan.extend(control_plane().map(|kind| (master, kind)));
+    plan.push((master, Kind::NodeNetwork(NodeNetwork {})));
     plan.push((worker, join()));
+    plan.push((worker, Kind::KubeletIdentity(KubeletIdentity {})));
+    plan.push((worker, Kind::NodeNetwork(NodeNetwork {})));
     plan.extend(after_joining().map(|kind| (master, kind)));
     plan.push((worker, Kind::SmokeAnswer(SmokeAnswer {})));
     plan.push((master, Kind::SmokeCleanup(SmokeCleanup {})));
@@ -59,10 +62,13 @@ pub(super) fn number(kind: &Kind) -> usize {
         Kind::DrainNode(_) => 23,
         Kind::ForgetNode(_) => 24,
         Kind::CoordinatorPort(_) => 25,
+        Kind::Kubelet(_) => 26,
+        Kind::KubeletIdentity(_) => 27,
+        Kind::NodeNetwork(_) => 28,
     }
 }
 
-fn preparation(host: &str) -> [Kind; 8] {
+fn preparation(host: &str) -> [Kind; 9] {
     let entry = |address: &str, name: &str| HostsEntry { address: address.into(), name: name.into() };
     let sysctl = |key: &str| Sysctl { key: key.into(), value: "1".into() };
     [
@@ -75,6 +81,7 @@ fn preparation(host: &str) -> [Kind; 8] {
             sysctls: vec![sysctl("net.bridge.bridge-nf-call-iptables"), sysctl("net.ipv4.ip_forward")],
         }),
         Kind::Packages(Packages { kubernetes_version: VERSION.into() }),
+        Kind::Kubelet(Kubelet {}),
         Kind::Runtime(Runtime { cgroup_driver: "systemd".into() }),
         Kind::Images(Images {
             kubernetes_version: VERSION.into(),
