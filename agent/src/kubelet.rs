@@ -27,7 +27,7 @@ pub async fn look<H: Observe>(host: &H, words: &str) -> Result<Kubelet, HostErro
         return Ok(Kubelet::Stands(unit.state));
     }
     let lately = Timestamp::now() - LATELY;
-    let since = unit.active_since.map_or(lately, |start| start.max(lately));
+    let since = unit.inactive_at.map_or(lately, |end| end.max(lately));
     let lines = host.kubelet_journal(since).await?;
     // The journal is asked in whole seconds.
     let says_so = lines.iter().any(|line| line.time >= since && line.message.contains(words));

@@ -131,8 +131,8 @@ pub struct Unit {
     pub file_state: String,
     /// ActiveState and SubState for evidence, for instance `failed (failed)`.
     pub state: String,
-    /// When it became active last; none when it never did.
-    pub active_since: Option<Timestamp>,
+    /// When it became inactive last: what it said after that it said in its present life. None when it never was.
+    pub inactive_at: Option<Timestamp>,
 }
 
 /// One line of the journal.

@@ -11,7 +11,7 @@ use crate::stand_in::memory::How;
 use crate::survey::Survey;
 
 /// Steps that only look: there is nothing of theirs that a crash could leave half done.
-pub const ONLY_LOOK: [&str; 4] = ["images", "join-ticket", "nodes-ready", "smoke-answer"];
+pub const ONLY_LOOK: [&str; 5] = ["images", "join-ticket", "node-network", "nodes-ready", "smoke-answer"];
 
 /// One fault, struck once.
 #[derive(Debug, Clone, PartialEq)]

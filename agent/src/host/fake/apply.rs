@@ -212,7 +212,7 @@ impl State {
             self.swaps.remove(&std::path::PathBuf::from(format!("/{}", device.replace('-', "/"))));
         }
         if name == "kubelet.service" {
-            after.active_since = after.active.then(jiff::Timestamp::now);
+            after.inactive_at = after.active.then(jiff::Timestamp::now);
             let configured = self.files.contains_key(std::path::Path::new("/var/lib/kubelet/config.yaml"));
             self.kubelet_healthy = after.active && configured;
         }

@@ -101,7 +101,7 @@ impl State {
 pub(super) fn unit(active: bool, file_state: &str) -> Unit {
     let state = if active { "active (running)" } else { "inactive (dead)" };
     let (file_state, state) = (file_state.to_owned(), state.to_owned());
-    Unit { exists: true, active, file_state, state, active_since: None }
+    Unit { exists: true, active, file_state, state, inactive_at: None }
 }
 
 /// What kubeadm 1.20.2 says it wants.

@@ -21,14 +21,14 @@ pub(super) async fn state(name: &str) -> Result<Unit, HostError> {
         bus.unit(&path).await
     };
     let properties = asked.await.map_err(|error| refused(format!("to tell the state of {name}"), error))?;
-    let since = i64::try_from(properties.unsigned("ActiveEnterTimestamp")).unwrap_or_default();
+    let since = i64::try_from(properties.unsigned("InactiveEnterTimestamp")).unwrap_or_default();
     let (load, active) = (properties.text("LoadState"), properties.text("ActiveState"));
     Ok(Unit {
         exists: matches!(load, "loaded" | "masked"),
         active: matches!(active, "active" | "activating" | "reloading"),
         file_state: properties.text("UnitFileState").to_owned(),
         state: format!("{active} ({})", properties.text("SubState")),
-        active_since: Timestamp::from_microsecond(since).ok().filter(|_| since > 0),
+        inactive_at: Timestamp::from_microsecond(since).ok().filter(|_| since > 0),
     })
 }
 

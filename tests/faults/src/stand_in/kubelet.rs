@@ -1,10 +1,11 @@
 //! The kubelet: healthy once it is configured and has its identity, runs the API server where its manifest lies, registers
-//! its node and keeps its state, and lets the node's pods answer on port 80.
+//! its node and keeps its state, and lets the node's pods answer on port 80. What it lacks when it starts it says in its
+//! journal and takes up by itself later, as the real one does.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -16,6 +17,11 @@ const FLAGS: &str = "/var/lib/kubelet/kubeadm-flags.env";
 const KUBELET_CONF: &str = "/etc/kubernetes/kubelet.conf";
 const BOOTSTRAP_CONF: &str = "/etc/kubernetes/bootstrap-kubelet.conf";
 const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+/// The pod network's configuration, which its pod writes.
+const NETWORK: &str = "/etc/cni/net.d/10-flannel.conflist";
+const JOURNAL: &str = "/run/kubelet.journal";
+/// One that started without a certificate learns by itself that it has one.
+const STRANGER_FOR: Duration = Duration::from_secs(17);
 const LOOK_EVERY: Duration = Duration::from_millis(40);
 /// Once the node is Ready there is little to tell.
 const LOOK_LATER: Duration = Duration::from_millis(700);
@@ -30,6 +36,12 @@ pub(super) fn run(arguments: &[&str]) -> Said<()> {
     }
     let flags = std::fs::read_to_string(FLAGS).map_err(said)?;
     let (node, address) = flags.trim().split_once(' ').ok_or("the flags are not written yet")?;
+    let stranger = !Path::new(KUBELET_CONF).exists();
+    // The master's would take the API server with it, which lives in this process here.
+    if !Path::new(MANIFEST).exists() {
+        lacks(stranger)?;
+    }
+    let began = Instant::now();
     let (mut serves, mut healthy, mut told) = (false, false, Value::Null);
     loop {
         if !serves && Path::new(MANIFEST).exists() {
@@ -46,13 +58,53 @@ pub(super) fn run(arguments: &[&str]) -> Said<()> {
                 answer(format!("{address}:80"))?;
                 healthy = true;
             }
-            if let Ok(state) = register(node, address, &told) {
+            let runs_pods = !stranger || began.elapsed() > STRANGER_FOR;
+            if let Ok(state) = register(node, address, &told, runs_pods) {
                 told = state;
             }
         }
         let ready = told["conditions"][0]["status"] == "True";
         std::thread::sleep(if ready { LOOK_LATER } else { LOOK_EVERY });
     }
+}
+
+/// Says what is missing at its start.
+fn lacks(stranger: bool) -> Said<()> {
+    if stranger {
+        say(
+            "E1125 10:42:58.466759    1034 event.go:264] Server rejected event: User \"system:anonymous\" cannot create resource \"events\"",
+        )?;
+    }
+    if !Path::new(NETWORK).exists() {
+        say(
+            "E1125 10:36:40.602105     508 kubelet.go:2163] Container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady",
+        )?;
+    }
+    Ok(())
+}
+
+fn say(message: &str) -> Said<()> {
+    let now = jiff::Timestamp::now().as_microsecond().to_string();
+    let line = json!({"__REALTIME_TIMESTAMP": now, "MESSAGE": message});
+    let mut journal = std::fs::OpenOptions::new().create(true).append(true).open(JOURNAL).map_err(said)?;
+    writeln!(journal, "{line}").map_err(said)
+}
+
+/// journalctl: the lines since `--since @SECONDS`.
+pub(super) fn journal(arguments: &[&str]) -> Said<()> {
+    let since =
+        arguments.iter().find_map(|word| word.strip_prefix('@')).and_then(|word| word.parse::<i64>().ok());
+    for line in std::fs::read_to_string(JOURNAL).unwrap_or_default().lines() {
+        let entry: Value = serde_json::from_str(line).map_err(said)?;
+        let at = entry["__REALTIME_TIMESTAMP"]
+            .as_str()
+            .and_then(|text| text.parse::<i64>().ok())
+            .unwrap_or_default();
+        if since.is_none_or(|since| at >= since * 1_000_000) {
+            println!("{line}");
+        }
+    }
+    Ok(())
 }
 
 /// TLS bootstrap: the token proves that the node may join; then it has an identity of its own.
@@ -72,11 +124,15 @@ fn bootstrap(node: &str) -> Said<()> {
 }
 
 /// Tells the API server how this node is; what was told before is not told again while it stands there.
-fn register(node: &str, address: &str, told: &Value) -> Said<Value> {
+fn register(node: &str, address: &str, told: &Value, runs_pods: bool) -> Said<Value> {
     let client = Client::of(KUBELET_CONF)?;
     let path = format!("/api/v1/nodes/{node}");
     let held = client.get(&path)?;
     let network = client.get("/api/v1/namespaces/kube-system/configmaps/kube-flannel-cfg")?.is_some();
+    if network && runs_pods && !Path::new(NETWORK).exists() {
+        std::fs::create_dir_all("/etc/cni/net.d").map_err(said)?;
+        std::fs::write(NETWORK, "{}\n").map_err(said)?;
+    }
     let status = json!({
         "addresses": [{"type": "InternalIP", "address": address}],
         "conditions": [{

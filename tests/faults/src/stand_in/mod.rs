@@ -18,10 +18,11 @@ use std::process::ExitCode;
 type Said<T> = Result<T, String>;
 
 /// The names under which the binary is put on a machine's search path.
-pub const NAMES: [&str; 19] = [
+pub const NAMES: [&str; 20] = [
     "kubeadm",
     "kubectl",
     "kubelet",
+    "journalctl",
     "docker",
     "dockerd",
     "swapoff",
@@ -51,6 +52,7 @@ pub fn run() -> ExitCode {
         "kubeadm" => kubeadm::run(&words),
         "kubectl" => small::kubectl(&words),
         "kubelet" => kubelet::run(&words),
+        "journalctl" => kubelet::journal(&words),
         "docker" => small::docker(&words),
         "dockerd" => small::dockerd(),
         "swapoff" => small::swapoff(&words),
