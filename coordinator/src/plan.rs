@@ -46,14 +46,21 @@ pub struct Plan {
 impl Plan {
     /// Two plans with the same digest ask for the same.
     pub fn digest(&self) -> String {
-        let mut context = digest::Context::new(&digest::SHA256);
-        context.update(self.cluster.as_str().as_bytes());
-        for step in &self.steps {
-            context.update(step.id.as_str().as_bytes());
-            context.update(&step.step.encode_to_vec());
-        }
-        context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        let steps: Vec<Vec<u8>> = self.steps.iter().map(|step| step.step.encode_to_vec()).collect();
+        let ids = self.steps.iter().map(|step| step.id.as_str().as_bytes());
+        let parts = ids.zip(&steps).flat_map(|(id, step)| [id, step.as_slice()]);
+        digest_of(std::iter::once(self.cluster.as_str().as_bytes()).chain(parts))
     }
+}
+
+/// SHA-256 over all parts, each with its length, in hexadecimal.
+pub(crate) fn digest_of<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What is known of every host, or why its agent cannot be had.

@@ -100,6 +100,23 @@ async fn whoever_asks_for_a_run_that_goes_on_is_attached_and_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_while_a_node_is_away_is_attached_all_the_same() {
+    let mut cluster = TestCluster::of(&["m1", "w1"]).await;
+    cluster.host("m1").programs_take(Duration::from_millis(800));
+    let first = cluster.runs.bootstrap(cluster.files(RUNS_PODS)).await.unwrap();
+    shown(&cluster, "m1/kubeadm-init", "changing").await;
+    cluster.kill_agent("w1");
+    cluster.gone("w1").await;
+    let asked =
+        tokio::time::timeout(Duration::from_secs(5), cluster.runs.bootstrap(cluster.files(RUNS_PODS)));
+    let second = asked.await.expect("nobody waits for w1").unwrap();
+    cluster.start_agent("w1");
+    let ((_, end), (attached, same)) = tokio::join!(told(first), told(second));
+    assert!(attached.starts_with("attached: this run began "), "{attached}");
+    assert_eq!((end.phase.as_str(), &end), ("done", &same));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_half_done_init_blocks_with_one_command_and_is_redone_where_the_file_allows_it() {
     let half_done = async || {
         let cluster = TestCluster::of(&["m1", "w1"]).await;

@@ -114,6 +114,11 @@ impl Runs {
         files: ClusterFiles,
     ) -> Result<BoxStream<'static, Result<Progress, Status>>, Status> {
         let ignored = ignored_checks(&files)?;
+        let asked = under_way::asked(&files);
+        if let Some((active, found)) = self.attach(&asked) {
+            let first = stream::iter([Ok(found)]);
+            return Ok(Box::pin(first.chain(self.clone().progress(active))));
+        }
         let (spec, plan) = match self.make_plan(&files).await? {
             Ok(planned) => planned,
             Err(problems) => {
@@ -131,7 +136,7 @@ impl Runs {
             }
         }
         self.record.remember_pod_subnet(&plan.cluster, &plan.pod_subnet).map_err(RunsError::from)?;
-        let (active, before) = self.begin(self.without_done_once(plan)?, digest, Vec::new())?;
+        let (active, before) = self.begin(self.without_done_once(plan)?, asked, digest, Vec::new())?;
         let notes = (!found.notes.is_empty()).then(|| told(found));
         let first = before.into_iter().chain(notes).map(Ok);
         Ok(Box::pin(stream::iter(first).chain(self.clone().progress(active))))
@@ -177,7 +182,7 @@ impl Runs {
             true => (format!("{} remove", plan.digest()), nodes),
             false => (plan.digest(), Vec::new()),
         };
-        let (active, before) = self.begin(plan, digest, leaving)?;
+        let (active, before) = self.begin(plan, String::new(), digest, leaving)?;
         Ok(Box::pin(stream::iter(before.map(Ok)).chain(self.clone().progress(active))))
     }
 

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use muster_proto::cause::chain;
-use muster_proto::coordinator::{ClusterStatus, Failure, Progress, RunEnd, progress};
+use muster_proto::coordinator::{ClusterFiles, ClusterStatus, Failure, Progress, RunEnd, progress};
 use muster_proto::names::NodeName;
 use tokio::sync::watch;
 use tonic::Status;
 use uuid::Uuid;
 
 use super::{Runs, RunsError};
-use crate::plan::Plan;
+use crate::plan::{Plan, digest_of};
 use crate::progress::failure;
 use crate::record::{Run, RunPhase};
 use crate::{removal, resume};
@@ -23,6 +23,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(150);
 /// The run that is under way.
 #[derive(Clone)]
 pub(super) struct Active {
+    /// The files that a bootstrap was asked for with; empty for a reset.
+    asked: String,
     plan_digest: String,
     run: String,
     began: Timestamp,
@@ -44,15 +46,23 @@ impl Runs {
         slot.as_ref().is_some_and(|active| !*active.ended.borrow() && active.plan_digest == plan_digest)
     }
 
+    /// The run of a bootstrap with these very files, and what is to be said of it. Asked before anything is asked of the hosts:
+    /// one of them may just be away.
+    pub(super) fn attach(&self, asked: &str) -> Option<(Active, Progress)> {
+        let slot = self.active.lock().expect("no holder of the lock panics");
+        let active = slot.as_ref().filter(|active| !*active.ended.borrow() && active.asked == asked)?;
+        Some((active.clone(), said(resume::attached(active.began))))
+    }
+
     /// The run, and what is to be said of the one before or of this one, when it goes on already. The nodes that leave are
     /// taken off the list once all is done.
     pub(super) fn begin(
         &self,
         plan: Plan,
+        asked: String,
         plan_digest: String,
         leaving: Vec<NodeName>,
     ) -> Result<(Active, Option<Progress>), Status> {
-        let said = |text| Progress { item: Some(progress::Item::Found(text)) };
         let mut slot = self.active.lock().expect("no holder of the lock panics");
         if let Some(active) = slot.as_ref().filter(|active| !*active.ended.borrow()) {
             if active.plan_digest == plan_digest {
@@ -81,7 +91,8 @@ impl Runs {
         self.record.begin(&run).map_err(RunsError::from)?;
         let (ended, end) = watch::channel(false);
         let unrecorded = Arc::default();
-        let active = Active { plan_digest, run: run.id.clone(), began: run.started, ended: end, unrecorded };
+        let active =
+            Active { asked, plan_digest, run: run.id.clone(), began: run.started, ended: end, unrecorded };
         *slot = Some(active.clone());
         let executor = self.executor(&run.id);
         let unrecorded = active.unrecorded.clone();
@@ -142,6 +153,18 @@ impl Runs {
             }
         }
     }
+}
+
+/// What tells the files of a bootstrap from others: the cluster file and what it names.
+pub(super) fn asked(files: &ClusterFiles) -> String {
+    let mut named: Vec<(&String, &String)> = files.files.iter().collect();
+    named.sort_unstable();
+    let parts = named.into_iter().flat_map(|(path, content)| [path.as_bytes(), content.as_bytes()]);
+    digest_of(std::iter::once(files.spec.as_bytes()).chain(parts))
+}
+
+fn said(text: String) -> Progress {
+    Progress { item: Some(progress::Item::Found(text)) }
 }
 
 /// How the run ended, with what the journal could not take any more.
