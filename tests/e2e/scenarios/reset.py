@@ -6,7 +6,7 @@ import time
 from harness.cluster import HOME, enrolled
 from harness.lab import Failed, lab, run
 
-# What a reset leaves. Loaded modules and what they bring go with the next reboot, like what kubelet and kube-proxy set.
+# What a reset leaves, all of it; it goes with the next reboot.
 LEFT = {
     # The lab's own pod network prepares its configuration in .new.
     "files": {"/etc/muster/agent.toml", "/etc/cni/net.d/.new"},
@@ -17,9 +17,11 @@ LEFT = {
     "routes": set(),
     # An empty table that kube-proxy made; the kernel shows it until its next boot.
     "rules": {"*mangle", ":FORWARD ACCEPT"},
-    "sysctls": re.compile(r"net\.bridge\.|net\.netfilter\.|net\.nf_conntrack_max|net\.ipv[46]\.(conf|neigh)\.|"
-                          r"net\.ipv4\.vs\.|vm\.overcommit_memory|vm\.panic_on_oom|kernel\.panic|kernel\.keys\.|"
-                          r"kernel\.random\.|fs\.|kernel\.ns_last_pid|kernel\.pty\.nr|net\.ipv4\.ip_local_port_range"),
+    # Set by kubelet and kube-proxy; then what the kernel counts and draws by itself.
+    "sysctls": re.compile(r"(vm\.overcommit_memory|kernel\.panic|kernel\.panic_on_oops|net\.ipv4\.conf\.all\.route_localnet|"
+                          r"net\.netfilter\.nf_conntrack_tcp_timeout_(established|close_wait)|net\.(netfilter\.)?nf_conntrack_max|"
+                          r"net\.netfilter\.nf_conntrack_count|kernel\.(ns_last_pid|pty\.nr|random\.(uuid|entropy_avail))|"
+                          r"fs\.(aio-nr|dentry-state|file-nr|inode-nr|inode-state|quota\.syncs)) ="),
 }
 
 
