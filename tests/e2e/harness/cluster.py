@@ -5,7 +5,7 @@ import re
 import subprocess
 import time
 
-from .lab import ROOT, Failed, addresses, command_line, lab, run
+from .lab import ROOT, Failed, addresses, command_line, console, lab, run
 
 STUDENT_NUMBER = "20251234"
 USER = "student"
@@ -202,6 +202,8 @@ class Cluster:
             "cluster": ["kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "get", "nodes,pods", "-A", "-o", "wide"],
         }
         for machine in self.nodes:
+            # A machine that went off by itself says why there, and nowhere else.
+            (folder / f"{machine}-console.txt").write_text(console(machine))
             for name, command in (everywhere | (on_master if machine == "m1" else {})).items():
                 try:
                     said = run(machine, *command, check=False, timeout=30)

@@ -26,6 +26,13 @@ def addresses():
     return {machine["name"]: machine["address"] for machine in json.loads(done.stdout)}
 
 
+def console(machine):
+    """What a machine wrote to its console, also when it is off."""
+    done = subprocess.run([LAB, "console", machine], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=60)
+    return done.stdout
+
+
 def command_line(machine, command, user="root"):
     """What runs a command in a machine, with its terminal, streams and exit code."""
     return [str(LAB), "exec", machine, "--user", user, "--", *command]

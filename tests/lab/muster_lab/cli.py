@@ -48,6 +48,8 @@ def _parser():
     link.add_argument("state", choices=["up", "down"])
     swapping = command("swap", "give a machine swap, or take it away", lambda o: swap.set_swap(o.machine, o.state), "machine")
     swapping.add_argument("state", choices=["on", "off"])
+    command("console", "show what a machine wrote to its console, also when it is off",
+            lambda o: print(machine.console(o.machine), end=""), "machine")
     status = command("status", "show the machines", _status)
     status.add_argument("-o", dest="format", choices=["json"])
     down = command("down", "remove every trace of the lab, except the cache", lambda o: lifecycle.down(o.purge))

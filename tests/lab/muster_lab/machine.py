@@ -109,6 +109,14 @@ def _become_container(name, root):
         os._exit(1)
 
 
+def console(name):
+    """What the machine, and whoever started it, wrote to its console since `lab up`."""
+    path = MACHINES / name / "console.log"
+    if not path.exists():
+        raise LabError(f"there is no machine {name}")
+    return path.read_text(errors="replace")
+
+
 def power_cut(name):
     """What pulling the plug does: nothing inside gets a chance to write or say anything any more."""
     machine_leader = leader(name)
