@@ -58,7 +58,9 @@ impl Tools {
     pub fn lay_out(folder: &Path, programs: &Path) -> Done<Self> {
         let (bin, sbin, units) =
             (folder.join("usr/bin"), folder.join("usr/local/sbin"), folder.join("units"));
-        for place in [&bin, &sbin, &units, &folder.join("empty")] {
+        let system = std::fs::canonicalize("/usr/sbin").map_err(told)?;
+        let own_sbin = folder.join(system.strip_prefix("/").map_err(told)?);
+        for place in [&bin, &sbin, &own_sbin, &units, &folder.join("empty")] {
             std::fs::create_dir_all(place).map_err(told)?;
         }
         let copy = |name: &str, to: &Path| {
@@ -82,6 +84,10 @@ impl Tools {
         }
         for name in NAMES {
             symlink("/usr/bin/muster-stand-in", sbin.join(name)).map_err(told)?;
+        }
+        // systemd starts these by their whole path, and the kernel's list of swaps is one for all machines.
+        for name in ["swapon", "swapoff"] {
+            symlink("/usr/bin/muster-stand-in", own_sbin.join(name)).map_err(told)?;
         }
         let put = |name: &str, text: &str| {
             let path = units.join(name);

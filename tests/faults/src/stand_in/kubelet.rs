@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::{Said, api, pki, said};
+use super::{Said, api, pki, pod_network, said};
 
 const CONFIG: &str = "/var/lib/kubelet/config.yaml";
 const FLAGS: &str = "/var/lib/kubelet/kubeadm-flags.env";
@@ -77,6 +77,9 @@ fn register(node: &str, address: &str, told: &Value) -> Said<Value> {
     let path = format!("/api/v1/nodes/{node}");
     let held = client.get(&path)?;
     let network = client.get("/api/v1/namespaces/kube-system/configmaps/kube-flannel-cfg")?.is_some();
+    if network {
+        pod_network::make()?;
+    }
     let status = json!({
         "addresses": [{"type": "InternalIP", "address": address}],
         "conditions": [{
