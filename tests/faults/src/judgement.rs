@@ -11,6 +11,8 @@ use crate::survey::{AGENT_JOURNAL, COORDINATOR_JOURNAL, events, is_legal};
 
 /// Units that end and connections that close need a moment.
 const SETTLED_WITHIN: Duration = Duration::from_secs(6);
+/// An agent whose coordinator lost its power, and said no farewell, notices by its silence.
+const SETTLED_AFTER_POWER_LOSS: Duration = Duration::from_secs(40);
 
 /// What the stand-ins remember: by verb and node, in order, how each run went.
 struct Memory {
@@ -99,7 +101,9 @@ pub fn looks_clean(cell: &Cell, clean: &Snapshot, pair: &Pair) -> Done<()> {
         // A boot starts what is enabled; `kubeadm reset` had stopped it, or will have.
         pair.machine(cell.step.node()).must(&["systemctl", "stop", "kubelet.service"])?;
     }
-    let deadline = Instant::now() + SETTLED_WITHIN;
+    let lost_power = matches!(cell.kind, Kind::PowerLoss(_));
+    let patience = if lost_power { SETTLED_AFTER_POWER_LOSS } else { SETTLED_WITHIN };
+    let deadline = Instant::now() + patience;
     loop {
         let found = snapshot::of(pair)?;
         let differences = snapshot::differences(clean, &found);
