@@ -1,4 +1,5 @@
-//! `faults [WORD...]`: the cells whose names hold all of the words; all cells without any. `--list` names them.
+//! `faults [WORD...]`: the cells whose names hold all of the words, and none of the words after a hyphen; all cells without
+//! any. `--list` names them.
 
 #![allow(clippy::disallowed_methods, reason = "it clears away what it made")]
 
@@ -39,7 +40,7 @@ fn matrix(folder: &std::path::Path, words: &[String], list: bool) -> Result<bool
     let began = Instant::now();
     let world = World::make(folder, programs)?;
     println!("prepared in {:.1} s", began.elapsed().as_secs_f32());
-    let scenarios = asked_for(words);
+    let scenarios = asked_for(&world, words)?;
     if list {
         let mut count = 0;
         for scenario in scenarios {
@@ -76,28 +77,37 @@ fn matrix(folder: &std::path::Path, words: &[String], list: bool) -> Result<bool
     Ok(failed == 0)
 }
 
-/// The scenarios that the words name; a whole cell's name without a scenario is a bootstrap's; otherwise all.
-fn asked_for(words: &[String]) -> Vec<Scenario> {
+/// The scenarios that the words name. A bootstrap's cells are named without one, and are all known already; otherwise all.
+fn asked_for(world: &World, words: &[String]) -> Result<Vec<Scenario>, String> {
     let named =
         |scenario: &Scenario| words.iter().any(|word| word.split(':').next() == Some(scenario.word()));
     let chosen: Vec<Scenario> = Scenario::ALL.into_iter().filter(named).collect();
-    match words {
-        _ if !chosen.is_empty() => chosen,
-        [word] if is_whole(word) => vec![Scenario::Bootstrap],
-        _ => Scenario::ALL.to_vec(),
-    }
+    let of_a_bootstrap = match words {
+        [word] if is_exact(word) => {
+            world.cells(Scenario::Bootstrap)?.iter().any(|cell| is_chosen(&cell.to_string(), words))
+        }
+        _ => false,
+    };
+    Ok(match chosen.is_empty() {
+        false => chosen,
+        true if of_a_bootstrap => vec![Scenario::Bootstrap],
+        true => Scenario::ALL.to_vec(),
+    })
 }
 
-/// Whether the word is a whole name of a cell: FAULT:NODE/STEP:N.
-fn is_whole(word: &str) -> bool {
-    let after_the_step = word.split_once('/').is_some_and(|(_, step)| step.contains(':'));
-    word.contains(':') && after_the_step
+/// Whether the word goes to the end of a cell's name: NODE/STEP:N.
+fn is_exact(word: &str) -> bool {
+    word.split_once('/').is_some_and(|(_, step)| step.contains(':'))
 }
 
-/// A whole name is that cell alone; otherwise a cell's name has to hold every word. `bootstrap` stands in no name.
+/// A single word that goes to a name's end is that cell alone; otherwise a cell's name has to hold every word, and
+/// none that begins with a hyphen here. `bootstrap` stands in no name.
 fn is_chosen(name: &str, words: &[String]) -> bool {
     match words {
-        [word] if is_whole(word) => name == word,
-        words => words.iter().all(|word| name.contains(word.as_str()) || word == Scenario::Bootstrap.word()),
+        [word] if is_exact(word) => name == word || name.ends_with(&format!(":{word}")),
+        words => words.iter().all(|word| match word.strip_prefix('-') {
+            Some(unwanted) => !name.contains(unwanted),
+            None => name.contains(word.as_str()) || word == Scenario::Bootstrap.word(),
+        }),
     }
 }
