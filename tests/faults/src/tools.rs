@@ -13,6 +13,9 @@ pub struct Tools {
     pub stand_in: PathBuf,
 }
 
+/// The stand-ins' one program, as a machine sees it.
+pub const STAND_IN: &str = "/usr/bin/muster-stand-in";
+
 const AGENT: &str = include_str!("../../../deploy/systemd/muster-agent.service");
 const COORDINATOR: &str = include_str!("../../../deploy/systemd/muster-coordinator.service");
 
@@ -83,11 +86,11 @@ impl Tools {
             return Err(format!("cc clock.c: {}", String::from_utf8_lossy(&ended.stderr)));
         }
         for name in NAMES {
-            symlink("/usr/bin/muster-stand-in", sbin.join(name)).map_err(told)?;
+            symlink(STAND_IN, sbin.join(name)).map_err(told)?;
         }
         // systemd starts these by their whole path, and the kernel's list of swaps is one for all machines.
         for name in ["swapon", "swapoff"] {
-            symlink("/usr/bin/muster-stand-in", own_sbin.join(name)).map_err(told)?;
+            symlink(STAND_IN, own_sbin.join(name)).map_err(told)?;
         }
         let put = |name: &str, text: &str| {
             let path = units.join(name);

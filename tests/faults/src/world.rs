@@ -18,7 +18,7 @@ use crate::pair::{MASTER, Pair, WORKER, copy};
 use crate::scenario::{ALONE, Scenario, Template};
 use crate::snapshot::{self, Snapshot};
 use crate::survey::{AGENT_JOURNAL, COORDINATOR_JOURNAL, Survey, events, events_of};
-use crate::tools::Tools;
+use crate::tools::{STAND_IN, Tools};
 
 /// The first step that needs a prepared host.
 const INIT: &str = "m1/kubeadm-init";
@@ -49,6 +49,7 @@ impl World {
         let mut pair = Pair::new(&folder.join("first"), &tools, None, false)?;
         pair.switch_on(&tools)?;
         pair.enrol().map_err(|problem| format!("{problem}\n{}", pair.logs()))?;
+        no_way_to_the_swaps(&pair)?;
         keep(folder, &mut pair, Template::Enrolled)?;
         pair.switch_on(&tools)?;
         let early = prepare(folder, &mut pair)?;
@@ -109,6 +110,22 @@ impl World {
         }
         Ok(self.folder.join(template.word()))
     }
+}
+
+/// The kernel's list of swaps is one for all machines: no path of a machine leads to the programs that change it.
+fn no_way_to_the_swaps(pair: &Pair) -> Done<()> {
+    for machine in [&pair.master, &pair.worker] {
+        for folder in ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"] {
+            for name in ["swapon", "swapoff"] {
+                let path = format!("{folder}/{name}");
+                let found = machine.run(&["readlink", "-e", &path])?;
+                if found.status.success() && found.text.trim() != STAND_IN {
+                    return Err(format!("{path} of {} is the testing machine's own", machine.name));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Holds a bootstrap before `kubeadm init` and keeps the disks; the steps that were done by then.
