@@ -1,5 +1,7 @@
 //! Undoing: which steps a reset takes on which node, and what a person has to confirm before. Pure.
 
+use std::collections::BTreeSet;
+
 use muster_proto::agent::{self, step::Kind};
 use muster_proto::names::{Malformed, NodeName, StepId};
 
@@ -36,6 +38,26 @@ impl Known {
         Self { cluster: bootstrap.cluster.clone(), nodes, control_plane, pod_subnet }
     }
 
+    /// What is said of the nodes that are not enrolled any more; none when all are. An error: a name that nobody knows.
+    pub fn strangers(
+        &self,
+        nodes: &[NodeName],
+        enrolled: &BTreeSet<NodeName>,
+    ) -> Result<Option<String>, String> {
+        let mut gone: Vec<&str> = Vec::new();
+        for node in nodes.iter().filter(|node| !enrolled.contains(*node)) {
+            if !self.nodes.contains(node) {
+                return Err(format!(
+                    "{node} is neither enrolled nor a node of the cluster {}: `sudo coordinator nodes list` shows who is",
+                    self.cluster
+                ));
+            }
+            gone.push(node.as_str());
+        }
+        let names = gone.join(", ");
+        Ok((!gone.is_empty()).then(|| format!("not enrolled any more, so nothing is undone there: {names}")))
+    }
+
     /// The sentence that refuses a reset that was not confirmed with the cluster's name; none when it was.
     pub fn refusal(&self, nodes: &[NodeName], confirm: &str) -> Option<String> {
         if confirm == self.cluster.as_str() {
@@ -63,14 +85,25 @@ impl Known {
 }
 
 /// Workers beside each other, then the control plane. A control plane that stays forgets the workers that go, and drains
-/// them first when that is asked for.
-pub fn plan(known: &Known, nodes: &[NodeName], drain: bool) -> Result<Plan, Malformed> {
+/// them first when that is asked for. On a worker that is not enrolled any more nothing can be undone: it is only forgotten.
+pub fn plan(
+    known: &Known,
+    nodes: &[NodeName],
+    enrolled: &BTreeSet<NodeName>,
+    drain: bool,
+) -> Result<Plan, Malformed> {
     let nodes_stay = known.nodes.iter().any(|node| !nodes.contains(node));
     let mut planner = Planner { pod_subnet: &known.pod_subnet, nodes_stay, steps: Vec::new() };
     let control_plane = known.control_plane.as_ref();
     let staying = control_plane.filter(|control_plane| !nodes.contains(control_plane));
     let mut workers_restored = Vec::new();
     for worker in nodes.iter().filter(|node| Some(*node) != control_plane) {
+        if !enrolled.contains(worker) {
+            if let Some(control_plane) = staying {
+                planner.forget(control_plane, worker, &[])?;
+            }
+            continue;
+        }
         let mut after = Vec::new();
         if let (Some(control_plane), true) = (staying, drain) {
             let message = Kind::DrainNode(agent::DrainNode { node: worker.to_string() });
@@ -78,8 +111,7 @@ pub fn plan(known: &Known, nodes: &[NodeName], drain: bool) -> Result<Plan, Malf
         }
         let (reset, restored) = planner.undo(worker, &after)?;
         if let Some(control_plane) = staying {
-            let message = Kind::ForgetNode(agent::ForgetNode { node: worker.to_string() });
-            planner.add(control_plane, &format!("forget-node.{worker}"), message, &[reset])?;
+            planner.forget(control_plane, worker, &[reset])?;
         }
         workers_restored.push(restored);
     }
@@ -117,6 +149,16 @@ impl Planner<'_> {
         Ok((reset, restored))
     }
 
+    fn forget(
+        &mut self,
+        control_plane: &NodeName,
+        worker: &NodeName,
+        after: &[StepId],
+    ) -> Result<StepId, Malformed> {
+        let message = Kind::ForgetNode(agent::ForgetNode { node: worker.to_string() });
+        self.add(control_plane, &format!("forget-node.{worker}"), message, after)
+    }
+
     fn restore(&mut self, node: &NodeName, after: &[StepId]) -> Result<StepId, Malformed> {
         self.add(node, "restore", Kind::Restore(agent::Restore { nodes_stay: self.nodes_stay }), after)
     }
@@ -148,6 +190,9 @@ mod tests {
             pod_subnet: "10.244.0.0/16".into(),
         }
     }
+    fn enrolled() -> BTreeSet<NodeName> {
+        known().nodes.into_iter().collect()
+    }
     fn after(plan: &Plan, id: &str) -> Vec<String> {
         let step = plan.steps.iter().find(|step| step.id.as_str() == id).unwrap_or_else(|| panic!("no {id}"));
         step.after.iter().map(ToString::to_string).collect()
@@ -155,7 +200,7 @@ mod tests {
 
     #[test]
     fn workers_are_reset_beside_each_other_and_the_control_plane_comes_last() {
-        let plan = plan(&known(), &known().nodes, false).unwrap();
+        let plan = plan(&known(), &known().nodes, &enrolled(), false).unwrap();
         assert!(after(&plan, "w1/kubeadm-reset").is_empty() && after(&plan, "w2/kubeadm-reset").is_empty());
         assert_eq!(after(&plan, "m1/kubeadm-reset"), ["w1/restore", "w2/restore"]);
         assert_eq!(plan.steps.len(), 9, "a control plane that goes drains and forgets nobody");
@@ -163,9 +208,28 @@ mod tests {
 
     #[test]
     fn a_control_plane_that_stays_drains_and_forgets_the_worker() {
-        let plan = plan(&known(), &["w1".parse().unwrap()], true).unwrap();
+        let plan = plan(&known(), &["w1".parse().unwrap()], &enrolled(), true).unwrap();
         assert_eq!(after(&plan, "w1/kubeadm-reset"), ["m1/drain-node.w1"]);
         assert_eq!(after(&plan, "m1/forget-node.w1"), ["w1/kubeadm-reset"]);
+    }
+
+    #[test]
+    fn a_worker_that_is_not_enrolled_any_more_is_forgotten_and_holds_nothing_up() {
+        let mut enrolled = enrolled();
+        enrolled.remove(&"w1".parse().unwrap());
+        let ids = |plan: &Plan| plan.steps.iter().map(|step| step.id.to_string()).collect::<Vec<_>>();
+        let removal = plan(&known(), &["w1".parse().unwrap()], &enrolled, true).unwrap();
+        assert_eq!(
+            (ids(&removal), after(&removal, "m1/forget-node.w1")),
+            (vec!["m1/forget-node.w1".into()], vec![])
+        );
+        let all = plan(&known(), &known().nodes, &enrolled, false).unwrap();
+        assert_eq!(all.steps.len(), 6);
+        assert_eq!(after(&all, "m1/kubeadm-reset"), ["w2/restore"]);
+        let told = known().strangers(&known().nodes, &enrolled).unwrap().unwrap();
+        assert!(told.ends_with("nothing is undone there: w1"), "{told}");
+        assert_eq!(known().strangers(&["w2".parse().unwrap()], &enrolled), Ok(None));
+        assert!(known().strangers(&["w9".parse().unwrap()], &enrolled).unwrap_err().contains("nodes list"));
     }
 
     #[test]
@@ -178,8 +242,8 @@ mod tests {
             plan.steps.iter().filter_map(of).collect::<Vec<bool>>()
         };
         let (all, master) = (known().nodes, ["m1".parse().unwrap()]);
-        assert_eq!(stay(plan(&known(), &all, false).unwrap()), [false; 3]);
-        assert_eq!(stay(plan(&known(), &master, false).unwrap()), [true]);
+        assert_eq!(stay(plan(&known(), &all, &enrolled(), false).unwrap()), [false; 3]);
+        assert_eq!(stay(plan(&known(), &master, &enrolled(), false).unwrap()), [true]);
         let before = plan_without_cluster(&all, &all).unwrap();
         assert_eq!((before.steps.len(), before.cluster.as_str()), (3, NO_CLUSTER));
         assert_eq!(stay(before), [false; 3]);

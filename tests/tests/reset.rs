@@ -113,6 +113,23 @@ async fn a_removed_worker_is_off_the_list_also_when_who_asked_went_away_and_its_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_removed_is_waited_for_neither_by_the_same_command_nor_by_a_reset_of_all() {
+    let cluster = TestCluster::of(&["m1", "w1", "w2"]).await;
+    cluster.bootstrap(RUNS_PODS).await;
+    let (_, end) = ended(cluster.runs.reset(removal()).await.unwrap()).await;
+    assert_eq!(end.phase, "done", "{end:?}");
+    cluster.gone("w1").await;
+    let (_, end) = ended(cluster.runs.reset(removal()).await.unwrap()).await;
+    assert_eq!((end.phase.as_str(), end.changed_steps), ("done", 0), "{end:?}");
+    let typed = ResetRequest { nodes: vec!["w9".into()], ..removal() };
+    let error = cluster.runs.reset(typed).await.err().unwrap();
+    assert!(error.message().contains("w9 is neither enrolled"), "{error}");
+    let (_, end) = cluster.reset(&[]).await;
+    assert_eq!(end.phase, "done", "m1 and w2 are undone all the same: {end:?}");
+    assert_eq!(cluster.kubernetes.with(|state| state.of_kind("Node").count()), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_removal_that_failed_revokes_nobody_and_the_same_command_ends_it() {
     let cluster = TestCluster::of(&["m1", "w1"]).await;
     cluster.bootstrap(RUNS_PODS).await;

@@ -151,6 +151,8 @@ impl Runs {
         let refused = |error: Malformed| Status::invalid_argument(error.to_string());
         let mut nodes: Vec<NodeName> =
             request.nodes.iter().map(|name| name.parse()).collect::<Result<_, _>>().map_err(refused)?;
+        let enrolled = self.enrolled()?;
+        let mut gone = None;
         let plan = match self.record.last_bootstrap().map_err(RunsError::from)? {
             Some(bootstrap) => {
                 let subnet = self.record.pod_subnet(&bootstrap.cluster).map_err(RunsError::from)?;
@@ -161,7 +163,8 @@ impl Runs {
                 if let Some(refusal) = known.refusal(&nodes, &request.confirm) {
                     return Err(Status::failed_precondition(refusal));
                 }
-                reset::plan(&known, &nodes, request.remove)
+                gone = known.strangers(&nodes, &enrolled).map_err(Status::failed_precondition)?;
+                reset::plan(&known, &nodes, &enrolled, request.remove)
             }
             None if request.remove => {
                 return Err(Status::failed_precondition(
@@ -169,7 +172,7 @@ impl Runs {
                 ));
             }
             None => {
-                let enrolled: Vec<NodeName> = self.enrolled()?.into_iter().collect();
+                let enrolled: Vec<NodeName> = enrolled.into_iter().collect();
                 if nodes.is_empty() {
                     nodes.clone_from(&enrolled);
                 }
@@ -183,7 +186,9 @@ impl Runs {
             false => (plan.digest(), Vec::new()),
         };
         let (active, before) = self.begin(plan, String::new(), digest, leaving)?;
-        Ok(Box::pin(stream::iter(before.map(Ok)).chain(self.clone().progress(active))))
+        let gone = gone.map(|text| Progress { item: Some(progress::Item::Found(text)) });
+        let first = before.into_iter().chain(gone).map(Ok);
+        Ok(Box::pin(stream::iter(first).chain(self.clone().progress(active))))
     }
 
     /// Leaves out what is not repeated once this very plan was done.

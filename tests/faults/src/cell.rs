@@ -1,5 +1,4 @@
-//! The cells, enumerated from what a clean run did: every step with an effect, every change of it, every point. A new step
-//! joins by itself; one without an effect has to be named here, and a point that is reached nowhere fails its cells.
+//! One cell of the matrix: what is under way, which fault strikes it, and where; its name.
 
 use std::fmt;
 
@@ -7,15 +6,15 @@ use muster_proto::failpoint::Point;
 use muster_proto::names::StepId;
 
 use crate::pair::{MASTER, WORKER};
+use crate::scenario::Scenario;
 use crate::stand_in::memory::How;
 use crate::survey::Survey;
-
-/// Steps that only look: there is nothing of theirs that a crash could leave half done.
-pub const ONLY_LOOK: [&str; 5] = ["images", "join-ticket", "node-network", "nodes-ready", "smoke-answer"];
 
 /// One fault, struck once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
+    /// What is under way.
+    pub scenario: Scenario,
     pub kind: Kind,
     pub step: StepId,
     /// The how manieth change (or, for the coordinator, message) of the step.
@@ -75,6 +74,9 @@ pub enum Side {
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.scenario != Scenario::Bootstrap {
+            write!(f, "{}:", self.scenario.word())?;
+        }
         write!(f, "{}:{}:{}", self.kind, self.step, self.nth)?;
         if self.speaks_as_1_36 { f.write_str(":1.36.2") } else { Ok(()) }
     }
@@ -138,8 +140,8 @@ impl fmt::Display for Kind {
 }
 
 impl Cell {
-    fn new(kind: Kind, step: &StepId, nth: u32) -> Self {
-        Self { kind, step: step.clone(), nth, speaks_as_1_36: false }
+    pub fn new(kind: Kind, step: &StepId, nth: u32) -> Self {
+        Self { scenario: Scenario::Bootstrap, kind, step: step.clone(), nth, speaks_as_1_36: false }
     }
 
     /// Whether the cell is among those that run with all other tests: every step with an effect at every point of the agent,
@@ -149,6 +151,9 @@ impl Cell {
         let name = self.step.step();
         let central = matches!(name, "kubeadm-init" | "kubeadm-join");
         let on_worker = self.step.node() == WORKER;
+        if self.scenario != Scenario::Bootstrap {
+            return self.is_of_every_test_run_of_others(last);
+        }
         match self.kind {
             Kind::Kill(point) if Point::OF_THE_AGENT.contains(&point) => {
                 self.nth == last && (!self.speaks_as_1_36 || point == Point::ResultRecorded)
@@ -168,6 +173,22 @@ impl Cell {
         }
     }
 
+    /// Of what is no bootstrap of fresh machines: an agent that dies in the middle of every kind of step, and a coordinator.
+    fn is_of_every_test_run_of_others(&self, last: u32) -> bool {
+        let wanted = match self.scenario {
+            Scenario::Reset => match self.kind {
+                Kind::Kill(Point::MidEffect) => matches!(self.step.step(), "kubeadm-reset" | "restore"),
+                Kind::Kill(Point::BeforeStored) => self.step.as_str() == "m1/kubeadm-reset",
+                _ => false,
+            },
+            Scenario::Remove => self.kind == Kind::Kill(Point::MidEffect) && self.step.node() == MASTER,
+            _ => self.kind == Kind::Kill(Point::MidEffect),
+        };
+        let is_coordinators =
+            matches!(self.kind, Kind::Kill(point) if Point::OF_THE_COORDINATOR.contains(&point));
+        wanted && (self.nth == last || is_coordinators)
+    }
+
     /// Whose folder the fault is armed in.
     pub fn armed_on(&self) -> &str {
         match self.kind {
@@ -178,73 +199,4 @@ impl Cell {
             _ => self.step.node(),
         }
     }
-}
-
-/// Every cell.
-pub fn enumerate(survey: &Survey) -> Vec<Cell> {
-    let mut cells = Vec::new();
-    for (step, changes) in &survey.changes {
-        for nth in 1..=changes.len() as u32 {
-            cells.extend(Point::OF_THE_AGENT.map(|point| Cell::new(Kind::Kill(point), step, nth)));
-            for point in [Point::AfterIntent, Point::MidEffect, Point::EffectDone, Point::ResultRecorded] {
-                cells.push(Cell::new(Kind::PowerLoss(point), step, nth));
-            }
-        }
-        for point in [Point::BeforeIntent, Point::MidEffect, Point::ResultRecorded] {
-            cells.push(Cell::new(Kind::Cut(point), step, changes.len() as u32));
-        }
-        cells.push(Cell::new(Kind::Stop(Point::MidEffect), step, changes.len() as u32));
-        let program = changes.iter().position(|change| change.is_program);
-        if let Some(position) = program {
-            let nth = position as u32 + 1;
-            for ms in [60, 160] {
-                cells.push(Cell::new(Kind::KillLater(ms), step, nth));
-            }
-            for how in [How::Fails, How::FailsThoughItWorked, How::HangsSilent, How::HangsChatty] {
-                cells.push(Cell::new(Kind::Program(how), step, nth));
-            }
-        }
-    }
-    for step in &survey.steps {
-        cells.extend(Point::OF_THE_COORDINATOR.map(|point| Cell::new(Kind::Kill(point), step, 1)));
-        cells.push(Cell::new(Kind::Replay, step, 1));
-    }
-    cells.extend(others(survey));
-    cells
-}
-
-/// Faults that are no step's own, struck where they hurt most.
-fn others(survey: &Survey) -> Vec<Cell> {
-    let mut cells = Vec::new();
-    let step = |node: &str, name: &str| survey.steps.iter().find(|id| id.node() == node && id.step() == name);
-    let (init, join) = (step(MASTER, "kubeadm-init"), step(WORKER, "kubeadm-join"));
-    for id in [init, join].into_iter().flatten() {
-        let nth = survey.changes.get(id).map_or(1, |changes| changes.len() as u32);
-        for point in Point::OF_THE_AGENT {
-            cells.push(Cell { speaks_as_1_36: true, ..Cell::new(Kind::Kill(point), id, nth) });
-        }
-        cells.push(Cell::new(Kind::Stop(Point::Sent), id, 1));
-        cells.push(Cell::new(Kind::Detach, id, nth));
-        for seconds in [7200, -7200] {
-            for since in [Since::TheBeginning, Since::MidEffect] {
-                cells.push(Cell::new(Kind::Clock(seconds, since), id, nth));
-            }
-        }
-    }
-    for id in [step(MASTER, "hosts"), step(WORKER, "hosts"), step(MASTER, "kernel"), step(WORKER, "kernel")]
-        .into_iter()
-        .flatten()
-    {
-        for place in [Place::AgentState, Place::CoordinatorState, Place::Target] {
-            cells.push(Cell::new(Kind::DiskFull(place), id, 1));
-        }
-    }
-    for id in [init, step(WORKER, "hosts")].into_iter().flatten() {
-        for side in [Side::Agent, Side::Coordinator] {
-            for harm in [Harm::Corrupt, Harm::Truncated, Harm::Newer] {
-                cells.push(Cell::new(Kind::Journal(harm, side), id, 1));
-            }
-        }
-    }
-    cells
 }

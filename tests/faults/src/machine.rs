@@ -16,6 +16,9 @@ use crate::tools::Tools;
 /// What no machine exceeds, however busy the testing machine is.
 pub const PATIENCE: Duration = Duration::from_secs(100);
 
+/// No look at anything takes longer.
+const LONGEST_LOOK: Duration = Duration::from_secs(2);
+
 /// With this, and the id of the process that made it, begins the name of everything that is outside of the machines.
 pub const LEFTOVER: &str = "muster-faults-";
 
@@ -215,14 +218,16 @@ impl Drop for Machine {
     }
 }
 
-/// Asks until there is an answer.
+/// Asks until there is an answer. Whoever is stopped meanwhile, as all of the machines are then, has not waited.
 pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> Done<T> {
-    let deadline = Instant::now() + PATIENCE;
+    let (mut waited, mut last) = (Duration::ZERO, Instant::now());
     loop {
         if let Some(answer) = ask() {
             return Ok(answer);
         }
-        if Instant::now() > deadline {
+        waited += last.elapsed().min(LONGEST_LOOK);
+        last = Instant::now();
+        if waited > PATIENCE {
             return Err(format!("waited {} s in vain for {what}", PATIENCE.as_secs()));
         }
         std::thread::sleep(Duration::from_millis(5));

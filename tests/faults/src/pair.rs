@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::machine::{Done, Machine, Said, open_to_all, told, wait_for};
+use crate::stand_in::pod_network::READY;
 use crate::tools::Tools;
 
 pub const MASTER: &str = "m1";
@@ -13,15 +14,17 @@ pub const WORKER: &str = "w1";
 const ADDRESSES: [(&str, Ipv4Addr); 2] =
     [(MASTER, Ipv4Addr::new(10, 88, 0, 11)), (WORKER, Ipv4Addr::new(10, 88, 0, 12))];
 
-pub const BOOTSTRAP: [&str; 4] = ["coordinator", "bootstrap", "-f", "/root/cluster.yaml"];
-
 const CLUSTER: &str = "apiVersion: muster/v1\nkind: Cluster\nmetadata: {name: faults}\nspec:\n  kubernetesVersion: v1.20.2\n  \
-    nodes:\n    - {name: m1, role: control-plane}\n    - {name: w1, role: worker}\n  controlPlane: {runsPods: true}\n  \
+    nodes:\n    - {name: m1, role: control-plane}\nWORKERS  controlPlane: {runsPods: true}\n  \
     networking: {podSubnet: 10.244.0.0/16, manifest: pod-network.yaml}\n  \
     host: {disableFirewall: true, cgroupDriver: systemd}\n  kubectlUsers: [student]\n  smokeTest: {image: 'nginx:1.22', keep: KEEP}\n";
 const NETWORK: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: kube-flannel-cfg, namespace: kube-system}\ndata:\n  \
     net-conf.json: |\n    {\"Network\": \"10.244.0.0/16\", \"Backend\": {\"Type\": \"vxlan\"}}\n---\napiVersion: apps/v1\nkind: DaemonSet\n\
     metadata: {name: kube-flannel-ds, namespace: kube-system}\n";
+
+/// The cluster files, in root's home: by name, whether the worker is in it and the smoke test's pods are kept.
+const FILES: [(&str, bool, bool); 3] =
+    [("cluster.yaml", true, true), ("once.yaml", true, false), ("alone.yaml", false, true)];
 
 /// The two machines of a cell, and what the stand-ins remember of it.
 pub struct Pair {
@@ -124,10 +127,20 @@ impl Pair {
         .map_err(|problem| format!("{problem}\n{}", self.logs()))
     }
 
+    /// Waits until these are members again after they were switched on.
+    pub fn wait_for_members(&self, nodes: &[&str]) -> Done<()> {
+        for node in nodes {
+            let ready = self.machine(node).inside(READY);
+            wait_for(&format!("{node} to be a member"), || ready.exists().then_some(()))
+                .map_err(|problem| format!("{problem}\n{}", self.logs()))?;
+        }
+        Ok(())
+    }
+
     /// The one command that a person repeats.
-    pub fn bootstrap(&self) -> Done<Said> {
+    pub fn give(&self, command: &[&str]) -> Done<Said> {
         self.wait_for_coordinator()?;
-        self.master.run(&BOOTSTRAP)
+        self.master.run(command)
     }
 
     /// The last lines that agents and coordinator logged.
@@ -200,10 +213,15 @@ fn fresh_disk(name: &str, disk: &Path) -> Done<()> {
     put("etc/hosts", "127.0.0.1 localhost\n127.0.1.1 debian\n")?;
     put("etc/fstab", "# the installer's\n/swapfile none swap sw 0 0\n")?;
     put("etc/ufw/ufw.conf", "# ufw\nENABLED=yes\nLOGLEVEL=low\n")?;
+    put("etc/ufw/user.rules", "*filter\n### RULES ###\n\n### END RULES ###\nCOMMIT\n")?;
     put("etc/os-release", "ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n")?;
     // Everything on a machine has its clock, which a test may set wrong.
     put("etc/systemd/system.conf", "[Manager]\nDefaultEnvironment=LD_PRELOAD=/usr/bin/muster-clock.so\n")?;
-    put("root/cluster.yaml", &CLUSTER.replace("KEEP", "true"))?;
+    for (name, worker, keep) in FILES {
+        let workers = if worker { "    - {name: w1, role: worker}\n" } else { "" };
+        let text = CLUSTER.replace("WORKERS", workers).replace("KEEP", if keep { "true" } else { "false" });
+        put(&format!("root/{name}"), &text)?;
+    }
     put("root/pod-network.yaml", NETWORK)?;
     for place in [
         "etc/systemd/system",

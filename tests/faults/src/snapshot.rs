@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::machine::{Done, Machine, told};
 use crate::pair::Pair;
+use crate::stand_in::firewall::FILTER;
 
 /// Of these only that they are there: keys and certificates are drawn anew for every cluster.
 const DRAWN: [&str; 5] = [
@@ -70,12 +71,28 @@ fn text(path: &Path) -> String {
     String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
 }
 
-/// Of the kernel: the host's name, swaps, forwarding.
+/// Of the kernel: the host's name, swaps, forwarding, links, routes, and the packet filter.
 fn kernel(machine: &Machine, found: &mut Snapshot) {
     let read = |words: &[&str]| machine.must(words).unwrap_or_else(|problem| problem);
     let paths = ["/proc/sys/kernel/hostname", "/proc/swaps", "/proc/sys/net/ipv4/ip_forward"];
     let words = [&["cat"][..], &paths].concat();
     found.insert(format!("{}: kernel", machine.name), read(&words));
+    let table = |name: &str| text(Path::new(&format!("/proc/{}/net/{name}", machine.leader())));
+    let (devices, routes) = (table("dev"), table("route"));
+    let mut links: Vec<&str> =
+        devices.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim()).collect();
+    links.sort_unstable();
+    // Where to, by whom, and how wide.
+    let mut routes: Vec<String> = routes
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|fields| fields.len() > 7)
+        .map(|fields| [fields[0], fields[1], fields[2], fields[7]].join(" "))
+        .collect();
+    routes.sort_unstable();
+    found.insert(format!("{}: links", machine.name), links.join(" "));
+    found.insert(format!("{}: routes", machine.name), routes.join("\n"));
+    found.insert(format!("{}: packet filter", machine.name), text(&machine.inside(FILTER)));
 }
 
 /// What must be neither more nor less than after a clean run: units, processes, mounts, connections to the coordinator.
@@ -112,11 +129,40 @@ fn live(machine: &Machine, found: &mut Snapshot) -> Done<()> {
         fields.get(3) == Some(&"01") && (port(1) || port(2))
     });
     found.insert(format!("{}: connections", machine.name), connected.count().to_string());
+    found.insert(format!("{}: listening", machine.name), listening(machine));
     Ok(())
 }
 
+/// Every socket that somebody could connect to: TCP by address and port in hexadecimal, unix by path.
+fn listening(machine: &Machine) -> String {
+    let table = |name: &str| text(Path::new(&format!("/proc/{}/net/{name}", machine.leader())));
+    let mut sockets: Vec<String> = Vec::new();
+    for name in ["tcp", "tcp6"] {
+        for line in table(name).lines() {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            if fields.get(3) == Some(&"0A") {
+                sockets.push(format!("{name} {}", fields[1]));
+            }
+        }
+    }
+    for line in table("unix").lines() {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        // __SO_ACCEPTCON
+        if let (Some(&"00010000"), Some(path)) = (fields.get(3), fields.get(7)) {
+            sockets.push(format!("unix {path}"));
+        }
+    }
+    sockets.sort_unstable();
+    sockets.dedup();
+    sockets.join("\n")
+}
+
 fn objects(master: &Machine, found: &mut Snapshot) -> Done<()> {
-    let all: Vec<(Value, Value)> = serde_json::from_str(&text(&master.inside(OBJECTS))).map_err(told)?;
+    let Ok(held) = std::fs::read_to_string(master.inside(OBJECTS)) else {
+        found.insert("objects".to_owned(), "no etcd".to_owned());
+        return Ok(());
+    };
+    let all: Vec<(Value, Value)> = serde_json::from_str(&held).map_err(told)?;
     for (key, mut object) in all {
         if let Some(metadata) = object["metadata"].as_object_mut() {
             metadata.remove("resourceVersion");

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use muster_proto::event::{Event, EventKind, StepState, transition};
 use muster_proto::journal::Journal;
 use muster_proto::names::StepId;
+use serde_json::Value;
 
 use crate::machine::{Done, Machine, told};
 use crate::pair::Pair;
@@ -17,8 +18,12 @@ pub const COORDINATOR_JOURNAL: &str = "/var/lib/muster-coordinator/journal.db";
 #[derive(Debug, Clone)]
 pub struct Made {
     pub summary: String,
-    pub is_program: bool,
+    /// Of a stand-in that can misbehave: its name, and the verb among its arguments.
+    pub program: Option<(String, String)>,
 }
+
+/// Programs that can be told to go wrong.
+const MISBEHAVE: [&str; 5] = ["kubeadm", "kubectl", "ufw", "swapon", "iptables-restore"];
 
 #[derive(Debug, Default)]
 pub struct Survey {
@@ -28,19 +33,33 @@ pub struct Survey {
 }
 
 impl Survey {
-    pub fn of(pair: &Pair) -> Done<Self> {
+    /// What was done after so many events of the coordinator's journal.
+    pub fn after(pair: &Pair, events_before: usize) -> Done<Self> {
         let mut survey = Self::default();
-        for event in events(&pair.master, COORDINATOR_JOURNAL)? {
+        for event in events(&pair.master, COORDINATOR_JOURNAL)?.into_iter().skip(events_before) {
             if !survey.steps.contains(&event.step) {
                 survey.steps.push(event.step.clone());
             }
             if let EventKind::Intended { summary, change, .. } = event.kind {
-                let made = Made { summary, is_program: change["change"] == "run" };
+                let made = Made { summary, program: program_of(&change) };
                 survey.changes.entry(event.step).or_default().push(made);
             }
         }
         Ok(survey)
     }
+
+    /// Which of the step's changes is its first program that can misbehave.
+    pub fn program(&self, step: &StepId) -> Option<usize> {
+        self.changes.get(step)?.iter().position(|made| made.program.is_some())
+    }
+}
+
+fn program_of(change: &Value) -> Option<(String, String)> {
+    let name =
+        change["program"].as_str().filter(|name| change["change"] == "run" && MISBEHAVE.contains(name))?;
+    let is_verb = |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    let words = change["arguments"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    Some((name.to_owned(), words.into_iter().find(is_verb).unwrap_or_default().to_owned()))
 }
 
 /// All events of a journal of a machine that is on, from a copy of the file.

@@ -13,6 +13,9 @@ pub struct Tools {
     pub stand_in: PathBuf,
 }
 
+/// The stand-ins' one program, as a machine sees it.
+pub const STAND_IN: &str = "/usr/bin/muster-stand-in";
+
 const AGENT: &str = include_str!("../../../deploy/systemd/muster-agent.service");
 const COORDINATOR: &str = include_str!("../../../deploy/systemd/muster-coordinator.service");
 
@@ -58,7 +61,9 @@ impl Tools {
     pub fn lay_out(folder: &Path, programs: &Path) -> Done<Self> {
         let (bin, sbin, units) =
             (folder.join("usr/bin"), folder.join("usr/local/sbin"), folder.join("units"));
-        for place in [&bin, &sbin, &units, &folder.join("empty")] {
+        let system = std::fs::canonicalize("/usr/sbin").map_err(told)?;
+        let own_sbin = folder.join(system.strip_prefix("/").map_err(told)?);
+        for place in [&bin, &sbin, &own_sbin, &units, &folder.join("empty")] {
             std::fs::create_dir_all(place).map_err(told)?;
         }
         let copy = |name: &str, to: &Path| {
@@ -81,7 +86,11 @@ impl Tools {
             return Err(format!("cc clock.c: {}", String::from_utf8_lossy(&ended.stderr)));
         }
         for name in NAMES {
-            symlink("/usr/bin/muster-stand-in", sbin.join(name)).map_err(told)?;
+            symlink(STAND_IN, sbin.join(name)).map_err(told)?;
+        }
+        // systemd starts these by their whole path, and the kernel's list of swaps is one for all machines.
+        for name in ["swapon", "swapoff"] {
+            symlink(STAND_IN, own_sbin.join(name)).map_err(told)?;
         }
         let put = |name: &str, text: &str| {
             let path = units.join(name);

@@ -6,8 +6,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use muster_faults::matrix::{World, cells, run};
+use muster_faults::cell::Cell;
+use muster_faults::matrix::{Ended, run};
+use muster_faults::scenario::Scenario;
+use muster_faults::survey::Survey;
 use muster_faults::tools::lacking;
+use muster_faults::world::World;
 
 /// Fewer would leave a step or a kind of fault untried.
 const AT_LEAST: usize = 150;
@@ -31,29 +35,6 @@ fn possible() -> bool {
         println!("SKIPPED: the fault matrix needs {reason}");
     }
     reason.is_none()
-}
-
-#[test]
-fn whatever_dies_the_same_command_ends_with_the_same_cluster() {
-    if !possible() {
-        return;
-    }
-    let folder = folder("matrix");
-    let world = World::make(&folder, programs()).unwrap_or_else(|problem| panic!("{problem}"));
-    let mut chosen = cells(&world);
-    chosen.retain(|cell| cell.is_of_every_test_run(&world.survey));
-    assert!(chosen.len() >= AT_LEAST, "only {} cells", chosen.len());
-    let ended = run(&world, chosen, 4, |_| {});
-    let failed: Vec<String> = ended
-        .iter()
-        .filter_map(|one| {
-            let problem = one.problem.as_ref()?;
-            Some(format!("{}: {problem}\n  repeat: make faults CELL='{}'", one.cell, one.cell))
-        })
-        .collect();
-    println!("{} cells, {} failed", ended.len(), failed.len());
-    let _ = std::fs::remove_dir_all(folder);
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
 /// Everything of this machine that an agent at work could change by mistake.
@@ -87,22 +68,41 @@ fn of_this_machine() -> Vec<String> {
     found
 }
 
+/// Cells that change everything that an agent can change by mistake on the machine that tests.
+const HERE: [&str; 2] =
+    ["kill-agent:mid-effect:w1/hostname:1", "reset-all:kill-agent:mid-effect:m1/restore:1"];
+
 #[test]
-fn the_testing_machine_itself_is_not_touched() {
+fn whatever_dies_the_same_command_ends_the_same_and_the_testing_machine_is_not_touched() {
     if !possible() {
         return;
     }
     let before = of_this_machine();
-    let folder = folder("untouched");
+    let folder = folder("matrix");
     let world = World::make(&folder, programs()).unwrap_or_else(|problem| panic!("{problem}"));
-    // Changes of every kind were made by now, by two agents; one of them dies and comes back.
-    let mut chosen = cells(&world);
-    chosen.retain(|cell| cell.to_string() == "kill-agent:mid-effect:w1/hostname:1");
-    assert_eq!(chosen.len(), 1);
-    let ended = run(&world, chosen, 1, |_| {});
-    assert_eq!(ended[0].problem, None);
-    let _ = std::fs::remove_dir_all(folder);
+    let run = |scenarios: &[Scenario], first: bool| -> Vec<Ended> {
+        let chosen = |cell: &Cell, survey: &Survey| {
+            let is_first = HERE.contains(&cell.to_string().as_str());
+            is_first == first && (first || cell.is_of_every_test_run(survey))
+        };
+        run(&world, scenarios, chosen, 4, |_| {}).unwrap_or_else(|problem| panic!("{problem}"))
+    };
+    // Changes of every kind are made by now, by two agents, and taken back by a reset; one dies at it and comes back.
+    let mut ended = run(&[Scenario::Bootstrap, Scenario::Reset], true);
+    assert_eq!(ended.len(), HERE.len());
     assert_eq!(of_this_machine(), before);
+    ended.extend(run(&Scenario::ALL, false));
+    assert!(ended.len() >= AT_LEAST, "only {} cells", ended.len());
+    let failed: Vec<String> = ended
+        .iter()
+        .filter_map(|one| {
+            let problem = one.problem.as_ref()?;
+            Some(format!("{}: {problem}\n  repeat: make faults CELL='{}'", one.cell, one.cell))
+        })
+        .collect();
+    println!("{} cells, {} failed", ended.len(), failed.len());
+    let _ = std::fs::remove_dir_all(folder);
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! `faults [WORD...]`: the cells whose names hold all of the words; all cells without any. `--list` names them.
+//! `faults [WORD...]`: the cells whose names hold all of the words, and none of the words after a hyphen; all cells without
+//! any. `--list` names them.
 
 #![allow(clippy::disallowed_methods, reason = "it clears away what it made")]
 
@@ -6,7 +7,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use muster_faults::matrix::{World, cells, run};
+use muster_faults::matrix::run;
+use muster_faults::scenario::Scenario;
+use muster_faults::world::World;
 
 /// Fewer in all would leave a step or a kind of fault untried.
 const AT_LEAST: usize = 400;
@@ -36,32 +39,75 @@ fn matrix(folder: &std::path::Path, words: &[String], list: bool) -> Result<bool
     let programs = own.parent().ok_or("no folder")?;
     let began = Instant::now();
     let world = World::make(folder, programs)?;
-    let mut chosen = cells(&world);
-    match words {
-        [name] if chosen.iter().any(|cell| cell.to_string() == *name) => {
-            chosen.retain(|cell| cell.to_string() == *name);
-        }
-        words => chosen.retain(|cell| words.iter().all(|word| cell.to_string().contains(word))),
-    }
+    println!("prepared in {:.1} s", began.elapsed().as_secs_f32());
+    let scenarios = asked_for(&world, words)?;
     if list {
-        chosen.iter().for_each(|cell| println!("{cell}"));
-        println!("{} cells", chosen.len());
+        let mut count = 0;
+        for scenario in scenarios {
+            let cells = world.cells(scenario)?;
+            let chosen = cells.iter().filter(|cell| is_chosen(&cell.to_string(), words));
+            chosen.for_each(|cell| {
+                count += 1;
+                println!("{cell}");
+            });
+        }
+        println!("{count} cells");
         return Ok(true);
     }
-    if words.is_empty() && chosen.len() < AT_LEAST {
-        return Err(format!("only {} cells were found; there must be {AT_LEAST}", chosen.len()));
-    }
     let at_once = std::env::var("AT_ONCE").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
-    println!("prepared in {:.1} s; {} cells, {at_once} at once", began.elapsed().as_secs_f32(), chosen.len());
-    let ended = run(&world, chosen, at_once, |one| {
-        let verdict = if one.problem.is_some() { "FAILED" } else { "holds" };
-        println!("{verdict:7}{:6.1} s  {}", one.took.as_secs_f32(), one.cell);
-        if let Some(problem) = &one.problem {
-            println!("    {}", problem.replace('\n', "\n    "));
-            println!("    repeat: make faults CELL='{}'", one.cell);
-        }
-    });
+    let ended = run(
+        &world,
+        &scenarios,
+        |cell, _| is_chosen(&cell.to_string(), words),
+        at_once,
+        |one| {
+            let verdict = if one.problem.is_some() { "FAILED" } else { "holds" };
+            println!("{verdict:7}{:6.1} s  {}", one.took.as_secs_f32(), one.cell);
+            if let Some(problem) = &one.problem {
+                println!("    {}", problem.replace('\n', "\n    "));
+                println!("    repeat: make faults CELL='{}'", one.cell);
+            }
+        },
+    )?;
+    if words.is_empty() && ended.len() < AT_LEAST {
+        return Err(format!("only {} cells were found; there must be {AT_LEAST}", ended.len()));
+    }
     let failed = ended.iter().filter(|one| one.problem.is_some()).count();
     println!("{} cells, {failed} failed, in {:.0} s", ended.len(), began.elapsed().as_secs_f32());
     Ok(failed == 0)
+}
+
+/// The scenarios that the words name. A bootstrap's cells are named without one, and are all known already; otherwise all.
+fn asked_for(world: &World, words: &[String]) -> Result<Vec<Scenario>, String> {
+    let named =
+        |scenario: &Scenario| words.iter().any(|word| word.split(':').next() == Some(scenario.word()));
+    let chosen: Vec<Scenario> = Scenario::ALL.into_iter().filter(named).collect();
+    let of_a_bootstrap = match words {
+        [word] if is_exact(word) => {
+            world.cells(Scenario::Bootstrap)?.iter().any(|cell| is_chosen(&cell.to_string(), words))
+        }
+        _ => false,
+    };
+    Ok(match chosen.is_empty() {
+        false => chosen,
+        true if of_a_bootstrap => vec![Scenario::Bootstrap],
+        true => Scenario::ALL.to_vec(),
+    })
+}
+
+/// Whether the word goes to the end of a cell's name: NODE/STEP:N.
+fn is_exact(word: &str) -> bool {
+    word.split_once('/').is_some_and(|(_, step)| step.contains(':'))
+}
+
+/// A single word that goes to a name's end is that cell alone; otherwise a cell's name has to hold every word, and
+/// none that begins with a hyphen here. `bootstrap` stands in no name.
+fn is_chosen(name: &str, words: &[String]) -> bool {
+    match words {
+        [word] if is_exact(word) => name == word || name.ends_with(&format!(":{word}")),
+        words => words.iter().all(|word| match word.strip_prefix('-') {
+            Some(unwanted) => !name.contains(unwanted),
+            None => name.contains(word.as_str()) || word == Scenario::Bootstrap.word(),
+        }),
+    }
 }

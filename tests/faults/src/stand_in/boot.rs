@@ -195,11 +195,16 @@ fn swaps(root: &Path) -> Said<()> {
     for line in fstab.lines().filter(|line| !line.starts_with('#')) {
         let fields: Vec<&str> = line.split_whitespace().collect();
         if fields.get(2) == Some(&"swap") {
-            list.push_str(&format!("{}\tfile\t\t524284\t\t0\t\t-2\n", fields[0]));
+            list.push_str(&swap_line(fields[0]));
         }
     }
     std::fs::write(root.join("run/swaps"), list).map_err(said)?;
     bind(&root.join("run/swaps"), &root.join("proc/swaps"))
+}
+
+/// As /proc/swaps shows a swap file.
+pub(super) fn swap_line(device: &str) -> String {
+    format!("{device}\tfile\t\t524284\t\t0\t\t-2\n")
 }
 
 /// What systemd-sysctl does at boot; a key that this kernel does not have is passed over, as there.

@@ -13,7 +13,7 @@ use muster_agent::membership::ca_hashes;
 use serde_json::{Value, json};
 
 use super::client::{Client, discover};
-use super::memory::{Work, misbehave, moment, note, speaks_as_1_36};
+use super::memory::{Work, misbehave, moment, note, own_node, speaks_as_1_36};
 use super::pki::{self, Pair, kubeconfig, with_certificate, with_token};
 use super::{Said, said};
 
@@ -271,18 +271,21 @@ fn token(arguments: &[&str]) -> Said<()> {
     let value =
         |flag: &str| arguments.iter().skip_while(|word| **word != flag).nth(1).copied().unwrap_or_default();
     let work = Work::begin("token", "control-plane")?;
-    if let Err(message) = misbehave("kubeadm", "token") {
-        work.end("failed");
-        return Err(message);
-    }
+    let fails = match misbehave("kubeadm", "token") {
+        Ok(fails) => fails,
+        Err(message) => {
+            work.end("failed");
+            return Err(message);
+        }
+    };
     let client = Client::of(value("--kubeconfig"))?;
     let token = make_token(&client, value("--description"), value("--ttl"))?;
     pause();
     let words = words();
     let printed = words.ticket.replace(words.ticket_token, &token).replace(words.hash, &hash_of_ca()?);
     print!("{}", printed.replace(words.endpoint, &client.server));
-    work.end("done");
-    Ok(())
+    work.end(if fails { "worked-and-failed" } else { "done" });
+    if fails { Err("error: it worked and fails, as the test wants".to_owned()) } else { Ok(()) }
 }
 
 fn join() -> Said<()> {
@@ -326,20 +329,33 @@ fn join() -> Said<()> {
     }
 }
 
+/// In kubeadm's order: the kubelet, its configuration folders and files, then the stateful folders.
 fn reset() -> Said<()> {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let work = Work::begin("reset", host.trim())?;
+    let work = Work::begin("reset", own_node())?;
+    let fails = match misbehave("kubeadm", "reset") {
+        Ok(fails) => fails,
+        Err(message) => {
+            work.end("failed");
+            return Err(message);
+        }
+    };
     systemctl("stop")?;
+    pause();
+    empty(&["/etc/kubernetes/manifests", PKI]);
     for file in ["admin", "kubelet", "bootstrap-kubelet", "controller-manager", "scheduler"] {
         let _ = std::fs::remove_file(format!("/etc/kubernetes/{file}.conf"));
     }
     pause();
-    for folder in ["/etc/kubernetes/manifests", PKI, "/var/lib/etcd", "/var/lib/kubelet"] {
+    empty(&["/var/lib/etcd", "/var/lib/kubelet"]);
+    work.end(if fails { "worked-and-failed" } else { "done" });
+    if fails { Err("error: it worked and fails, as the test wants".to_owned()) } else { Ok(()) }
+}
+
+fn empty(folders: &[&str]) {
+    for folder in folders {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
             let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
         }
     }
-    work.end("done");
-    Ok(())
 }

@@ -10,15 +10,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::{Said, api, pki, said};
+use super::{Said, api, pki, pod_network, said};
 
 const CONFIG: &str = "/var/lib/kubelet/config.yaml";
 const FLAGS: &str = "/var/lib/kubelet/kubeadm-flags.env";
 const KUBELET_CONF: &str = "/etc/kubernetes/kubelet.conf";
 const BOOTSTRAP_CONF: &str = "/etc/kubernetes/bootstrap-kubelet.conf";
 const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
-/// The pod network's configuration, which its pod writes.
-const NETWORK: &str = "/etc/cni/net.d/10-flannel.conflist";
 const JOURNAL: &str = "/run/kubelet.journal";
 /// One that started without a certificate learns by itself that it has one.
 const STRANGER_FOR: Duration = Duration::from_secs(17);
@@ -75,7 +73,7 @@ fn lacks(stranger: bool) -> Said<()> {
             "E1125 10:42:58.466759    1034 event.go:264] Server rejected event: User \"system:anonymous\" cannot create resource \"events\"",
         )?;
     }
-    if !Path::new(NETWORK).exists() {
+    if !Path::new(pod_network::CONFIGURATION).exists() {
         say(
             "E1125 10:36:40.602105     508 kubelet.go:2163] Container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady",
         )?;
@@ -128,10 +126,10 @@ fn register(node: &str, address: &str, told: &Value, runs_pods: bool) -> Said<Va
     let client = Client::of(KUBELET_CONF)?;
     let path = format!("/api/v1/nodes/{node}");
     let held = client.get(&path)?;
-    let network = client.get("/api/v1/namespaces/kube-system/configmaps/kube-flannel-cfg")?.is_some();
-    if network && runs_pods && !Path::new(NETWORK).exists() {
-        std::fs::create_dir_all("/etc/cni/net.d").map_err(said)?;
-        std::fs::write(NETWORK, "{}\n").map_err(said)?;
+    let network =
+        runs_pods && client.get("/api/v1/namespaces/kube-system/configmaps/kube-flannel-cfg")?.is_some();
+    if network {
+        pod_network::make()?;
     }
     let status = json!({
         "addresses": [{"type": "InternalIP", "address": address}],

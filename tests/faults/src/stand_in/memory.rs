@@ -10,6 +10,7 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use super::said;
+use crate::pair::{MASTER, WORKER, machine_letter};
 
 /// The folder as a machine sees it.
 pub const FOLDER: &str = "/memory";
@@ -72,6 +73,11 @@ impl Work {
 
 pub fn machine_id() -> String {
     std::fs::read_to_string("/etc/machine-id").unwrap_or_default()
+}
+
+/// The name by which this machine is known to the test, whatever its host name is just now.
+pub fn own_node() -> &'static str {
+    if machine_id().starts_with(machine_letter(MASTER)) { MASTER } else { WORKER }
 }
 
 /// Misbehaves if this run is the one that shall. True: do the work and fail all the same.

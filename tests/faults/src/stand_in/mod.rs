@@ -4,10 +4,12 @@
 mod api;
 pub mod boot;
 mod client;
+pub mod firewall;
 mod kubeadm;
 mod kubelet;
 pub mod memory;
 mod pki;
+pub mod pod_network;
 mod small;
 mod store;
 
@@ -18,7 +20,7 @@ use std::process::ExitCode;
 type Said<T> = Result<T, String>;
 
 /// The names under which the binary is put on a machine's search path.
-pub const NAMES: [&str; 20] = [
+pub const NAMES: [&str; 21] = [
     "kubeadm",
     "kubectl",
     "kubelet",
@@ -26,6 +28,7 @@ pub const NAMES: [&str; 20] = [
     "docker",
     "dockerd",
     "swapoff",
+    "swapon",
     "ufw",
     "iptables-save",
     "ip6tables-save",
@@ -56,7 +59,10 @@ pub fn run() -> ExitCode {
         "docker" => small::docker(&words),
         "dockerd" => small::dockerd(),
         "swapoff" => small::swapoff(&words),
-        "ufw" => small::ufw(&words),
+        "swapon" => small::swapon(&words),
+        "ufw" => firewall::ufw(&words),
+        "iptables-save" => firewall::save(),
+        "iptables-restore" => firewall::restore(),
         other if NAMES.contains(&other) => Ok(()),
         _ => boot::run(&words),
     };

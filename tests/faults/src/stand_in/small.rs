@@ -1,17 +1,19 @@
-//! kubectl, Docker, swapoff and ufw, as far as the steps use them.
+//! kubectl, Docker, swapoff and swapon, as far as the steps use them.
 
 use std::io::Read;
-use std::path::Path;
 use std::time::Duration;
 
 use muster_proto::pod_network::objects;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::boot::swap_line;
 use super::client::Client;
-use super::memory::{Work, machine_id, misbehave, moment};
+use super::memory::{Work, misbehave, moment, own_node};
 use super::{Said, said};
 
 const DOCKER_RUNS: &str = "/run/docker.driver";
+/// This machine's own list, see `boot`.
+const SWAPS: &str = "/proc/swaps";
 
 pub(super) fn kubectl(arguments: &[&str]) -> Said<()> {
     match arguments {
@@ -23,6 +25,9 @@ pub(super) fn kubectl(arguments: &[&str]) -> Said<()> {
             let mut text = String::new();
             std::io::stdin().read_to_string(&mut text).map_err(said)?;
             apply(kubeconfig, &text)
+        }
+        ["drain", "--kubeconfig", kubeconfig, node, ..] | ["--kubeconfig", kubeconfig, "drain", node, ..] => {
+            drain(kubeconfig, node)
         }
         other => Err(format!("the stand-in knows no kubectl {}", other.join(" "))),
     }
@@ -51,6 +56,39 @@ fn apply(kubeconfig: &str, text: &str) -> Said<()> {
         println!("{plural}/{name} configured");
     }
     std::thread::sleep(moment() / 2);
+    work.end(if fails { "worked-and-failed" } else { "done" });
+    if fails { Err("error: it worked and fails, as the test wants".to_owned()) } else { Ok(()) }
+}
+
+/// Nothing new comes to the node, then its pods end one after another.
+fn drain(kubeconfig: &str, node: &str) -> Said<()> {
+    let work = Work::begin("drain", node)?;
+    let fails = match misbehave("kubectl", "drain") {
+        Ok(fails) => fails,
+        Err(message) => {
+            work.end("failed");
+            return Err(message);
+        }
+    };
+    let client = Client::of(kubeconfig)?;
+    let cordoned = json!({"spec": {"unschedulable": true}});
+    match client.ask("PATCH", &format!("/api/v1/nodes/{node}"), Some(&cordoned))? {
+        (200, _) => println!("node/{node} cordoned"),
+        (code, answer) => return Err(format!("Error from server: {code} {answer}")),
+    }
+    std::thread::sleep(moment() / 2);
+    let pods = client.get("/api/v1/pods")?.unwrap_or_default();
+    for pod in pods["items"].as_array().into_iter().flatten() {
+        if pod["spec"]["nodeName"] != node {
+            continue;
+        }
+        let field = |name: &str| pod["metadata"][name].as_str().unwrap_or_default().to_owned();
+        let path = format!("/api/v1/namespaces/{}/pods/{}", field("namespace"), field("name"));
+        client.ask("DELETE", &path, None)?;
+        println!("pod/{} evicted", field("name"));
+        std::thread::sleep(moment() / 4);
+    }
+    println!("node/{node} drained");
     work.end(if fails { "worked-and-failed" } else { "done" });
     if fails { Err("error: it worked and fails, as the test wants".to_owned()) } else { Ok(()) }
 }
@@ -86,27 +124,31 @@ pub(super) fn dockerd() -> Said<()> {
 /// Takes the device out of this machine's own list of swaps; the kernel's is one for all machines.
 pub(super) fn swapoff(arguments: &[&str]) -> Said<()> {
     let device = arguments.last().copied().unwrap_or_default();
-    let swaps = "/proc/swaps";
-    let text = std::fs::read_to_string(swaps).map_err(said)?;
+    let text = std::fs::read_to_string(SWAPS).map_err(said)?;
     let left: String =
         text.split_inclusive('\n').filter(|line| line.split_whitespace().next() != Some(device)).collect();
     std::thread::sleep(moment() / 4);
-    std::fs::write(swaps, left).map_err(said)
+    std::fs::write(SWAPS, left).map_err(said)
 }
 
-pub(super) fn ufw(arguments: &[&str]) -> Said<()> {
-    if arguments != ["--force", "disable"] {
-        return Ok(());
+/// Puts the device back onto that list.
+pub(super) fn swapon(arguments: &[&str]) -> Said<()> {
+    let device = arguments.last().copied().unwrap_or_default();
+    let work = Work::begin("swapon", own_node())?;
+    let fails = match misbehave("swapon", "") {
+        Ok(fails) => fails,
+        Err(message) => {
+            work.end("failed");
+            return Err(message);
+        }
+    };
+    let text = std::fs::read_to_string(SWAPS).map_err(said)?;
+    if text.lines().any(|line| line.split_whitespace().next() == Some(device)) {
+        work.end("refused");
+        return Err(format!("swapon: {device}: swapon failed: Device or resource busy"));
     }
-    let work = Work::begin("ufw", machine_id().get(..1).unwrap_or_default())?;
-    if let Err(message) = misbehave("ufw", "disable") {
-        work.end("failed");
-        return Err(message);
-    }
-    let path = Path::new("/etc/ufw/ufw.conf");
-    let text = std::fs::read_to_string(path).map_err(said)?;
-    std::thread::sleep(moment() / 2);
-    std::fs::write(path, text.replace("ENABLED=yes", "ENABLED=no")).map_err(said)?;
-    work.end("done");
-    Ok(())
+    std::thread::sleep(moment() / 4);
+    std::fs::write(SWAPS, text + &swap_line(device)).map_err(said)?;
+    work.end(if fails { "worked-and-failed" } else { "done" });
+    if fails { Err("swapon: it worked and fails, as the test wants".to_owned()) } else { Ok(()) }
 }

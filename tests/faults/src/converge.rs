@@ -1,0 +1,90 @@
+//! After the fault: what the first command may have said, what a person mends, and the same command until it is done.
+
+use crate::arm::{filler, journal};
+use crate::cell::{Cell, Kind, Side, Since};
+use crate::machine::{Done, Said, told};
+use crate::pair::{MASTER, Pair};
+use crate::stand_in::memory::How;
+
+/// How often the same command may be needed: once more for every process that the fault ends, and once to be sure.
+const MOST_RUNS: u32 = 4;
+
+/// What the first command may say: a failure has to name something that a person can act on.
+pub fn named(cell: &Cell, said: &Said) -> Done<()> {
+    let wanted = match cell.kind {
+        Kind::DiskFull(_) => "No space left|is the disk full|database or disk is full",
+        Kind::Program(How::Fails | How::FailsThoughItWorked) => "as the test wants",
+        Kind::Program(_) => "time limit",
+        Kind::Clock(_, Since::TheBeginning) => {
+            // The check before a bootstrap refuses it; otherwise the clock was not wrong at all.
+            let wanted = ["the clock of", "s ahead of the coordinator's", "s behind the coordinator's"];
+            let told =
+                said.text.contains(wanted[0]) && wanted[1..].iter().any(|words| said.text.contains(words));
+            return match told && said.code() == Some(3) {
+                true => Ok(()),
+                false => Err(format!("the wrong clock is not told: {}", said.text)),
+            };
+        }
+        _ => return Ok(()),
+    };
+    let fails = said.code() != Some(0);
+    match fails && !wanted.split('|').any(|word| said.text.contains(word)) {
+        true => Err(format!("the failure does not name its cause ({wanted}): {}", said.text)),
+        false => Ok(()),
+    }
+}
+
+/// What a person does about the cause; nothing for a crash.
+pub fn mend(cell: &Cell, pair: &Pair) -> Done<()> {
+    for machine in [&pair.master, &pair.worker] {
+        let _ = std::fs::remove_file(machine.folder.join("faults/limit-ms"));
+    }
+    let machine = pair.machine(cell.armed_on());
+    match cell.kind {
+        Kind::Clock(..) => std::fs::write(machine.folder.join("faults/clock"), "0").map_err(told),
+        Kind::DiskFull(place) => std::fs::remove_file(machine.inside(filler(place))).map_err(told),
+        Kind::Journal(_, side) => {
+            // "move the file away"
+            let unit =
+                if side == Side::Agent { "muster-agent.service" } else { "muster-coordinator.service" };
+            machine.must(&["systemctl", "stop", unit])?;
+            let path = machine.inside(journal(side));
+            for end in ["", "-wal", "-shm"] {
+                let _ = std::fs::remove_file(format!("{}{end}", path.display()));
+            }
+            machine.must(&["systemctl", "start", unit]).map(|_| ())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The same command until it is done, and then once more: nothing is left to do. A reset only where the design names it:
+/// a `kubeadm init` that lost its power half-way.
+pub fn converge(cell: &Cell, pair: &Pair, first: &Said) -> Done<()> {
+    let (scenario, command) = (cell.scenario, cell.scenario.command());
+    let (mut resets, mut said, mut runs) = (0, first.clone(), 1);
+    while !scenario.is_done(&said) {
+        if runs == MOST_RUNS {
+            return Err(format!("run {runs} of the same command still says: {}", said.text));
+        }
+        runs += 1;
+        said = pair.give(command)?;
+        if scenario.is_nothing(&said) {
+            break;
+        }
+        let remedy = format!("coordinator reset --node {MASTER}");
+        if said.text.contains(&remedy) && resets == 0 && may_reset(cell) {
+            resets += 1;
+            pair.master.must(&["coordinator", "reset", "--node", MASTER, "--confirm", "faults"])?;
+        }
+    }
+    let again = pair.give(command)?;
+    match scenario.is_nothing(&again) {
+        true => Ok(()),
+        false => Err(format!("when all is done the same command says: {}", again.text)),
+    }
+}
+
+fn may_reset(cell: &Cell) -> bool {
+    matches!(cell.kind, Kind::PowerLoss(_)) && cell.step.step() == "kubeadm-init"
+}
