@@ -156,7 +156,10 @@ impl Cell {
         }
         match self.kind {
             Kind::Kill(point) if Point::OF_THE_AGENT.contains(&point) => {
-                self.nth == last && (!self.speaks_as_1_36 || point == Point::ResultRecorded)
+                // What prepares a host is the same on both.
+                let told_by_worker = !on_worker && survey.is_on_both(name) && point != Point::MidEffect;
+                let repeats = self.speaks_as_1_36 && point != Point::ResultRecorded;
+                self.nth == last && !told_by_worker && !repeats
             }
             Kind::Kill(_) => central || name == "join-ticket",
             Kind::PowerLoss(_) => central && self.nth == last,

@@ -9,7 +9,7 @@ use muster_proto::names::StepId;
 use serde_json::Value;
 
 use crate::machine::{Done, Machine, told};
-use crate::pair::Pair;
+use crate::pair::{MASTER, Pair, WORKER};
 
 pub const AGENT_JOURNAL: &str = "/var/lib/muster-agent/journal.db";
 pub const COORDINATOR_JOURNAL: &str = "/var/lib/muster-coordinator/journal.db";
@@ -33,6 +33,13 @@ pub struct Survey {
 }
 
 impl Survey {
+    /// Whether a step of this name changes something on every machine.
+    pub fn is_on_both(&self, name: &str) -> bool {
+        [MASTER, WORKER]
+            .iter()
+            .all(|node| self.changes.keys().any(|id| id.node() == *node && id.step() == name))
+    }
+
     /// What was done after so many events of the coordinator's journal.
     pub fn after(pair: &Pair, events_before: usize) -> Done<Self> {
         let mut survey = Self::default();

@@ -16,6 +16,7 @@ const CONFIG: &str = "/var/lib/kubelet/config.yaml";
 const FLAGS: &str = "/var/lib/kubelet/kubeadm-flags.env";
 const KUBELET_CONF: &str = "/etc/kubernetes/kubelet.conf";
 const BOOTSTRAP_CONF: &str = "/etc/kubernetes/bootstrap-kubelet.conf";
+const ADMIN_CONF: &str = "/etc/kubernetes/admin.conf";
 const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
 const JOURNAL: &str = "/run/kubelet.journal";
 /// One that started without a certificate learns by itself that it has one.
@@ -35,8 +36,8 @@ pub(super) fn run(arguments: &[&str]) -> Said<()> {
     let flags = std::fs::read_to_string(FLAGS).map_err(said)?;
     let (node, address) = flags.trim().split_once(' ').ok_or("the flags are not written yet")?;
     let stranger = !Path::new(KUBELET_CONF).exists();
-    // The master's would take the API server with it, which lives in this process here.
-    if !Path::new(MANIFEST).exists() {
+    // The master's says nothing: started anew it would take the API server with it, which lives in this process here.
+    if !Path::new(ADMIN_CONF).exists() {
         lacks(stranger)?;
     }
     let began = Instant::now();
