@@ -92,7 +92,7 @@ pub fn plan(
     enrolled: &BTreeSet<NodeName>,
     drain: bool,
 ) -> Result<Plan, Malformed> {
-    let nodes_stay = known.nodes.iter().any(|node| !nodes.contains(node));
+    let nodes_stay = known.nodes.iter().any(|node| enrolled.contains(node) && !nodes.contains(node));
     let mut planner = Planner { pod_subnet: &known.pod_subnet, nodes_stay, steps: Vec::new() };
     let control_plane = known.control_plane.as_ref();
     let staying = control_plane.filter(|control_plane| !nodes.contains(control_plane));
@@ -244,6 +244,8 @@ mod tests {
         let (all, master) = (known().nodes, ["m1".parse().unwrap()]);
         assert_eq!(stay(plan(&known(), &all, &enrolled(), false).unwrap()), [false; 3]);
         assert_eq!(stay(plan(&known(), &master, &enrolled(), false).unwrap()), [true]);
+        let alone = [master[0].clone()].into();
+        assert_eq!(stay(plan(&known(), &master, &alone, false).unwrap()), [false], "nobody else can dial in");
         let before = plan_without_cluster(&all, &all).unwrap();
         assert_eq!((before.steps.len(), before.cluster.as_str()), (3, NO_CLUSTER));
         assert_eq!(stay(before), [false; 3]);
