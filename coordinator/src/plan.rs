@@ -147,7 +147,7 @@ impl Planner<'_> {
         };
         let network =
             self.add(master, "pod-network", Kind::PodNetwork(network), std::slice::from_ref(&init))?;
-        ready_after.push(self.node_network(master, network)?);
+        ready_after.push(self.node_network(master, std::slice::from_ref(&network))?);
         if spec.control_plane_runs_pods {
             let untaint = Kind::Untaint(agent::Untaint { node: master.to_string() });
             ready_after.push(self.add(master, "untaint", untaint, std::slice::from_ref(&init))?);
@@ -162,7 +162,7 @@ impl Planner<'_> {
                 self.takes_from(&join, &ticket);
                 let identity = Kind::KubeletIdentity(agent::KubeletIdentity {});
                 let identity = self.add(worker, "kubelet-identity", identity, &[join])?;
-                ready_after.push(self.node_network(worker, identity)?);
+                ready_after.push(self.node_network(worker, &[network.clone(), identity])?);
             }
         }
         let nodes = spec.nodes().map(ToString::to_string).collect();
@@ -207,8 +207,9 @@ impl Planner<'_> {
         Ok(vec![hostname, hosts, swap, kubelet, images])
     }
 
-    fn node_network(&mut self, node: &NodeName, after: StepId) -> Result<StepId, Malformed> {
-        self.add(node, "node-network", Kind::NodeNetwork(agent::NodeNetwork {}), &[after])
+    /// Where the pod network was not applied, nobody waits for it.
+    fn node_network(&mut self, node: &NodeName, after: &[StepId]) -> Result<StepId, Malformed> {
+        self.add(node, "node-network", Kind::NodeNetwork(agent::NodeNetwork {}), after)
     }
 
     /// Pods on every node, each answered from every node.
@@ -359,6 +360,19 @@ mod tests {
             );
         }
         assert!(!step(&plan, "m1/pod-network").after.iter().any(|id| id.step() == "kubeadm-join"));
+    }
+
+    #[test]
+    fn no_node_waits_for_a_pod_network_that_was_not_applied() {
+        let plan = planned(2, true, true);
+        for node in ["m1", "w1", "w2"] {
+            let network = step(&plan, &format!("{node}/node-network"));
+            assert!(
+                network.after.iter().any(|id| id.as_str() == "m1/pod-network"),
+                "{node}: {:?}",
+                network.after
+            );
+        }
     }
 
     #[test]
