@@ -318,21 +318,13 @@ async fn survives(name: &'static str, nth: u32, moment: Moment) {
     assert_eq!((resets, cluster.host(name).overlaps()), (1, 0), "{what}");
 }
 
+/// A worker's does the same; the fault matrix (`reset-all:`) kills both.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_masters_agent_may_die_at_every_change_of_a_reset_and_it_goes_on() {
     let (made, all) = changes("m1").await;
     for nth in made + 1..=all {
         let moment = if nth % 2 == 0 { Moment::BeforeEffect } else { Moment::AfterEffect };
         survives("m1", nth, moment).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_workers_agent_may_die_at_every_change_of_a_reset_and_it_goes_on() {
-    let (made, all) = changes("w1").await;
-    for nth in made + 1..=all {
-        let moment = if nth % 2 == 0 { Moment::AfterEffect } else { Moment::BeforeEffect };
-        survives("w1", nth, moment).await;
     }
 }
 

@@ -161,7 +161,7 @@ impl Cell {
                 let repeats = self.speaks_as_1_36 && point != Point::ResultRecorded;
                 self.nth == last && !told_by_worker && !repeats
             }
-            Kind::Kill(_) => central || name == "join-ticket",
+            Kind::Kill(_) => central,
             Kind::PowerLoss(_) => central && self.nth == last,
             Kind::Cut(_)
             | Kind::Program(How::Fails | How::FailsThoughItWorked)
@@ -176,7 +176,7 @@ impl Cell {
         }
     }
 
-    /// Of what is no bootstrap of fresh machines: an agent that dies in the middle of every kind of step, and a coordinator.
+    /// Of an undoing: an agent that dies in the middle of every kind of step, and a coordinator.
     fn is_of_every_test_run_of_others(&self, last: u32) -> bool {
         let wanted = match self.scenario {
             Scenario::Reset => match self.kind {
@@ -185,7 +185,7 @@ impl Cell {
                 _ => false,
             },
             Scenario::Remove => self.kind == Kind::Kill(Point::MidEffect) && self.step.node() == MASTER,
-            _ => self.kind == Kind::Kill(Point::MidEffect),
+            _ => false,
         };
         let is_coordinators =
             matches!(self.kind, Kind::Kill(point) if Point::OF_THE_COORDINATOR.contains(&point));

@@ -55,6 +55,9 @@ impl Scenario {
     pub const ALL: [Self; 6] =
         [Self::Bootstrap, Self::Reset, Self::Remove, Self::SmokeOnce, Self::AddWorker, Self::OpenPort];
 
+    /// Those that have cells among all other tests: each of the others would cost half a minute for a cell or two.
+    pub const OF_EVERY_TEST_RUN: [Self; 3] = [Self::Bootstrap, Self::Reset, Self::Remove];
+
     /// The first word of its cells' names; a bootstrap's have none.
     pub fn word(self) -> &'static str {
         match self {
