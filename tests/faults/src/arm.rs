@@ -37,8 +37,8 @@ pub fn prepare(cell: &Cell, pair: &Pair, survey: &Survey) -> Done<()> {
         }
         Kind::DiskFull(place) => {
             let (file, size) = match place {
-                Place::AgentState => ("tiny-state", "2m"),
                 // Room for the journal of whole runs, and for what SQLite keeps beside it, once the filler is gone.
+                Place::AgentState => ("tiny-state", "8m"),
                 Place::CoordinatorState => ("tiny-coordinator", "16m"),
                 Place::Target => ("tiny-etc", "2m"),
             };
