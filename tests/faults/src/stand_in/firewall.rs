@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use super::memory::{Work, misbehave, moment, own_node};
+use super::memory::{Work, moment, own_node};
 use super::{Said, said};
 
 const CONFIGURATION: &str = "/etc/ufw/ufw.conf";
@@ -21,13 +21,7 @@ pub(super) fn ufw(arguments: &[&str]) -> Said<()> {
         other => return Err(format!("the stand-in knows no ufw {}", other.join(" "))),
     };
     let work = Work::begin(&format!("ufw-{verb}"), own_node())?;
-    let fails = match misbehave("ufw", verb) {
-        Ok(fails) => fails,
-        Err(message) => {
-            work.end("failed");
-            return Err(message);
-        }
-    };
+    let work = work.misbehave("ufw", verb)?;
     let path = if rule.is_some() { RULES } else { CONFIGURATION };
     let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
     std::thread::sleep(moment() / 2);
@@ -40,8 +34,7 @@ pub(super) fn ufw(arguments: &[&str]) -> Said<()> {
         (_, None) => text,
     };
     replace(path, &text)?;
-    work.end(if fails { "worked-and-failed" } else { "done" });
-    if fails { Err("ERROR: it worked and fails, as the test wants".to_owned()) } else { Ok(()) }
+    work.done("ERROR: it worked and fails, as the test wants")
 }
 
 /// What ufw writes for `in proto tcp to ADDRESS port PORT`.
@@ -73,17 +66,10 @@ pub(super) fn restore() -> Said<()> {
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).map_err(said)?;
     let work = Work::begin("iptables-restore", own_node())?;
-    let fails = match misbehave("iptables-restore", "") {
-        Ok(fails) => fails,
-        Err(message) => {
-            work.end("failed");
-            return Err(message);
-        }
-    };
+    let work = work.misbehave("iptables-restore", "")?;
     std::thread::sleep(moment() / 4);
     replace(FILTER, &text)?;
-    work.end(if fails { "worked-and-failed" } else { "done" });
-    if fails { Err("it worked and fails, as the test wants".to_owned()) } else { Ok(()) }
+    work.done("it worked and fails, as the test wants")
 }
 
 /// What kube-proxy adds to the rules that stand there.

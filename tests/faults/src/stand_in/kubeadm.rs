@@ -13,7 +13,7 @@ use muster_agent::membership::ca_hashes;
 use serde_json::{Value, json};
 
 use super::client::{Client, discover};
-use super::memory::{Work, misbehave, moment, note, own_node, speaks_as_1_36};
+use super::memory::{Work, moment, note, own_node, speaks_as_1_36};
 use super::pki::{self, Pair, kubeconfig, with_certificate, with_token};
 use super::{Said, said};
 
@@ -132,13 +132,7 @@ fn init(config: &str) -> Said<()> {
         work.end("refused");
         return refuse("init", &node, &words().init_again);
     }
-    let fails = match misbehave("kubeadm", "init") {
-        Ok(fails) => fails,
-        Err(message) => {
-            work.end("failed");
-            return Err(message);
-        }
-    };
+    let work = work.misbehave("kubeadm", "init")?;
     let address: IpAddr = text(&init["localAPIEndpoint"]["advertiseAddress"]).parse().map_err(said)?;
     let endpoint = format!("{address}:{}", init["localAPIEndpoint"]["bindPort"]);
     let ca = certificates(address)?;
@@ -179,12 +173,7 @@ fn init(config: &str) -> Said<()> {
     let hash = hash_of_ca()?;
     let printed = words.init.replace(words.token, &token).replace(words.hash, &hash);
     print!("{}", printed.replace(words.endpoint, &endpoint));
-    work.end(if fails { "worked-and-failed" } else { "done" });
-    if fails {
-        Err("error execution phase addon: it worked and fails, as the test wants".to_owned())
-    } else {
-        Ok(())
-    }
+    work.done("error execution phase addon: it worked and fails, as the test wants")
 }
 
 fn manifest(name: &str) -> String {
@@ -271,21 +260,14 @@ fn token(arguments: &[&str]) -> Said<()> {
     let value =
         |flag: &str| arguments.iter().skip_while(|word| **word != flag).nth(1).copied().unwrap_or_default();
     let work = Work::begin("token", "control-plane")?;
-    let fails = match misbehave("kubeadm", "token") {
-        Ok(fails) => fails,
-        Err(message) => {
-            work.end("failed");
-            return Err(message);
-        }
-    };
+    let work = work.misbehave("kubeadm", "token")?;
     let client = Client::of(value("--kubeconfig"))?;
     let token = make_token(&client, value("--description"), value("--ttl"))?;
     pause();
     let words = words();
     let printed = words.ticket.replace(words.ticket_token, &token).replace(words.hash, &hash_of_ca()?);
     print!("{}", printed.replace(words.endpoint, &client.server));
-    work.end(if fails { "worked-and-failed" } else { "done" });
-    if fails { Err("error: it worked and fails, as the test wants".to_owned()) } else { Ok(()) }
+    work.done("error: it worked and fails, as the test wants")
 }
 
 fn join() -> Said<()> {
@@ -300,13 +282,7 @@ fn join() -> Said<()> {
         work.end("refused");
         return refuse("join", &node, &words().join_again);
     }
-    let fails = match misbehave("kubeadm", "join") {
-        Ok(fails) => fails,
-        Err(message) => {
-            work.end("failed");
-            return Err(message);
-        }
-    };
+    let work = work.misbehave("kubeadm", "join")?;
     let token = text(&join["discovery"]["tlsBootstrapToken"]);
     let (endpoint, ca) = discover(&text(&join["discovery"]["file"]["kubeConfigPath"]))?;
     pause();
@@ -321,24 +297,13 @@ fn join() -> Said<()> {
     pause();
     std::fs::remove_file(bootstrap).map_err(said)?;
     print!("{}", words().join);
-    work.end(if fails { "worked-and-failed" } else { "done" });
-    if fails {
-        Err("error execution phase kubelet-start: it worked and fails, as the test wants".to_owned())
-    } else {
-        Ok(())
-    }
+    work.done("error execution phase kubelet-start: it worked and fails, as the test wants")
 }
 
 /// In kubeadm's order: the kubelet, its configuration folders and files, then the stateful folders.
 fn reset() -> Said<()> {
     let work = Work::begin("reset", own_node())?;
-    let fails = match misbehave("kubeadm", "reset") {
-        Ok(fails) => fails,
-        Err(message) => {
-            work.end("failed");
-            return Err(message);
-        }
-    };
+    let work = work.misbehave("kubeadm", "reset")?;
     systemctl("stop")?;
     pause();
     empty(&["/etc/kubernetes/manifests", PKI]);
@@ -347,8 +312,7 @@ fn reset() -> Said<()> {
     }
     pause();
     empty(&["/var/lib/etcd", "/var/lib/kubelet"]);
-    work.end(if fails { "worked-and-failed" } else { "done" });
-    if fails { Err("error: it worked and fails, as the test wants".to_owned()) } else { Ok(()) }
+    work.done("error: it worked and fails, as the test wants")
 }
 
 fn empty(folders: &[&str]) {

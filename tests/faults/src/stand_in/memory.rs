@@ -43,6 +43,8 @@ pub struct Misbehaviour {
 pub struct Work {
     verb: String,
     node: String,
+    /// It does its work and fails all the same.
+    fails: bool,
     _lock: File,
 }
 
@@ -63,7 +65,28 @@ impl Work {
             note(&format!("overlap {verb} {node}"));
         }
         note(&format!("begin {verb} {node}"));
-        Ok(Self { verb: verb.to_owned(), node: node.to_owned(), _lock: lock })
+        Ok(Self { verb: verb.to_owned(), node: node.to_owned(), fails: false, _lock: lock })
+    }
+
+    /// Misbehaves if this run is the one that shall: it fails here, hangs here, or fails at its end.
+    pub fn misbehave(mut self, program: &str, verb: &str) -> Result<Self, String> {
+        match misbehave(program, verb) {
+            Ok(fails) => {
+                self.fails = fails;
+                Ok(self)
+            }
+            Err(message) => {
+                self.end("failed");
+                Err(message)
+            }
+        }
+    }
+
+    /// The work is done; these words, if it shall fail all the same.
+    pub fn done(self, words: &str) -> Result<(), String> {
+        let fails = self.fails;
+        self.end(if fails { "worked-and-failed" } else { "done" });
+        if fails { Err(words.to_owned()) } else { Ok(()) }
     }
 
     pub fn end(self, how: &str) {
@@ -81,7 +104,7 @@ pub fn own_node() -> &'static str {
 }
 
 /// Misbehaves if this run is the one that shall. True: do the work and fail all the same.
-pub fn misbehave(program: &str, verb: &str) -> Result<bool, String> {
+fn misbehave(program: &str, verb: &str) -> Result<bool, String> {
     let path = Path::new(FOLDER).join("misbehave.json");
     let Ok(text) = std::fs::read_to_string(&path) else { return Ok(false) };
     let Ok(wanted) = serde_json::from_str::<Misbehaviour>(&text) else { return Ok(false) };

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::boot::swap_line;
 use super::client::Client;
-use super::memory::{Work, misbehave, moment, own_node};
+use super::memory::{Work, moment, own_node};
 use super::{Said, said};
 
 const DOCKER_RUNS: &str = "/run/docker.driver";
@@ -35,13 +35,7 @@ pub(super) fn kubectl(arguments: &[&str]) -> Said<()> {
 
 fn apply(kubeconfig: &str, text: &str) -> Said<()> {
     let work = Work::begin("apply", "control-plane")?;
-    let fails = match misbehave("kubectl", "apply") {
-        Ok(fails) => fails,
-        Err(message) => {
-            work.end("failed");
-            return Err(message);
-        }
-    };
+    let work = work.misbehave("kubectl", "apply")?;
     let client = Client::of(kubeconfig)?;
     for object in objects(text).map_err(said)? {
         let field = |name: &str| object["metadata"][name].as_str().map(str::to_owned);
@@ -56,20 +50,13 @@ fn apply(kubeconfig: &str, text: &str) -> Said<()> {
         println!("{plural}/{name} configured");
     }
     std::thread::sleep(moment() / 2);
-    work.end(if fails { "worked-and-failed" } else { "done" });
-    if fails { Err("error: it worked and fails, as the test wants".to_owned()) } else { Ok(()) }
+    work.done("error: it worked and fails, as the test wants")
 }
 
 /// Nothing new comes to the node, then its pods end one after another.
 fn drain(kubeconfig: &str, node: &str) -> Said<()> {
     let work = Work::begin("drain", node)?;
-    let fails = match misbehave("kubectl", "drain") {
-        Ok(fails) => fails,
-        Err(message) => {
-            work.end("failed");
-            return Err(message);
-        }
-    };
+    let work = work.misbehave("kubectl", "drain")?;
     let client = Client::of(kubeconfig)?;
     let cordoned = json!({"spec": {"unschedulable": true}});
     match client.ask("PATCH", &format!("/api/v1/nodes/{node}"), Some(&cordoned))? {
@@ -89,8 +76,7 @@ fn drain(kubeconfig: &str, node: &str) -> Said<()> {
         std::thread::sleep(moment() / 4);
     }
     println!("node/{node} drained");
-    work.end(if fails { "worked-and-failed" } else { "done" });
-    if fails { Err("error: it worked and fails, as the test wants".to_owned()) } else { Ok(()) }
+    work.done("error: it worked and fails, as the test wants")
 }
 
 pub(super) fn docker(arguments: &[&str]) -> Said<()> {
@@ -135,13 +121,7 @@ pub(super) fn swapoff(arguments: &[&str]) -> Said<()> {
 pub(super) fn swapon(arguments: &[&str]) -> Said<()> {
     let device = arguments.last().copied().unwrap_or_default();
     let work = Work::begin("swapon", own_node())?;
-    let fails = match misbehave("swapon", "") {
-        Ok(fails) => fails,
-        Err(message) => {
-            work.end("failed");
-            return Err(message);
-        }
-    };
+    let work = work.misbehave("swapon", "")?;
     let text = std::fs::read_to_string(SWAPS).map_err(said)?;
     if text.lines().any(|line| line.split_whitespace().next() == Some(device)) {
         work.end("refused");
@@ -149,6 +129,5 @@ pub(super) fn swapon(arguments: &[&str]) -> Said<()> {
     }
     std::thread::sleep(moment() / 4);
     std::fs::write(SWAPS, text + &swap_line(device)).map_err(said)?;
-    work.end(if fails { "worked-and-failed" } else { "done" });
-    if fails { Err("swapon: it worked and fails, as the test wants".to_owned()) } else { Ok(()) }
+    work.done("swapon: it worked and fails, as the test wants")
 }
