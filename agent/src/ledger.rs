@@ -1,5 +1,6 @@
 //! What Muster itself changed on this host and what stood there before: folded from this agent's journal, from the last
-//! finished restore on; a rule of ufw that it left is older. kubeadm's files are not in it, they are kubeadm's to remove; nor is what a reset did.
+//! finished restore on; a rule of ufw that it left is older. kubeadm's files are not in it, they are kubeadm's to remove;
+//! nor is what a reset did.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -164,12 +165,11 @@ fn standing_rules(earlier: &[Event]) -> Vec<(String, Entry)> {
         if program.program != ProgramName::Ufw {
             continue;
         }
-        let of =
-            |entry: &Entry, gone: Rule| matches!(entry.target, Target::FirewallRule { rule } if rule == gone);
         if Rule::of(&program.arguments).is_some() {
             note(&mut entries, event.step.step(), &Change::Run(program), None);
         } else if let Some(gone) = Rule::deleted(&program.arguments) {
-            entries.retain(|(_, entry)| !of(entry, gone));
+            entries
+                .retain(|(_, entry)| !matches!(entry.target, Target::FirewallRule { rule } if rule == gone));
         }
     }
     entries

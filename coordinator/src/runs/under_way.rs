@@ -35,23 +35,27 @@ pub(super) struct Active {
 }
 
 impl Runs {
-    pub(super) fn is_active(&self, run: &str) -> bool {
+    /// The run that goes on now, if it is this one.
+    fn going_on(&self, is_this: impl FnOnce(&Active) -> bool) -> Option<Active> {
         let slot = self.active.lock().expect("no holder of the lock panics");
-        slot.as_ref().is_some_and(|active| !*active.ended.borrow() && active.run == run)
+        slot.as_ref().filter(|active| !*active.ended.borrow() && is_this(active)).cloned()
+    }
+
+    pub(super) fn is_active(&self, run: &str) -> bool {
+        self.going_on(|active| active.run == run).is_some()
     }
 
     /// Whether the run of this very plan goes on now.
     pub(super) fn is_under_way(&self, plan_digest: &str) -> bool {
-        let slot = self.active.lock().expect("no holder of the lock panics");
-        slot.as_ref().is_some_and(|active| !*active.ended.borrow() && active.plan_digest == plan_digest)
+        self.going_on(|active| active.plan_digest == plan_digest).is_some()
     }
 
     /// The run of a bootstrap with these very files, and what is to be said of it. Asked before anything is asked of the hosts:
     /// one of them may just be away.
     pub(super) fn attach(&self, asked: &str) -> Option<(Active, Progress)> {
-        let slot = self.active.lock().expect("no holder of the lock panics");
-        let active = slot.as_ref().filter(|active| !*active.ended.borrow() && active.asked == asked)?;
-        Some((active.clone(), said(resume::attached(active.began))))
+        let active = self.going_on(|active| active.asked == asked)?;
+        let found = said(resume::attached(active.began));
+        Some((active, found))
     }
 
     /// The run, and what is to be said of the one before or of this one, when it goes on already. The nodes that leave are
