@@ -45,7 +45,7 @@ faults: tools ## every fault at every point (as root); CELL='WORDS' chooses cell
 .PHONY: bench
 bench: packages ## bootstrap against the same steps one after another; 2,000 strangers at the coordinator's port
 	tests/bench/run
-	cargo test --locked --release -p muster-tests --test flood -- --ignored --nocapture
+	cargo test --locked --release -p muster-tests --test together flood -- --ignored --nocapture
 
 .PHONY: demo
 demo: packages ## a cluster of two machines, from nothing, on this machine (as root; the first time 40 minutes)

@@ -1,14 +1,12 @@
 //! The coordinator without file descriptors. It takes them all from its own process, so it stands alone in this file.
 
-mod trust;
-
 use std::fs::File;
 use std::net::TcpStream;
 use std::time::Duration;
 
 use muster_proto::agent::CheckStepRequest;
+use muster_tests::trust::{Coordinator, Machine};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
-use trust::{Coordinator, Machine};
 
 fn processor_time() -> Duration {
     let used = getrusage(UsageWho::RUSAGE_SELF).unwrap();

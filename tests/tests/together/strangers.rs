@@ -1,7 +1,5 @@
 //! What the coordinator's port does with peers that prove nothing, or the wrong thing.
 
-mod trust;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,12 +17,12 @@ use muster_proto::enrolment::enrolment_client::EnrolmentClient;
 use muster_proto::names::NodeName;
 use muster_proto::transport::{self, Watched, channel_over};
 use muster_proto::version::{ALPN_AGENT, ALPN_ENROL, PROTOCOL};
+use muster_tests::trust::{Coordinator, Machine, NoSteps};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::{Request, Response, Status};
-use trust::{Coordinator, Machine, NoSteps};
 
 const SOON: Duration = Duration::from_secs(5);
 

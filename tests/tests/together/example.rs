@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use muster_coordinator::spec::{ClusterSpec, schema};
 use muster_proto::coordinator::ClusterFiles;
 
-const EXAMPLE: &str = include_str!("../../deploy/examples/cluster.yaml");
+const EXAMPLE: &str = include_str!("../../../deploy/examples/cluster.yaml");
 
 /// Reads the file, which the schema has to take as well.
 fn parse(spec: &str) -> ClusterSpec {

@@ -1,8 +1,6 @@
 //! 2,000 strangers at the coordinator's port, idle or slow, against one enrolled agent: what its calls take, and what the
 //! coordinator takes. It measures, so it runs alone:
-//! `cargo test --release -p muster-tests --test flood -- --ignored --nocapture`.
-
-mod trust;
+//! `cargo test --release -p muster-tests --test together flood -- --ignored --nocapture`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,9 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use muster_proto::agent::CheckStepRequest;
+use muster_tests::trust::{Coordinator, Machine};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
-use trust::{Coordinator, Machine};
 
 const STRANGERS: usize = 2_000;
 const SOURCES: usize = 100;

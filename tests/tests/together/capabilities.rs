@@ -1,7 +1,5 @@
 //! Every method, called in every place that strangers and local users reach: only what the table allows is served.
 
-mod trust;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +8,11 @@ use muster_coordinator::settings::Paths;
 use muster_proto::capability::{Caller, TABLE};
 use muster_proto::transport::channel_over;
 use muster_proto::version::ALPN_ENROL;
+use muster_tests::trust::Coordinator;
 use rustls::{ClientConfig, RootCertStore};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
-use trust::Coordinator;
 
 /// Whether the place serves the method at all; an empty message is a call like any other.
 async fn is_served(channel: &Channel, method: &'static str) -> bool {

@@ -127,7 +127,7 @@ const CASES: [Case; 18] = [
         first_line: "m1 / join-ticket: kubeadm printed another CA than the one in ca.crt",
         prepare: |cluster| join_ends(cluster, "the first try fails"),
         between: Some(|cluster| {
-            cluster.host("m1").put_file("/etc/kubernetes/pki/ca.crt", include_str!("golden/other-ca.pem"));
+            cluster.host("m1").put_file("/etc/kubernetes/pki/ca.crt", include_str!("../golden/other-ca.pem"));
         }),
     },
     case("another-cluster-answers", "w1 / kubeadm-join: another cluster answers", |cluster| {

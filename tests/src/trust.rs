@@ -1,7 +1,5 @@
 //! A coordinator and machines under temporary folders, on real sockets.
 
-#![allow(dead_code, unreachable_pub)]
-
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;

@@ -1,8 +1,6 @@
 //! What a peer may send over one connection, in both directions: sizes of messages and headers, streams at once, and
 //! streams that are opened only to be reset.
 
-mod trust;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +12,11 @@ use muster_proto::enrolment::EnrolRequest;
 use muster_proto::enrolment::enrolment_client::EnrolmentClient;
 use muster_proto::transport::{MESSAGE_LIMIT, channel_over};
 use muster_proto::version::{ALPN_ENROL, PROTOCOL};
+use muster_tests::trust::{Coordinator, Machine, NoSteps};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tonic::{Code, Request};
-use trust::{Coordinator, Machine, NoSteps};
 
 const SOON: Duration = Duration::from_secs(5);
 

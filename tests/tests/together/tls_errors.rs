@@ -1,7 +1,5 @@
 //! What an agent does after a TLS error: nothing. No plaintext, no older version, no second try that asks for less.
 
-mod trust;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,6 +11,7 @@ use muster_coordinator::authority::Authority;
 use muster_proto::names::NodeName;
 use muster_proto::token::EnrolmentToken;
 use muster_proto::version::{ALPN_AGENT, ALPN_ENROL};
+use muster_tests::trust::{Machine, NoSteps};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 use tempfile::TempDir;
@@ -20,7 +19,6 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use trust::{Machine, NoSteps};
 
 const SOON: Duration = Duration::from_secs(5);
 

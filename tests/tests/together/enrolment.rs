@@ -1,7 +1,5 @@
 //! Enrolment and connection over real TCP: who gets in, who does not, and what each is told.
 
-mod trust;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,11 +18,11 @@ use muster_proto::journal::Journal;
 use muster_proto::listing::{self, Form};
 use muster_proto::token::{EnrolmentToken, KeyPin};
 use muster_proto::transport::{self, Watched};
+use muster_tests::trust::{Coordinator, Machine, NoSteps};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::{Request, Response, Status};
-use trust::{Coordinator, Machine, NoSteps};
 
 const SOON: Duration = Duration::from_secs(5);
 

@@ -1,0 +1,20 @@
+//! Agent and coordinator together, in one process: over fake hosts, and on real sockets. One program, because linking both
+//! sides once for each file would take longer than the tests; `make test` gives every test a process of its own.
+
+mod capabilities;
+mod cluster_file;
+mod connection_limits;
+mod enrolment;
+mod example;
+mod failures;
+mod flood;
+mod hostile_values;
+mod journal_secrets;
+mod owner;
+mod preflight;
+mod reset;
+mod resume;
+mod security_document;
+mod strangers;
+mod tls_errors;
+mod whole_run;
