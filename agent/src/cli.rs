@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use muster_proto::cause::chain;
 use muster_proto::journal::Journal;
 use muster_proto::listing::{self, Form};
+use muster_proto::settings_file::SettingsFile;
 use muster_proto::token::EnrolmentToken;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;

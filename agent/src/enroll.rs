@@ -7,6 +7,7 @@ use muster_proto::enrolment::{EnrolReply, EnrolRequest};
 use muster_proto::names::NodeName;
 use muster_proto::private_file;
 use muster_proto::redaction::printable;
+use muster_proto::settings_file::{SettingsError, SettingsFile};
 use muster_proto::token::{EnrolmentToken, KeyPin, UnreadableCertificate, public_key_of};
 use muster_proto::transport::channel_over;
 use muster_proto::version::{ALPN_ENROL, PROTOCOL, VERSION};
@@ -21,7 +22,7 @@ use tokio::time::timeout;
 
 use crate::dial::{DIAL_TIMEOUT, DialError, Endpoint, dial};
 use crate::identity::{Identity, IdentityError, MachineKey};
-use crate::settings::{Paths, Settings, SettingsError};
+use crate::settings::{Paths, Settings};
 
 /// Why a machine could not be enrolled.
 #[derive(Debug, thiserror::Error)]

@@ -3,27 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use muster_proto::names::NodeName;
-use muster_proto::private_file::{self, FileError};
+use muster_proto::settings_file::SettingsFile;
 use serde::{Deserialize, Serialize};
 
 use crate::dial::Endpoint;
-
-/// The settings file is missing or wrong.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    #[error(
-        "there is no {path}: enrol this machine first (on the master: `coordinator token create --node NAME`)"
-    )]
-    Missing { path: PathBuf },
-    #[error("{path} cannot be understood: correct it, or remove it and enrol again")]
-    Malformed { path: PathBuf, source: Box<toml::de::Error> },
-    #[error("{path} is not UTF-8 text: remove it and enrol again")]
-    NotText { path: PathBuf },
-    #[error("{path} cannot be written as TOML")]
-    Unwritable { path: PathBuf, source: toml::ser::Error },
-    #[error(transparent)]
-    File(#[from] FileError),
-}
 
 /// What /etc/muster/agent.toml holds. No secret is among it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,28 +29,10 @@ fn yes() -> bool {
     true
 }
 
-impl Settings {
-    /// Reads the file; none when this machine was never enrolled.
-    pub fn read(path: &Path) -> Result<Option<Self>, SettingsError> {
-        let Some(bytes) = private_file::read(path)? else { return Ok(None) };
-        let text = String::from_utf8(bytes).map_err(|_| SettingsError::NotText { path: path.to_owned() })?;
-        toml::from_str(&text)
-            .map(Some)
-            .map_err(|source| SettingsError::Malformed { path: path.to_owned(), source: Box::new(source) })
-    }
-
-    /// Reads the file of an enrolled machine.
-    pub fn load(path: &Path) -> Result<Self, SettingsError> {
-        Self::read(path)?.ok_or_else(|| SettingsError::Missing { path: path.to_owned() })
-    }
-
-    /// Writes the file, readable by everybody.
-    pub fn write(&self, path: &Path) -> Result<(), SettingsError> {
-        let body = toml::to_string(self)
-            .map_err(|source| SettingsError::Unwritable { path: path.to_owned(), source })?;
-        let text = format!("# `agent enroll` writes coordinator and node; the rest is yours to set.\n{body}");
-        Ok(private_file::write(path, text.as_bytes(), 0o644)?)
-    }
+impl SettingsFile for Settings {
+    const MADE_BY: &'static str =
+        "enrol this machine (`sudo coordinator token create --node NAME` on the master says how)";
+    const COMMENT: &'static str = "`agent enroll` writes coordinator and node; the rest is yours to set.";
 }
 
 /// Where the files are; a test puts all of them under a folder of its own.
@@ -106,12 +71,13 @@ impl Paths {
 #[allow(clippy::disallowed_methods, reason = "a test prepares its own folder")]
 mod tests {
     use super::*;
+    use muster_proto::settings_file::SettingsError;
 
     #[test]
     fn the_file_is_read_as_it_was_written_and_a_misspelt_setting_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("agent.toml");
-        assert!(Settings::load(&path).unwrap_err().to_string().contains("enrol this machine first"));
+        assert!(Settings::load(&path).unwrap_err().to_string().contains("enrol this machine"));
         let settings = Settings {
             coordinator: "10.88.0.11".parse().unwrap(),
             node: "node-1".parse().unwrap(),

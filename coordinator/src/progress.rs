@@ -151,15 +151,7 @@ mod tests {
     use muster_proto::event::reset_command;
 
     fn run(phase: RunPhase) -> Run {
-        Run {
-            id: "r1".into(),
-            cluster: "lab".parse().unwrap(),
-            plan_digest: String::new(),
-            steps: ["m1/swap", "m1/kubeadm-init", "w1/swap"].map(|id| id.parse().unwrap()).to_vec(),
-            started: Timestamp::UNIX_EPOCH,
-            finished: None,
-            phase,
-        }
+        Run::of_test(&["m1/swap", "m1/kubeadm-init", "w1/swap"], phase)
     }
     fn event(sequence: u64, step: &str, kind: EventKind) -> Event {
         Event { sequence, time: Timestamp::UNIX_EPOCH, run: "r1".into(), step: step.parse().unwrap(), kind }

@@ -62,6 +62,22 @@ pub struct Run {
     pub phase: RunPhase,
 }
 
+#[cfg(test)]
+impl Run {
+    /// A run of these steps that tests reason about.
+    pub(crate) fn of_test(steps: &[&str], phase: RunPhase) -> Self {
+        Self {
+            id: "r1".into(),
+            cluster: "lab".parse().unwrap(),
+            plan_digest: String::new(),
+            steps: steps.iter().map(|id| id.parse().unwrap()).collect(),
+            started: Timestamp::UNIX_EPOCH,
+            finished: None,
+            phase,
+        }
+    }
+}
+
 /// The record cannot do its work.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]

@@ -46,15 +46,7 @@ mod tests {
     use muster_proto::event::{Complaint, EventKind};
 
     fn run(phase: RunPhase) -> Run {
-        Run {
-            id: "r1".into(),
-            cluster: "lab".parse().unwrap(),
-            plan_digest: String::new(),
-            steps: ["m1/swap", "w1/kubeadm-join"].map(|id| id.parse().unwrap()).to_vec(),
-            started: Timestamp::UNIX_EPOCH,
-            finished: None,
-            phase,
-        }
+        Run::of_test(&["m1/swap", "w1/kubeadm-join"], phase)
     }
     fn plan(cluster: &str) -> Plan {
         Plan { cluster: cluster.parse().unwrap(), steps: Vec::new(), pod_subnet: String::new() }

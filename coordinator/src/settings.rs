@@ -5,24 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use muster_proto::private_file::{self, FileError};
+use muster_proto::settings_file::{SettingsError, SettingsFile};
 use muster_proto::version::DEFAULT_PORT;
 use serde::{Deserialize, Serialize};
-
-/// The settings file is missing or wrong.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    #[error("there is no {path}: run `sudo coordinator init` on this machine first")]
-    Missing { path: PathBuf },
-    #[error("{path} cannot be understood: correct it, or remove it and run `sudo coordinator init` again")]
-    Malformed { path: PathBuf, source: Box<toml::de::Error> },
-    #[error("{path} is not UTF-8 text: remove it and run `sudo coordinator init` again")]
-    NotText { path: PathBuf },
-    #[error("{path} cannot be written as TOML")]
-    Unwritable { path: PathBuf, source: toml::ser::Error },
-    #[error(transparent)]
-    File(#[from] FileError),
-}
 
 /// What /etc/muster/coordinator.toml holds. No secret is among it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,23 +23,9 @@ fn default_port() -> u16 {
     DEFAULT_PORT
 }
 
-impl File {
-    /// Reads the file; none when `init` did not run yet.
-    pub fn read(path: &Path) -> Result<Option<Self>, SettingsError> {
-        let Some(bytes) = private_file::read(path)? else { return Ok(None) };
-        let text = String::from_utf8(bytes).map_err(|_| SettingsError::NotText { path: path.to_owned() })?;
-        toml::from_str(&text)
-            .map(Some)
-            .map_err(|source| SettingsError::Malformed { path: path.to_owned(), source: Box::new(source) })
-    }
-
-    /// Writes the file, readable by everybody.
-    pub fn write(&self, path: &Path) -> Result<(), SettingsError> {
-        let body = toml::to_string(self)
-            .map_err(|source| SettingsError::Unwritable { path: path.to_owned(), source })?;
-        let text = format!("# Written by `coordinator init`. Agents dial this address.\n{body}");
-        Ok(private_file::write(path, text.as_bytes(), 0o644)?)
-    }
+impl SettingsFile for File {
+    const MADE_BY: &'static str = "run `sudo coordinator init` on this machine";
+    const COMMENT: &'static str = "Written by `coordinator init`. Agents dial this address.";
 }
 
 impl fmt::Display for File {
@@ -137,8 +108,7 @@ impl Settings {
     /// Reads the settings of the installation under this root.
     pub fn load(root: &Path) -> Result<Self, SettingsError> {
         let paths = Paths::under(root);
-        let file = File::read(&paths.configuration)?
-            .ok_or_else(|| SettingsError::Missing { path: paths.configuration.clone() })?;
+        let file = File::load(&paths.configuration)?;
         Ok(Self {
             address: file.address,
             port: file.port,

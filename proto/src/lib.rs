@@ -14,6 +14,7 @@ pub mod names;
 pub mod pod_network;
 pub mod private_file;
 pub mod redaction;
+pub mod settings_file;
 pub mod token;
 pub mod transport;
 pub mod ufw;

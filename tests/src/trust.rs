@@ -21,6 +21,7 @@ use muster_proto::agent::{
 use muster_proto::coordinator::admin_client::AdminClient;
 use muster_proto::coordinator::{ListNodesRequest, NodeRow};
 use muster_proto::names::NodeName;
+use muster_proto::settings_file::SettingsFile;
 use muster_proto::token::EnrolmentToken;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;

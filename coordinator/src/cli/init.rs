@@ -8,6 +8,7 @@ use std::time::Duration;
 use muster_proto::coordinator::{CreateTokenRequest, ListNodesRequest};
 use muster_proto::names::NodeName;
 use muster_proto::private_file;
+use muster_proto::settings_file::SettingsFile;
 use muster_proto::version::DEFAULT_PORT;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;

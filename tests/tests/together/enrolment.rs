@@ -17,6 +17,7 @@ use muster_proto::enrolment::{EnrolReply, EnrolRequest};
 use muster_proto::journal::Journal;
 use muster_proto::listing::{self, Form};
 use muster_proto::token::{EnrolmentToken, KeyPin};
+use muster_proto::settings_file::SettingsFile;
 use muster_proto::transport::{self, Watched};
 use muster_tests::trust::{Coordinator, Machine, NoSteps};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

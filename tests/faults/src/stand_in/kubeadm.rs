@@ -205,10 +205,12 @@ fn kubeconfigs(ca: &Pair, endpoint: &str, node: &str) -> Said<()> {
     Ok(())
 }
 
+/// As kubeadm does it: the kubelet stands while its files are written. One that ran would begin with the first of them.
 fn start_kubelet(node: &str, address: IpAddr) -> Said<()> {
+    systemctl("stop")?;
     put("/var/lib/kubelet/kubeadm-flags.env", &format!("{node} {address}\n"))?;
     put("/var/lib/kubelet/config.yaml", "kind: KubeletConfiguration\n")?;
-    systemctl("restart")
+    systemctl("start")
 }
 
 fn systemctl(verb: &str) -> Said<()> {
