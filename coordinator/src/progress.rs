@@ -65,7 +65,8 @@ pub fn fold(run: &Run, events: &[Event]) -> ClusterStatus {
         step.take(event);
         if let EventKind::Blocked { complaint } | EventKind::Failed { complaint } = &event.kind {
             let attempt = step.attempt;
-            failures.push(Failure { attempt, ..failure(&event.step, complaint, &run.cluster) });
+            let blocked = matches!(event.kind, EventKind::Blocked { .. });
+            failures.push(Failure { attempt, blocked, ..failure(&event.step, complaint, &run.cluster) });
         }
     }
     let step_statuses = run.steps.iter().map(|id| {
@@ -109,7 +110,7 @@ pub fn failure(step: &StepId, complaint: &Complaint, cluster: &NodeName) -> Fail
         cause: complaint.cause,
         evidence: complaint.evidence,
         remedy: complaint.remedy,
-        attempt: 0,
+        ..Failure::default()
     }
 }
 

@@ -79,7 +79,8 @@ impl Images {
         ))
     }
 
-    /// Whether this node needs an image of kubeadm's list.
+    /// Whether this node needs an image of kubeadm's list. On a control plane all of them: kubeadm's own check of the images
+    /// asks for the whole list, whatever phases are left out (kubeadm 1.20.2, preflight ImagePull).
     fn needs(&self, image: &str) -> bool {
         let path = image.split_once('@').map_or(image, |(path, _)| path);
         let last = path.rsplit('/').next().unwrap_or_default();
@@ -87,9 +88,7 @@ impl Images {
         let skipped = |phases: &[&str]| self.skip_phases.iter().any(|phase| phases.contains(&phase.as_str()));
         match name {
             "pause" => true,
-            "kube-proxy" => !skipped(&["addon", "addon/kube-proxy"]),
-            "coredns" => self.control_plane && !skipped(&["addon", "addon/coredns"]),
-            "etcd" => self.control_plane && !skipped(&["etcd", "etcd/local"]),
+            "kube-proxy" => self.control_plane || !skipped(&["addon", "addon/kube-proxy"]),
             _ => self.control_plane,
         }
     }
@@ -127,10 +126,9 @@ mod tests {
     }
 
     #[test]
-    fn a_control_plane_needs_all_but_the_skipped_and_a_worker_the_proxy_and_pause() {
+    fn a_control_plane_needs_all_also_of_skipped_phases_and_a_worker_the_proxy_and_pause() {
         assert_eq!(needed(true, &[]), KUBEADM);
-        assert_eq!(needed(true, &["addon/coredns", "mark-control-plane"]), KUBEADM[..6]);
-        assert_eq!(needed(true, &["addon", "etcd"]), [&KUBEADM[..3], &KUBEADM[4..5]].concat());
+        assert_eq!(needed(true, &["addon", "etcd"]), KUBEADM, "kubeadm's check of the images wants them");
         assert_eq!(needed(false, &[]), KUBEADM[3..5]);
         assert_eq!(needed(false, &["addon/kube-proxy"]), KUBEADM[4..5]);
     }

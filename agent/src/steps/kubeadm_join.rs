@@ -117,7 +117,7 @@ impl KubeadmJoin {
             return Ok(Finding::blocked(
                 format!("the join ticket sent to {} is for another API server", self.node),
                 format!("the ticket names {}, the plan {}", ticket.endpoint, self.endpoint),
-                "give the control plane's own address in the spec, then run bootstrap again",
+                "give the control plane's own address in the cluster file, then run bootstrap again",
             ));
         }
         let Some(ca) = &ticket.ca else {

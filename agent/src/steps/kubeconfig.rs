@@ -41,7 +41,9 @@ impl Kubeconfig {
             return Ok(Finding::blocked(
                 format!("there is no user {user} on this host"),
                 format!("passwd has no entry {user}"),
-                format!("make the user (adduser {user}), or name another one in the specification"),
+                format!(
+                    "make the user (adduser {user}), or name another one in kubectlUsers of the cluster file"
+                ),
             ));
         }
         let Some(admin) = host.read_file(Path::new(ADMIN)).await? else {

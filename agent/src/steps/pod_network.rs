@@ -47,7 +47,7 @@ impl PodNetwork {
                     self.pod_subnet
                 ),
                 format!("{place} says {range}; kubeadm gives the nodes parts of {}", self.pod_subnet),
-                format!("write {} there, or {range} as the pod subnet in the spec", self.pod_subnet),
+                format!("write {} there, or {range} as the pod subnet in the cluster file", self.pod_subnet),
             ));
         }
         let digest = self.digest();

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::follow::{Words, follow};
+use super::preflight::ignorable;
 use super::{ClientError, Failure, admin, cluster_file};
 use crate::preflight::Check;
 use crate::settings::Paths;
@@ -15,8 +16,9 @@ pub(super) struct Arguments {
     /// The cluster that is wanted
     #[arg(short, long, value_name = "FILE", default_value = "cluster.yaml")]
     file: PathBuf,
-    /// Begin although this check complains (see `coordinator preflight`); may be given several times
-    #[arg(long, value_name = "CHECK")]
+    /// Begin although this check complains (see `coordinator preflight`); may be given several times. `steps` stands for
+    /// what a step says, such as packages or images
+    #[arg(long, value_name = "CHECK", value_parser = ignorable())]
     ignore_check: Vec<Check>,
 }
 

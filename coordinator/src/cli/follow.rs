@@ -86,7 +86,11 @@ pub(super) fn show_failures(failures: &[proto::Failure]) {
 pub fn told(failures: &[proto::Failure]) -> String {
     let mut lines = Vec::new();
     for (index, failure) in failures.iter().enumerate() {
-        let lead = if index == 0 { "FAILED" } else { "also" };
+        let lead = match (index, failure.blocked) {
+            (0, true) => "BLOCKED",
+            (0, false) => "FAILED",
+            _ => "also",
+        };
         lines.push(format!("{lead}  {} / {}: {}", failure.node, failure.step, printable(&failure.cause)));
         if failure.attempt > 0 {
             lines.push(format!("    attempt: {}", failure.attempt));

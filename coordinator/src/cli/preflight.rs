@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use muster_proto::coordinator::PreflightReply;
 use muster_proto::redaction::printable;
 
@@ -18,9 +19,15 @@ pub(super) struct Arguments {
     /// The cluster that is wanted
     #[arg(short, long, value_name = "FILE", default_value = "cluster.yaml")]
     file: PathBuf,
-    /// Let this check only note what it finds; may be given several times
-    #[arg(long, value_name = "CHECK")]
+    /// Let this check only note what it finds; may be given several times. `steps` stands for what a step says, such as
+    /// packages or images
+    #[arg(long, value_name = "CHECK", value_parser = ignorable())]
     ignore_check: Vec<Check>,
+}
+
+/// The checks by their words, which `--help` lists.
+pub(super) fn ignorable() -> impl TypedValueParser<Value = Check> {
+    PossibleValuesParser::new(Check::ALL.map(Check::word)).try_map(|word| word.parse::<Check>())
 }
 
 pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failure> {

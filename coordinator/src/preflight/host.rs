@@ -137,7 +137,8 @@ fn newest_validated(minor: u32) -> (u32, u32) {
     }
 }
 
-/// kubeadm refuses a Docker older than its list and warns of a newer one. A Docker that does not answer is another
+/// kubeadm refuses a Docker older than its list and warns of a newer one. Docker 29.0 raised the oldest API that it takes
+/// above what these kubelets speak, 29.3 lowered it again (Docker's release notes). A Docker that does not answer is another
 /// check's business, and a member of a cluster has shown that its own works.
 fn runtime(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
     let (name, report, kubernetes) = (&host.name, &host.report, spec.kubernetes_version);
@@ -154,6 +155,18 @@ fn runtime(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
             format!("{own} is too old for Kubernetes {kubernetes}: kubeadm refuses it"),
             format!("{file}\nvalidated with Kubernetes {kubernetes}: Docker 1.11 to {validated}"),
             format!("install Docker {validated} on {name}"),
+        );
+        findings.complain(host, Check::Runtime, complaint);
+    } else if ((29, 0)..=(29, 2)).contains(&docker) {
+        let complaint = Complaint::new(
+            format!("{own} and the kubelet of {kubernetes} have no version of Docker's API in common"),
+            format!(
+                "{file}\nDocker 29.0 to 29.2 takes the API from 1.44 on, the kubelet up to v1.23 speaks at most 1.41"
+            ),
+            format!(
+                "install Docker 28, or 29.3 or later, on {name}; or write \"min-api-version\": \"1.24\" into \
+                 /etc/docker/daemon.json there, restart Docker, and give --ignore-check runtime"
+            ),
         );
         findings.complain(host, Check::Runtime, complaint);
     } else if docker > newest {
@@ -328,6 +341,9 @@ mod tests {
             ("v1.13.0", "18.06.3", (0, 0)),
             ("v1.13.0", "18.09.1", (0, 1)),
             ("v1.20.2", "1.10.3", (1, 0)),
+            ("v1.20.2", "28.5.1", (0, 1)),
+            ("v1.20.2", "29.2.0", (1, 0)),
+            ("v1.20.2", "29.3.0", (0, 1)),
             ("v1.20.2", "", (0, 0)),
         ] {
             assert_eq!(found(version, docker, ""), expected, "{version} {docker}");

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use muster_proto::agent::step::Kind;
 use muster_proto::agent::{HostReport, InspectRequest};
 use muster_proto::coordinator::{Failure, PreflightReply};
 use muster_proto::event::Complaint;
@@ -175,6 +176,7 @@ impl From<Findings> for PreflightReply {
             evidence: found.complaint.evidence,
             remedy: found.complaint.remedy,
             attempt: 0,
+            blocked: true,
         };
         Self {
             complaints: findings.complaints.into_iter().map(failure).collect(),
@@ -228,15 +230,17 @@ pub async fn preflight(
     let (outlooks, tries) =
         tokio::join!(outlook(fleet, &steps), mesh::try_doors(&hosts, &agents, &doors, spec.bind_port));
     for (step, found) in steps.iter().zip(outlooks) {
-        let images_known = || {
-            // What Docker holds does not change with what is prepared before; only Docker itself has to answer.
-            let docker =
-                hosts.iter().any(|host| host.name == step.node && !host.report.docker_version.is_empty());
-            docker && step.id.step() == "images"
+        // What no earlier step changes: the users that there are, and what Docker holds once it answers.
+        let stays = || match step.step.kind {
+            Some(Kind::Kubeconfig(_)) => true,
+            Some(Kind::Images(_)) => {
+                hosts.iter().any(|host| host.name == step.node && !host.report.docker_version.is_empty())
+            }
+            _ => false,
         };
         let complaint = match found {
             Outlook::Blocked(complaint) => Some(complaint),
-            Outlook::Later(_, complaint) if images_known() => Some(complaint),
+            Outlook::Later(_, complaint) if stays() => Some(complaint),
             _ => None,
         };
         if let Some(complaint) = complaint {

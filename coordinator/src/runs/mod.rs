@@ -15,8 +15,8 @@ use futures_util::stream::{self, BoxStream};
 use muster_proto::agent::PlannedChange;
 use muster_proto::cause::chain;
 use muster_proto::coordinator::{
-    ChangePlan, ClusterFiles, ClusterStatus, NodePlan, PlanReply, PreflightReply, Progress, ResetRequest,
-    StepPlan, progress,
+    ChangePlan, ClusterFiles, ClusterStatus, Failure, NodePlan, PlanReply, PreflightReply, Progress,
+    ResetRequest, StepPlan, progress,
 };
 use muster_proto::journal::{Journal, JournalError};
 use muster_proto::names::{Malformed, NodeName};
@@ -295,7 +295,7 @@ fn step_plan(step: &PlannedStep, found: Outlook, cluster: &NodeName) -> StepPlan
         Outlook::Later(first, _) => StepPlan { finding: "later".into(), after: first.to_string(), ..plan },
         Outlook::Blocked(complaint) => StepPlan {
             finding: "blocked".into(),
-            complaint: Some(failure(&step.id, &complaint, cluster)),
+            complaint: Some(Failure { blocked: true, ..failure(&step.id, &complaint, cluster) }),
             ..plan
         },
     }

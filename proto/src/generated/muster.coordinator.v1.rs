@@ -232,6 +232,9 @@ pub struct Failure {
     /// of the step, in its run, from 1; 0: it was not begun
     #[prost(uint32, tag = "6")]
     pub attempt: u32,
+    /// nothing was tried: a person has to change the node first
+    #[prost(bool, tag = "7")]
+    pub blocked: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetStatusRequest {}

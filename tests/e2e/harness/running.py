@@ -74,7 +74,7 @@ class Running:
 
     def all_failures(self):
         """The lines that say what failed: the first cause, then what else there is."""
-        return [line for line in self.path.read_text(errors="replace").splitlines() if line.startswith(("FAILED", "also"))]
+        return [line for line in self.path.read_text(errors="replace").splitlines() if line.startswith(("BLOCKED", "FAILED", "also"))]
 
     def expect_first_line(self, where, cause):
         """The first failure that a person reads."""

@@ -34,7 +34,7 @@ def expect_complaints(cluster, causes):
     """The preflight tells just these; the lines that tell them."""
     said = run("m1", "coordinator", "preflight", "-f", f"{HOME}/cluster.yaml", check=False)
     text = said.stdout + said.stderr
-    lines = [line for line in text.splitlines() if line.startswith(("FAILED", "also"))]
+    lines = [line for line in text.splitlines() if line.startswith(("BLOCKED", "FAILED", "also"))]
     missing = [cause for cause in causes if not any(cause in line and " / mesh:" in line for line in lines)]
     if missing or len(lines) != len(causes) or said.returncode != (3 if causes else 0):
         raise Failed(f"the preflight ended with {said.returncode}; expected were {causes}; it said:\n{text}")

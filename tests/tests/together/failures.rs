@@ -188,7 +188,10 @@ async fn every_failure_names_its_cause_in_the_first_line_and_says_how_to_go_on()
         assert_ne!(end.phase, "done", "{name}");
         let text = time.replace_all(&told(&end.failures), "HH:MM:SSZ").into_owned();
         let first = text.lines().next().unwrap_or_default();
-        assert!(first.starts_with("FAILED  ") && first.contains(first_line), "{name}: {first}");
+        assert!(
+            (first.starts_with("FAILED  ") || first.starts_with("BLOCKED  ")) && first.contains(first_line),
+            "{name}: {first}"
+        );
         assert!(!first.contains("timed out waiting"), "{name}: {first}");
         assert!(text.contains("\n    to do: "), "{name}: {text}");
         let path = folder.join(format!("{name}.txt"));

@@ -69,6 +69,17 @@ async fn all_that_is_wrong_on_all_nodes_is_told_at_once_and_no_run_begins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_user_of_the_file_that_the_master_does_not_have_is_told_before_there_is_a_cluster() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    cluster.host("m1").with(|state| state.users.clear());
+    let (_, end) = cluster.bootstrap("").await;
+    assert_eq!(end.phase, "preflight");
+    assert_eq!(lines(&end.failures), ["m1/kubeconfig.student: there is no user student on this host"]);
+    assert!(end.failures.iter().all(|failure| failure.blocked));
+    assert_eq!(cluster.host("m1").runs(ProgramName::Kubeadm), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_cannot_reach_the_master_is_told_before_kubeadm_runs() {
     let cluster = TestCluster::of(&["m1", "w1", "w2"]).await;
     for host in cluster.hosts.values() {
