@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use aws_lc_rs::digest;
 use muster_proto::agent::{self, HostFacts, step::Kind};
-use muster_proto::names::{Malformed, NodeName, StepId};
+use muster_proto::names::{Malformed, NodeName, StepId, UserName};
 use prost::Message;
 
 use crate::fleet::FleetError;
@@ -136,8 +136,8 @@ impl Planner<'_> {
 
         let init = self.add(master, "kubeadm-init", self.kubeadm_init(), &master_prepared)?;
         let mut ready_after = Vec::new();
-        for user in &spec.kubectl_users {
-            let name = format!("kubeconfig.{}", user.as_str().trim_matches('_').replace('_', "-"));
+        for (place, user) in spec.kubectl_users.iter().enumerate() {
+            let name = format!("kubeconfig.{}", label_of(user, place + 1));
             let kubeconfig = agent::Kubeconfig { user: user.to_string(), completion: true };
             self.add(master, &name, Kind::Kubeconfig(kubeconfig), std::slice::from_ref(&init))?;
         }
@@ -290,6 +290,18 @@ impl Planner<'_> {
     }
 }
 
+/// The user in the name of a step, which has no underscores. What is not the user's name as it is begins with the place in
+/// the file, so that no two users get the same.
+fn label_of(user: &UserName, place: usize) -> String {
+    let plain = user.as_str().replace('_', "-");
+    let plain = plain.trim_matches('-');
+    match plain {
+        same if same == user.as_str() => same.to_owned(),
+        "" => place.to_string(),
+        other => format!("{place}-{other}"),
+    }
+}
+
 /// What every version of Kubernetes needs of the kernel: overlay for the images, bridged traffic seen by iptables,
 /// forwarding (kubernetes.io, container runtimes).
 fn kernel() -> agent::Kernel {
@@ -330,6 +342,21 @@ mod tests {
     }
     fn step<'a>(plan: &'a Plan, id: &str) -> &'a PlannedStep {
         plan.steps.iter().find(|step| step.id.as_str() == id).unwrap_or_else(|| panic!("{id} is planned"))
+    }
+
+    #[test]
+    fn every_user_has_a_step_of_its_own_whatever_the_name() {
+        let labels = |names: &[&str]| -> Vec<String> {
+            names.iter().zip(1..).map(|(name, place)| label_of(&name.parse().unwrap(), place)).collect()
+        };
+        assert_eq!(
+            labels(&["student", "a-b", "a_b", "web-", "_", "_x"]),
+            ["student", "a-b", "3-a-b", "4-web", "5", "6-x"]
+        );
+        let node: NodeName = "m1".parse().unwrap();
+        for label in labels(&["a_b", "web-", "_"]) {
+            StepId::new(&node, &format!("kubeconfig.{label}")).unwrap();
+        }
     }
 
     #[test]

@@ -141,6 +141,24 @@ impl Record {
         self.newest("WHERE steps LIKE '%/kubeadm-init\"%'")
     }
 
+    /// The bootstraps of this cluster, newest first, since this control plane was reset and the reset came to its end.
+    pub fn bootstraps_since_reset(
+        &self,
+        cluster: &NodeName,
+        control_plane: &NodeName,
+    ) -> Result<Vec<Run>, RecordError> {
+        let query = "SELECT id, cluster, plan_digest, steps, started, finished, phase FROM run
+            WHERE cluster = ?1 AND steps LIKE '%/kubeadm-init\"%' AND number > (SELECT coalesce(max(number), 0)
+            FROM run WHERE phase = 'done' AND instr(steps, ?2) > 0) ORDER BY number DESC";
+        let reset = format!("\"{control_plane}/kubeadm-reset\"");
+        let found: Vec<Result<Run, String>> = self.with(|connection| {
+            let mut statement = connection.prepare_cached(query)?;
+            statement.query_map([cluster.as_str(), &reset], |row| Ok(read(row)))?.collect()
+        })?;
+        let runs: Result<_, String> = found.into_iter().collect();
+        runs.map_err(|found| SCHEMA.damaged(&self.path, found).into())
+    }
+
     fn newest(&self, condition: &'static str) -> Result<Option<Run>, RecordError> {
         let query = format!(
             "SELECT id, cluster, plan_digest, steps, started, finished, phase FROM run {condition} ORDER BY number DESC LIMIT 1",

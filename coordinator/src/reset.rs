@@ -15,7 +15,8 @@ pub const NO_CLUSTER: &str = "no-cluster";
 #[derive(Debug, Clone)]
 pub struct Known {
     pub cluster: NodeName,
-    /// The nodes of the newest bootstrap.
+    /// The nodes of the newest bootstrap, and those of the ones before it that are still enrolled: a node that was only left
+    /// out of the file is a node of the cluster all the same.
     pub nodes: Vec<NodeName>,
     pub control_plane: Option<NodeName>,
     /// The pods' range of addresses; empty when it was never recorded.
@@ -25,17 +26,19 @@ pub struct Known {
 impl Known {
     /// From the newest bootstrap.
     pub fn of(bootstrap: &Run, pod_subnet: String) -> Self {
-        let mut nodes: Vec<NodeName> = Vec::new();
-        for id in &bootstrap.steps {
-            if let Ok(node) = id.node().parse::<NodeName>()
-                && !nodes.contains(&node)
-            {
-                nodes.push(node);
-            }
-        }
         let init = bootstrap.steps.iter().find(|id| id.step() == "kubeadm-init");
         let control_plane = init.and_then(|id| id.node().parse().ok());
-        Self { cluster: bootstrap.cluster.clone(), nodes, control_plane, pod_subnet }
+        Self { cluster: bootstrap.cluster.clone(), nodes: nodes_of(bootstrap), control_plane, pod_subnet }
+    }
+
+    /// With the nodes of the cluster's earlier bootstraps that are still enrolled.
+    pub fn with_earlier(mut self, bootstraps: &[Run], enrolled: &BTreeSet<NodeName>) -> Self {
+        for node in bootstraps.iter().flat_map(nodes_of) {
+            if enrolled.contains(&node) && !self.nodes.contains(&node) {
+                self.nodes.push(node);
+            }
+        }
+        self
     }
 
     /// What is said of the nodes that are not enrolled any more; none when all are. An error: a name that nobody knows.
@@ -82,6 +85,19 @@ impl Known {
             self.cluster
         ))
     }
+}
+
+/// In their order, each once.
+fn nodes_of(bootstrap: &Run) -> Vec<NodeName> {
+    let mut nodes: Vec<NodeName> = Vec::new();
+    for id in &bootstrap.steps {
+        if let Ok(node) = id.node().parse::<NodeName>()
+            && !nodes.contains(&node)
+        {
+            nodes.push(node);
+        }
+    }
+    nodes
 }
 
 /// Workers beside each other, then the control plane. A control plane that stays forgets the workers that go, and drains

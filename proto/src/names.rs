@@ -88,10 +88,10 @@ text_types! {
     /// A container image with its tag or digest, as `docker pull` takes it.
     ImageReference: "a container image such as nginx:1.22 or registry.k8s.io/pause:3.9", is_image;
 
-    /// The identity of a planned step: `NODE/STEP`, for instance `node-1/kubeadm-join`.
+    /// The identity of a planned step: `NODE/STEP`, for instance `node-1/kubeadm-join`. The longest one names two nodes.
     StepId: "a step id such as node-1/kubeadm-join",
         |value| {
-            value.len() <= 128
+            value.len() <= 160
                 && value.split_once('/').is_some_and(|(node, step)| {
                     node.parse::<NodeName>().is_ok() && step.split('.').all(is_dns_label)
                 })

@@ -84,11 +84,11 @@ pub fn make_public_folder(path: &Path) -> Result<(), FileError> {
 }
 
 fn make_folder_with(path: &Path, mode: u32) -> Result<(), FileError> {
-    fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|source| FileError {
-        path: path.to_owned(),
-        action: "made",
-        source,
-    })
+    let failed = |source| FileError { path: path.to_owned(), action: "made", source };
+    let is_new = !path.exists();
+    fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(failed)?;
+    // The umask of whoever calls took bits off: a folder of settings would shut out the daemon that reads them.
+    if is_new { fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -106,6 +106,28 @@ mod tests {
         assert_eq!(read(&path).unwrap().unwrap(), b"secret");
         assert_eq!(fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file stays");
+    }
+
+    #[test]
+    fn a_folder_has_its_mode_whatever_the_umask_and_one_that_is_there_keeps_its_own() {
+        // The umask belongs to the whole process, so a process of its own has it.
+        let folder = tempfile::tempdir().unwrap();
+        if let Some(path) = std::env::var_os("MUSTER_UNDER_UMASK") {
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+            return make_public_folder(Path::new(&path)).unwrap();
+        }
+        let (fresh, there) = (folder.path().join("fresh"), folder.path().join("there"));
+        fs::DirBuilder::new().mode(0o700).create(&there).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        for path in [&fresh, &there] {
+            let ended = std::process::Command::new(std::env::current_exe().unwrap())
+                .arg("whatever_the_umask")
+                .env("MUSTER_UNDER_UMASK", path)
+                .output()
+                .unwrap();
+            assert!(ended.status.success(), "{ended:?}");
+        }
+        assert_eq!((mode(&fresh), mode(&there)), (0o755, 0o700));
     }
 
     #[test]

@@ -96,10 +96,13 @@ impl Packages {
 }
 
 /// What is wrong with the version of an installed program: kubeadm deploys its own minor version or the one below
-/// (it refuses others); the kubelet is kept equal; kubectl may be one apart.
+/// (it refuses others), and from 1.24 on knows nothing of Docker; the kubelet is kept equal; kubectl may be one apart.
 fn misfit(program: KubernetesProgram, found: KubernetesVersion, wanted: KubernetesVersion) -> Option<String> {
     let ahead = i32::from(found.minor) - i32::from(wanted.minor);
     let (fits, rule) = match program {
+        KubernetesProgram::Kubeadm if found.minor > 23 => {
+            (false, "does not know Docker, up to v1.23 it does")
+        }
         KubernetesProgram::Kubeadm => {
             ((0..=1).contains(&ahead), "deploys its own minor version or one lower")
         }

@@ -14,6 +14,7 @@ use crate::host::change::{Change, Program, ProgramName, UnitAction, digest_of};
 use crate::host::query::Observe;
 use crate::ledger::{Entry, Place, Target};
 use crate::line_changes::{added, without};
+use crate::membership::KUBELET_CONF;
 use crate::ufw;
 
 pub const NAME: &str = "restore";
@@ -74,6 +75,16 @@ impl Restore {
             }
         }
         changes.extend(last);
+        // A rule of ufw may go while there is a cluster. Anything else waits until kubeadm's part is undone: a coordinator that
+        // lost its record would turn swap on under a kubelet.
+        let is_rule = |entry: &Entry| matches!(entry.target, Target::FirewallRule { .. });
+        if !changes.is_empty() && !input.ledger.entries.iter().all(is_rule) && is_member(host).await? {
+            return Ok(Finding::blocked(
+                "this node is a member of a cluster, and what Muster changed here is put back only after `kubeadm reset`",
+                format!("{KUBELET_CONF} is there"),
+                "this coordinator does not know the cluster: give it the same cluster file once more (`sudo coordinator bootstrap -f cluster.yaml`), then `sudo coordinator reset` with --confirm",
+            ));
+        }
         if changes.is_empty() && !kept.is_empty() {
             return Ok(Finding::blocked(
                 "somebody changed what Muster had written; that is kept, everything else stands as before",
@@ -83,6 +94,11 @@ impl Restore {
         }
         Ok(Finding::from_changes(changes))
     }
+}
+
+/// An empty kubelet.conf is what a loss of power left, and no membership.
+async fn is_member<H: Observe>(host: &H) -> Result<bool, HostError> {
+    Ok(host.read_file(Path::new(KUBELET_CONF)).await?.is_some_and(|text| !text.trim().is_empty()))
 }
 
 async fn undo<H: Observe>(host: &H, target: &Target) -> Result<Undoing, HostError> {

@@ -216,7 +216,11 @@ pub async fn preflight(
             }),
         }
     }
-    let master = hosts.iter().find(|host| host.control_plane).map(|master| master.address);
+    // From the plan: also a master that cannot be looked at is the master of those that it made members.
+    let master = plan.steps.iter().find_map(|step| match &step.step.kind {
+        Some(Kind::KubeadmInit(init)) => init.advertise_address.parse::<IpAddr>().ok(),
+        _ => None,
+    });
     for host in &mut hosts {
         let member = master.is_some_and(|master| leads_to(&host.report.cluster, master));
         host.settled = member || !host.report.under_way.is_empty();

@@ -1,6 +1,7 @@
 //! The runs of this coordinator: one at a time, started, attached to and reported here. A run belongs to the daemon;
 //! whoever asked for it may go away.
 
+mod known;
 mod own_agent;
 mod under_way;
 
@@ -101,7 +102,10 @@ impl Runs {
     pub async fn preflight(&self, files: ClusterFiles) -> Result<PreflightReply, Status> {
         let ignored = ignored_checks(&files)?;
         match self.make_plan(&files).await? {
-            Ok((spec, plan)) => Ok(preflight(&self.fleet, &spec, &plan, &ignored).await.into()),
+            Ok((spec, plan)) => {
+                self.refuse_beside("")?;
+                Ok(preflight(&self.fleet, &spec, &plan, &ignored).await.into())
+            }
             Err(problems) => {
                 Ok(PreflightReply { problems: Some(problems.into()), ..PreflightReply::default() })
             }
@@ -127,6 +131,7 @@ impl Runs {
             }
         };
         let digest = plan.digest();
+        self.refuse_beside(&digest)?;
         let mut found = PreflightReply::default();
         if !self.is_under_way(&digest) {
             found = preflight(&self.fleet, &spec, &plan, &ignored).await.into();
@@ -135,7 +140,7 @@ impl Runs {
                 return Ok(Box::pin(stream::iter([Ok(told(found))])));
             }
         }
-        self.record.remember_pod_subnet(&plan.cluster, &plan.pod_subnet).map_err(RunsError::from)?;
+        self.remember_pod_subnet(&plan)?;
         let (active, before) = self.begin(self.without_done_once(plan)?, asked, digest, Vec::new())?;
         let notes = (!found.notes.is_empty()).then(|| told(found));
         let first = before.into_iter().chain(notes).map(Ok);
@@ -156,7 +161,7 @@ impl Runs {
         let plan = match self.record.last_bootstrap().map_err(RunsError::from)? {
             Some(bootstrap) => {
                 let subnet = self.record.pod_subnet(&bootstrap.cluster).map_err(RunsError::from)?;
-                let known = reset::Known::of(&bootstrap, subnet);
+                let known = self.known(&bootstrap, subnet, &enrolled)?;
                 if nodes.is_empty() {
                     nodes.clone_from(&known.nodes);
                 }
@@ -175,6 +180,10 @@ impl Runs {
                 let enrolled: Vec<NodeName> = enrolled.into_iter().collect();
                 if nodes.is_empty() {
                     nodes.clone_from(&enrolled);
+                } else if let Some(unknown) = nodes.iter().find(|node| !enrolled.contains(node)) {
+                    return Err(Status::failed_precondition(format!(
+                        "{unknown} is not enrolled: `sudo coordinator nodes list` shows who is"
+                    )));
                 }
                 reset::plan_without_cluster(&enrolled, &nodes)
             }

@@ -50,6 +50,15 @@ impl Runs {
         self.going_on(|active| active.plan_digest == plan_digest).is_some()
     }
 
+    /// Refuses while another run than this goes on: its steps change what the checks would look at, and the checks open ports
+    /// that its kubeadm wants.
+    pub(super) fn refuse_beside(&self, plan_digest: &str) -> Result<(), Status> {
+        match self.going_on(|active| active.plan_digest != plan_digest) {
+            Some(_) => Err(another_is_under_way()),
+            None => Ok(()),
+        }
+    }
+
     /// The run of a bootstrap with these very files, and what is to be said of it. Asked before anything is asked of the hosts:
     /// one of them may just be away.
     pub(super) fn attach(&self, asked: &str) -> Option<(Active, Progress)> {
@@ -72,9 +81,7 @@ impl Runs {
             if active.plan_digest == plan_digest {
                 return Ok((active.clone(), Some(said(resume::attached(active.began)))));
             }
-            return Err(Status::failed_precondition(
-                "another run, of another cluster.yaml or a reset, is under way: `coordinator status` shows it; wait for its end, then run this again",
-            ));
+            return Err(another_is_under_way());
         }
         let before = match self.record.last().map_err(RunsError::from)? {
             Some(last) => {
@@ -157,6 +164,12 @@ impl Runs {
             }
         }
     }
+}
+
+fn another_is_under_way() -> Status {
+    Status::failed_precondition(
+        "another run, of another cluster.yaml or a reset, is under way: `coordinator status` shows it; wait for its end, then run this again",
+    )
 }
 
 /// What tells the files of a bootstrap from others: the cluster file and what it names.

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use muster_proto::names::{ImageReference, NodeName, UserName};
+use muster_proto::names::{NodeName, UserName};
 
 use super::API_VERSION;
-use super::limits::{file_path, kubernetes_version, pod_subnet, repository, service_subnet};
+use super::limits::{file_path, kubernetes_version, pod_subnet, repository, service_subnet, tagged_image};
 
 /// A field of the file.
 #[derive(Debug)]
@@ -243,9 +243,9 @@ const SMOKE_TEST: &[Field] = &[
     with_default("enabled", Form::Flag, "true", "Whether the test is done."),
     with_default(
         "image",
-        text::<ImageReference>("nginx:1.22"),
+        checked("nginx:1.22", tagged_image),
         "nginx:1.22",
-        "The web server; it must be on the machines, or they must reach its registry.",
+        "The web server; every machine must have it (`docker pull`), nothing is pulled.",
     ),
     with_default("keep", Form::Flag, "true", "The web servers stay, so that they can be looked at."),
 ];

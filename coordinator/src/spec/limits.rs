@@ -87,6 +87,18 @@ pub(super) fn repository(text: &str) -> Option<String> {
     (!plain).then(|| format!("{shown:?} is not an image repository; write for instance registry.example/k8s"))
 }
 
+/// The web server's image, by its tag: Docker names what it holds so, and knows no digest of an image that was loaded from a file.
+pub(super) fn tagged_image(text: &str) -> Option<String> {
+    match text.parse::<ImageReference>() {
+        Err(error) => Some(error.to_string()),
+        Ok(_) if text.contains('@') => {
+            let (tagged, _) = text.split_once('@').unwrap_or((text, ""));
+            Some(format!("{text} names its content by a digest, which Docker does not list; write {tagged}"))
+        }
+        Ok(_) => None,
+    }
+}
+
 /// A path that can be shown in a sentence. Whether there is such a file is seen when it is read.
 pub(super) fn file_path(text: &str) -> Option<String> {
     let plain =

@@ -78,6 +78,7 @@ def supervise(name):
             _become_container(name, disk.subvolume(machine["subvolume"]))
         (directory / "nspawn.pid").write_text(str(pid))
         _, status = os.waitpid(pid, 0)
+        print(f"{name} has ended: {os.waitstatus_to_exitcode(status)}", flush=True)  # minus the signal, or the exit code
         (directory / "nspawn.pid").unlink(missing_ok=True)
         cgroups.kill_and_remove(name)
         disk.swap_off(machine["subvolume"])
@@ -96,7 +97,7 @@ def _become_container(name, root):
         # nspawn's filter forbids the kernel keyring, and then runc fails with "unable to create session key".
         os.environ["SYSTEMD_SECCOMP"] = "0"
         os.environ["SYSTEMD_NSPAWN_LOCK"] = "0"  # its lock files would outlive a machine whose plug is pulled
-        command = ["systemd-nspawn", "--quiet", "--boot", f"--directory={root}", f"--machine=muster-{name}",
+        command = ["systemd-nspawn", "--boot", f"--directory={root}", f"--machine=muster-{name}",
                    "--hostname=debian", "--register=no", "--keep-unit",  # no systemd outside that could be asked
                    f"--network-namespace-path=/run/netns/{network.namespace(name)}", "--capability=all",
                    "--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=read-only",
