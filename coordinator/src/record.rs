@@ -133,20 +133,25 @@ impl Record {
 
     /// The newest run, if there ever was one.
     pub fn last(&self) -> Result<Option<Run>, RecordError> {
-        self.newest("")
+        self.newest("", [])
+    }
+
+    /// The run of this id.
+    pub fn run(&self, id: &str) -> Result<Option<Run>, RecordError> {
+        self.newest("WHERE id = ?1", [id])
     }
 
     /// The newest run that was to make a cluster.
     pub fn last_bootstrap(&self) -> Result<Option<Run>, RecordError> {
-        self.newest("WHERE steps LIKE '%/kubeadm-init\"%'")
+        self.newest("WHERE steps LIKE '%/kubeadm-init\"%'", [])
     }
 
-    fn newest(&self, condition: &'static str) -> Result<Option<Run>, RecordError> {
+    fn newest(&self, condition: &'static str, values: impl Params) -> Result<Option<Run>, RecordError> {
         let query = format!(
             "SELECT id, cluster, plan_digest, steps, started, finished, phase FROM run {condition} ORDER BY number DESC LIMIT 1",
         );
         let found = self.with(|connection| {
-            connection.prepare_cached(&query)?.query_row([], |row| Ok(read(row))).optional()
+            connection.prepare_cached(&query)?.query_row(values, |row| Ok(read(row))).optional()
         })?;
         found.transpose().map_err(|found| SCHEMA.damaged(&self.path, found).into())
     }

@@ -30,7 +30,7 @@ use crate::outlook::{Outlook, outlook};
 use crate::plan::{self, Hosts, Plan, PlannedStep};
 use crate::preflight::{Check, preflight};
 use crate::progress::{failure, fold};
-use crate::record::{Record, RecordError, RunPhase};
+use crate::record::{Record, RecordError, Run, RunPhase};
 use crate::reset;
 use crate::spec::{ClusterSpec, Problems, named_nodes};
 use crate::store::Store;
@@ -62,6 +62,8 @@ pub struct Runs {
     journal: Journal,
     record: Record,
     active: Arc<Mutex<Option<Active>>>,
+    /// How many runs ended.
+    ends: watch::Sender<u64>,
     /// How long a step waits for its node's agent to come back.
     patience: Duration,
 }
@@ -70,7 +72,8 @@ impl Runs {
     /// Over the coordinator's journal, with the record of runs that is, or is made, at this path.
     pub fn open(journal: Journal, record: &Path, fleet: Fleet, store: Store) -> Result<Self, RunsError> {
         let record = Record::open(record)?;
-        Ok(Self { fleet, store, journal, record, active: Arc::default(), patience: AGENT_PATIENCE })
+        let (active, ends) = (Arc::default(), watch::Sender::new(0));
+        Ok(Self { fleet, store, journal, record, active, ends, patience: AGENT_PATIENCE })
     }
 
     /// With another patience for agents that are away.
@@ -210,7 +213,11 @@ impl Runs {
 
     /// Where the newest run stands.
     pub fn status(&self) -> Result<ClusterStatus, Status> {
-        let Some(mut run) = self.record.last().map_err(RunsError::from)? else {
+        self.status_of(self.record.last().map_err(RunsError::from)?)
+    }
+
+    fn status_of(&self, run: Option<Run>) -> Result<ClusterStatus, Status> {
+        let Some(mut run) = run else {
             return Ok(ClusterStatus {
                 phase: "none".into(),
                 coordinator_version: muster_proto::version::VERSION.to_owned(),
@@ -235,9 +242,9 @@ impl Runs {
         Ok(status)
     }
 
-    /// Wakes whoever shows the status: the journal grew, or an agent came or went.
-    pub fn news(&self) -> (watch::Receiver<u64>, watch::Receiver<u64>) {
-        (self.journal.follow(), self.fleet.changes())
+    /// Wakes whoever shows the status: the journal grew, an agent came or went, or a run ended, which is no event of the journal.
+    pub fn news(&self) -> [watch::Receiver<u64>; 3] {
+        [self.journal.follow(), self.fleet.changes(), self.ends.subscribe()]
     }
 
     /// What the agents of these nodes say of themselves.
