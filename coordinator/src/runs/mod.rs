@@ -152,8 +152,7 @@ impl Runs {
         request: ResetRequest,
     ) -> Result<BoxStream<'static, Result<Progress, Status>>, Status> {
         let refused = |error: Malformed| Status::invalid_argument(error.to_string());
-        let mut nodes: Vec<NodeName> =
-            request.nodes.iter().map(|name| name.parse()).collect::<Result<_, _>>().map_err(refused)?;
+        let mut nodes = named_once(&request.nodes).map_err(refused)?;
         let enrolled = self.enrolled()?;
         let mut gone = None;
         let plan = match self.record.last_bootstrap().map_err(RunsError::from)? {
@@ -279,6 +278,18 @@ impl Runs {
         let plan = plan::plan(&spec, &hosts).map_err(|problems| Problems::new(files, problems));
         Ok(plan.map(|plan| (spec, plan)))
     }
+}
+
+/// The nodes in the order in which they were named; a second time says nothing new.
+fn named_once(names: &[String]) -> Result<Vec<NodeName>, Malformed> {
+    let mut nodes: Vec<NodeName> = Vec::new();
+    for name in names {
+        let node = name.parse()?;
+        if !nodes.contains(&node) {
+            nodes.push(node);
+        }
+    }
+    Ok(nodes)
 }
 
 fn ignored_checks(files: &ClusterFiles) -> Result<BTreeSet<Check>, Status> {

@@ -105,8 +105,8 @@ impl Runs {
         tokio::spawn(async move {
             tracing::info!(run = run.id, cluster = %run.cluster, "the run begins");
             let outcome = executor.execute(&plan).await;
-            let phase =
-                if outcome.done.len() == plan.steps.len() { RunPhase::Done } else { RunPhase::Failed };
+            let all_done = plan.steps.iter().all(|step| outcome.done.contains(&step.id));
+            let phase = if all_done { RunPhase::Done } else { RunPhase::Failed };
             tracing::info!(run = run.id, phase = phase.word(), "the run ended");
             let told =
                 outcome.unrecorded.iter().map(|(step, complaint)| failure(step, complaint, &run.cluster));
