@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod enrolment;
 pub mod executor;
 pub mod fleet;
+pub mod kind;
 pub mod listener;
 pub mod outlook;
 pub mod plan;

@@ -8,6 +8,7 @@ use muster_proto::coordinator::{ClusterStatus, Failure, NodeStatus, StepStatus};
 use muster_proto::event::{Complaint, Event, EventKind, StepState, transition};
 use muster_proto::names::{NodeName, StepId};
 
+use crate::kind::RunKind;
 use crate::record::{Run, RunPhase};
 
 /// Where one step stands, with what a person wants to know of it.
@@ -98,6 +99,7 @@ pub fn fold(run: &Run, events: &[Event]) -> ClusterStatus {
         failures,
         coordinator_version: muster_proto::version::VERSION.to_owned(),
         sequence: events.last().map_or(0, |event| event.sequence),
+        kind: RunKind::of(&run.steps).word().to_owned(),
     }
 }
 

@@ -133,12 +133,17 @@ impl Record {
 
     /// The newest run, if there ever was one.
     pub fn last(&self) -> Result<Option<Run>, RecordError> {
-        self.newest("")
+        self.newest("", [])
+    }
+
+    /// The run of this id.
+    pub fn run(&self, id: &str) -> Result<Option<Run>, RecordError> {
+        self.newest("WHERE id = ?1", [id])
     }
 
     /// The newest run that was to make a cluster.
     pub fn last_bootstrap(&self) -> Result<Option<Run>, RecordError> {
-        self.newest("WHERE steps LIKE '%/kubeadm-init\"%'")
+        self.newest("WHERE steps LIKE '%/kubeadm-init\"%'", [])
     }
 
     /// The bootstraps of this cluster, newest first, since this control plane was reset and the reset came to its end.
@@ -159,12 +164,12 @@ impl Record {
         runs.map_err(|found| SCHEMA.damaged(&self.path, found).into())
     }
 
-    fn newest(&self, condition: &'static str) -> Result<Option<Run>, RecordError> {
+    fn newest(&self, condition: &'static str, values: impl Params) -> Result<Option<Run>, RecordError> {
         let query = format!(
             "SELECT id, cluster, plan_digest, steps, started, finished, phase FROM run {condition} ORDER BY number DESC LIMIT 1",
         );
         let found = self.with(|connection| {
-            connection.prepare_cached(&query)?.query_row([], |row| Ok(read(row))).optional()
+            connection.prepare_cached(&query)?.query_row(values, |row| Ok(read(row))).optional()
         })?;
         found.transpose().map_err(|found| SCHEMA.damaged(&self.path, found).into())
     }

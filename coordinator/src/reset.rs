@@ -131,7 +131,8 @@ pub fn plan(
         }
         workers_restored.push(restored);
     }
-    if let Some(control_plane) = control_plane.filter(|control_plane| nodes.contains(control_plane)) {
+    let goes = |control_plane: &&NodeName| nodes.contains(control_plane) && enrolled.contains(*control_plane);
+    if let Some(control_plane) = control_plane.filter(goes) {
         planner.undo(control_plane, &workers_restored)?;
     }
     Ok(Plan { cluster: known.cluster.clone(), steps: planner.steps, pod_subnet: known.pod_subnet.clone() })
@@ -242,6 +243,9 @@ mod tests {
         let all = plan(&known(), &known().nodes, &enrolled, false).unwrap();
         assert_eq!(all.steps.len(), 6);
         assert_eq!(after(&all, "m1/kubeadm-reset"), ["w2/restore"]);
+        let workers = ["w1", "w2"].map(|name| name.parse().unwrap()).into();
+        let without_master = plan(&known(), &known().nodes, &workers, false).unwrap();
+        assert_eq!(without_master.steps.len(), 6, "nor does a control plane that is not enrolled any more");
         let told = known().strangers(&known().nodes, &enrolled).unwrap().unwrap();
         assert!(told.ends_with("nothing is undone there: w1"), "{told}");
         assert_eq!(known().strangers(&["w2".parse().unwrap()], &enrolled), Ok(None));

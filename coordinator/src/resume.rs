@@ -2,18 +2,16 @@
 
 use jiff::Timestamp;
 use muster_proto::event::Event;
-use muster_proto::names::StepId;
 
+use crate::kind::RunKind;
 use crate::plan::Plan;
 use crate::progress::{fold, shown};
 use crate::record::{Run, RunPhase};
 
 /// Said when the run before, of the same cluster and kind, did not come to its end.
 pub fn unfinished(before: &Run, events: &[Event], next: &Plan) -> Option<String> {
-    let undoes = |id: &StepId| id.step() == "kubeadm-reset";
-    let reset_before = before.steps.iter().any(undoes);
-    let reset_now = next.steps.iter().any(|step| undoes(&step.id));
-    if before.cluster != next.cluster || reset_before != reset_now {
+    let kinds = (RunKind::of(&before.steps), RunKind::of(next.steps.iter().map(|step| &step.id)));
+    if before.cluster != next.cluster || kinds.0 != kinds.1 {
         return None;
     }
     let (how, states): (&str, &[&str]) = match before.phase {
@@ -43,13 +41,17 @@ pub fn attached(began: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::PlannedStep;
+    use muster_proto::agent::{self, step::Kind};
     use muster_proto::event::{Complaint, EventKind};
 
     fn run(phase: RunPhase) -> Run {
-        Run::of_test(&["m1/swap", "w1/kubeadm-join"], phase)
+        Run::of_test(&["m1/kubeadm-init", "w1/kubeadm-join"], phase)
     }
     fn plan(cluster: &str) -> Plan {
-        Plan { cluster: cluster.parse().unwrap(), steps: Vec::new(), pod_subnet: String::new() }
+        let kind = Kind::KubeadmInit(agent::KubeadmInit::default());
+        let init = PlannedStep::new(&"m1".parse().unwrap(), "kubeadm-init", kind, &[]).unwrap();
+        Plan { cluster: cluster.parse().unwrap(), steps: vec![init], pod_subnet: String::new() }
     }
     fn events(kinds: Vec<EventKind>) -> Vec<Event> {
         let event = |(sequence, kind)| Event {

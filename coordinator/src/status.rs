@@ -28,14 +28,16 @@ impl StatusVerbs for StatusService {
     async fn watch(&self, _: Request<GetStatusRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let runs = self.runs.clone();
         let stream = async_stream::stream! {
-            let (mut events, mut fleet) = runs.news();
+            let [mut events, mut fleet, mut ends] = runs.news();
             loop {
                 events.borrow_and_update();
                 fleet.borrow_and_update();
+                ends.borrow_and_update();
                 yield runs.status();
                 tokio::select! {
                     _ = events.changed() => {}
                     _ = fleet.changed() => {}
+                    _ = ends.changed() => {}
                 }
                 tokio::time::sleep(WATCH_INTERVAL).await;
             }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use muster_proto::coordinator::admin_client::AdminClient;
 use muster_proto::coordinator::{CreateTokenRequest, ListNodesRequest};
 use muster_proto::names::NodeName;
 use muster_proto::private_file;
@@ -12,7 +13,8 @@ use muster_proto::settings_file::SettingsFile;
 use muster_proto::version::DEFAULT_PORT;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::transport::Channel;
 use zeroize::Zeroizing;
 
 use super::{ClientError, Failure, address, admin, firewall, service};
@@ -20,6 +22,11 @@ use crate::settings::{File, Paths};
 
 /// The token that `init` hands to the master's own agent is used at once.
 const OWN_TOKEN_LIFETIME: Duration = Duration::from_secs(120);
+
+/// So long an agent that runs may be away: it dials again every few seconds.
+const OWN_CONNECTION: Duration = Duration::from_secs(10);
+
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -94,10 +101,17 @@ pub async fn run(root: &Path, arguments: Arguments) -> Result<(), Failure> {
 #[allow(clippy::disallowed_methods, reason = "root starts the agent's own enrolment, with fixed arguments")]
 async fn enrol_own_agent(paths: &Paths, node: &NodeName, file: &File) -> Result<(), Failure> {
     let mut client = admin(paths).await?;
-    let nodes = client.list_nodes(ListNodesRequest {}).await.map_err(ClientError::from)?.into_inner().nodes;
-    if nodes.iter().any(|row| row.name == node.as_str()) {
-        anstream::println!("{node} is enrolled already.");
-        return Ok(());
+    match standing(&mut client, node, OWN_CONNECTION).await? {
+        Standing::Connected => {
+            anstream::println!("{node} is enrolled already.");
+            return Ok(());
+        }
+        Standing::Away => {
+            anstream::println!(
+                "{node} is enrolled, but its agent is not connected: it is enrolled once more."
+            );
+        }
+        Standing::NotEnrolled => {}
     }
     let request = CreateTokenRequest {
         node: node.to_string(),
@@ -119,6 +133,34 @@ async fn enrol_own_agent(paths: &Paths, node: &NodeName, file: &File) -> Result<
     }
     let ended = timeout(OWN_TOKEN_LIFETIME, child.wait()).await.map_err(|_| InitError::AgentFailed)?;
     if ended.map_err(failed)?.success() { Ok(()) } else { Err(InitError::AgentFailed.into()) }
+}
+
+/// How a node stands with the coordinator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    NotEnrolled,
+    /// On the list, and its agent did not come. The list has it before the agent keeps its certificate and its settings and
+    /// has its unit started: an enrolment that was cut off looks like this.
+    Away,
+    Connected,
+}
+
+/// How the node stands, once its agent had this long to come.
+pub async fn standing(
+    client: &mut AdminClient<Channel>,
+    node: &NodeName,
+    patience: Duration,
+) -> Result<Standing, ClientError> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let nodes = client.list_nodes(ListNodesRequest {}).await?.into_inner().nodes;
+        match nodes.iter().find(|row| row.name == node.as_str()) {
+            None => return Ok(Standing::NotEnrolled),
+            Some(row) if row.connected => return Ok(Standing::Connected),
+            Some(_) if Instant::now() >= deadline => return Ok(Standing::Away),
+            Some(_) => sleep(LOOK_AGAIN).await,
+        }
+    }
 }
 
 /// It dials the address that was chosen, not loopback, and reads its token from the pipe.

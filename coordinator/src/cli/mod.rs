@@ -17,6 +17,7 @@ pub mod service;
 mod status;
 pub mod token;
 
+use std::error::Error as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -106,7 +107,15 @@ pub enum ClientError {
 impl From<tonic::Status> for ClientError {
     fn from(status: tonic::Status) -> Self {
         let said = printable(status.message());
+        // What came from the coordinator has no source on this side, and it answers nothing with these codes: they stand for a
+        // connection that ended in the middle of the call.
+        let ended = status.source().is_some()
+            || matches!(
+                status.code(),
+                tonic::Code::Unknown | tonic::Code::Unavailable | tonic::Code::Cancelled
+            );
         match status.code() {
+            _ if ended => Self::Lost(said),
             tonic::Code::InvalidArgument => Self::Invalid(said),
             _ => Self::Refused(said),
         }
@@ -192,6 +201,8 @@ pub(crate) fn print_table(header: &[&str], rows: &[Vec<String>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixListener;
 
     #[test]
     fn the_arguments_are_consistent() {
@@ -203,5 +214,48 @@ mod tests {
     async fn a_daemon_that_does_not_run_is_said_so_with_the_remedy() {
         let error = connect(Path::new("/nonexistent/admin.sock")).await.unwrap_err().to_string();
         assert!(error.contains("coordinator init"), "{error}");
+    }
+
+    /// Answers one connection's settings, and ends it in the middle of its first call.
+    async fn dies_in_the_first_call(listener: UnixListener) -> io::Result<()> {
+        const PREFACE: usize = 24;
+        const HEADERS: u8 = 1;
+        let (mut stream, _) = listener.accept().await?;
+        // An empty SETTINGS frame, which a client waits for.
+        stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await?;
+        stream.read_exact(&mut [0; PREFACE]).await?;
+        loop {
+            let mut frame = [0; 9];
+            stream.read_exact(&mut frame).await?;
+            if frame[3] == HEADERS {
+                return Ok(());
+            }
+            let length = u32::from_be_bytes([0, frame[0], frame[1], frame[2]]);
+            stream.read_exact(&mut vec![0; length as usize]).await?;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_that_dies_in_the_middle_of_a_call_is_told_with_what_to_do() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::under(root.path());
+        std::fs::create_dir_all(&paths.runtime).unwrap();
+        let listener = UnixListener::bind(paths.admin_socket()).unwrap();
+        let (error, died) =
+            tokio::join!(node::run(&paths, node::Command::List), dies_in_the_first_call(listener));
+        died.unwrap();
+        let error = error.unwrap_err();
+        assert!(chain(error.as_ref()).contains("run the same command again"), "{error}");
+        assert!(matches!(error.downcast_ref(), Some(ClientError::Lost(_))), "{error:?}");
+    }
+
+    #[test]
+    fn what_the_coordinator_answers_is_no_lost_connection() {
+        for status in
+            [tonic::Status::internal("the disk is full"), tonic::Status::failed_precondition("a run goes on")]
+        {
+            let error = ClientError::from(status);
+            assert!(matches!(error, ClientError::Refused(_)), "{error:?}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use muster_proto::redaction::printable;
 use serde_json::{Value, json};
 
 use super::{ClientError, Failure, Output, connect, print_table};
+use crate::kind::RunKind;
 use crate::settings::Paths;
 
 #[derive(Debug, clap::Args)]
@@ -32,9 +33,7 @@ fn print(status: &ClusterStatus) {
         anstream::println!("no cluster yet: `coordinator bootstrap -f cluster.yaml` makes one");
         return;
     }
-    let ended =
-        if status.finished.is_empty() { String::new() } else { format!(", ended {}", status.finished) };
-    anstream::println!("cluster {}: {} (began {}{ended})", status.cluster, status.phase, status.started);
+    anstream::println!("{}", headline(status));
     if status.phase == "interrupted" {
         anstream::println!(
             "the coordinator stopped in the middle of it; the same command goes on from there (see `coordinator journal`)"
@@ -57,6 +56,14 @@ fn print(status: &ClusterStatus) {
     }
 }
 
+fn headline(status: &ClusterStatus) -> String {
+    let ended =
+        if status.finished.is_empty() { String::new() } else { format!(", ended {}", status.finished) };
+    // A reset that is done is no cluster that stands.
+    let what = if status.kind == RunKind::Reset.word() { "reset of" } else { "cluster" };
+    format!("{what} {}: {} (began {}{ended})", status.cluster, status.phase, status.started)
+}
+
 /// The form that scripts rely on: names stay, new ones may come.
 fn to_json(status: &ClusterStatus) -> Value {
     let nodes = status.nodes.iter().map(|node| {
@@ -69,7 +76,7 @@ fn to_json(status: &ClusterStatus) -> Value {
     });
     let failures = status.failures.iter().map(failure_to_json);
     json!({
-        "cluster": status.cluster, "phase": status.phase, "runId": status.run_id,
+        "cluster": status.cluster, "kind": status.kind, "phase": status.phase, "runId": status.run_id,
         "started": status.started, "finished": status.finished,
         "nodes": nodes.collect::<Value>(), "steps": steps.collect::<Value>(), "failures": failures.collect::<Value>(),
         "coordinatorVersion": status.coordinator_version, "sequence": status.sequence,
@@ -80,4 +87,23 @@ fn to_json(status: &ClusterStatus) -> Value {
 pub(super) fn failure_to_json(failure: &proto::Failure) -> Value {
     json!({ "node": failure.node, "step": failure.step, "cause": failure.cause,
             "evidence": failure.evidence, "remedy": failure.remedy, "attempt": failure.attempt })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_that_is_done_is_not_told_as_a_cluster_that_stands() {
+        let of = |kind: &str| ClusterStatus {
+            kind: kind.to_owned(),
+            cluster: "lab".to_owned(),
+            phase: "done".to_owned(),
+            started: "2026-11-25T12:36:23Z".to_owned(),
+            ..ClusterStatus::default()
+        };
+        assert_eq!(headline(&of("reset")), "reset of lab: done (began 2026-11-25T12:36:23Z)");
+        assert_eq!(headline(&of("bootstrap")), "cluster lab: done (began 2026-11-25T12:36:23Z)");
+        assert_eq!(to_json(&of("reset"))["kind"], "reset");
+    }
 }

@@ -31,7 +31,7 @@ use crate::outlook::{Outlook, outlook};
 use crate::plan::{self, Hosts, Plan, PlannedStep};
 use crate::preflight::{Check, preflight};
 use crate::progress::{failure, fold};
-use crate::record::{Record, RecordError, RunPhase};
+use crate::record::{Record, RecordError, Run, RunPhase};
 use crate::reset;
 use crate::spec::{ClusterSpec, Problems, named_nodes};
 use crate::store::Store;
@@ -63,6 +63,8 @@ pub struct Runs {
     journal: Journal,
     record: Record,
     active: Arc<Mutex<Option<Active>>>,
+    /// How many runs ended.
+    ends: watch::Sender<u64>,
     /// How long a step waits for its node's agent to come back.
     patience: Duration,
 }
@@ -71,7 +73,8 @@ impl Runs {
     /// Over the coordinator's journal, with the record of runs that is, or is made, at this path.
     pub fn open(journal: Journal, record: &Path, fleet: Fleet, store: Store) -> Result<Self, RunsError> {
         let record = Record::open(record)?;
-        Ok(Self { fleet, store, journal, record, active: Arc::default(), patience: AGENT_PATIENCE })
+        let (active, ends) = (Arc::default(), watch::Sender::new(0));
+        Ok(Self { fleet, store, journal, record, active, ends, patience: AGENT_PATIENCE })
     }
 
     /// With another patience for agents that are away.
@@ -154,8 +157,7 @@ impl Runs {
         request: ResetRequest,
     ) -> Result<BoxStream<'static, Result<Progress, Status>>, Status> {
         let refused = |error: Malformed| Status::invalid_argument(error.to_string());
-        let mut nodes: Vec<NodeName> =
-            request.nodes.iter().map(|name| name.parse()).collect::<Result<_, _>>().map_err(refused)?;
+        let mut nodes = named_once(&request.nodes).map_err(refused)?;
         let enrolled = self.enrolled()?;
         let mut gone = None;
         let plan = match self.record.last_bootstrap().map_err(RunsError::from)? {
@@ -219,7 +221,11 @@ impl Runs {
 
     /// Where the newest run stands.
     pub fn status(&self) -> Result<ClusterStatus, Status> {
-        let Some(mut run) = self.record.last().map_err(RunsError::from)? else {
+        self.status_of(self.record.last().map_err(RunsError::from)?)
+    }
+
+    fn status_of(&self, run: Option<Run>) -> Result<ClusterStatus, Status> {
+        let Some(mut run) = run else {
             return Ok(ClusterStatus {
                 phase: "none".into(),
                 coordinator_version: muster_proto::version::VERSION.to_owned(),
@@ -244,9 +250,9 @@ impl Runs {
         Ok(status)
     }
 
-    /// Wakes whoever shows the status: the journal grew, or an agent came or went.
-    pub fn news(&self) -> (watch::Receiver<u64>, watch::Receiver<u64>) {
-        (self.journal.follow(), self.fleet.changes())
+    /// Wakes whoever shows the status: the journal grew, an agent came or went, or a run ended, which is no event of the journal.
+    pub fn news(&self) -> [watch::Receiver<u64>; 3] {
+        [self.journal.follow(), self.fleet.changes(), self.ends.subscribe()]
     }
 
     /// What the agents of these nodes say of themselves.
@@ -281,6 +287,18 @@ impl Runs {
         let plan = plan::plan(&spec, &hosts).map_err(|problems| Problems::new(files, problems));
         Ok(plan.map(|plan| (spec, plan)))
     }
+}
+
+/// The nodes in the order in which they were named; a second time says nothing new.
+fn named_once(names: &[String]) -> Result<Vec<NodeName>, Malformed> {
+    let mut nodes: Vec<NodeName> = Vec::new();
+    for name in names {
+        let node = name.parse()?;
+        if !nodes.contains(&node) {
+            nodes.push(node);
+        }
+    }
+    Ok(nodes)
 }
 
 fn ignored_checks(files: &ClusterFiles) -> Result<BTreeSet<Check>, Status> {

@@ -108,11 +108,12 @@ impl Runs {
         let executor = self.executor(&run.id);
         let unrecorded = active.unrecorded.clone();
         let (record, store, fleet) = (self.record.clone(), self.store.clone(), self.fleet.clone());
+        let ends = self.ends.clone();
         tokio::spawn(async move {
             tracing::info!(run = run.id, cluster = %run.cluster, "the run begins");
             let outcome = executor.execute(&plan).await;
-            let phase =
-                if outcome.done.len() == plan.steps.len() { RunPhase::Done } else { RunPhase::Failed };
+            let all_done = plan.steps.iter().all(|step| outcome.done.contains(&step.id));
+            let phase = if all_done { RunPhase::Done } else { RunPhase::Failed };
             tracing::info!(run = run.id, phase = phase.word(), "the run ended");
             let told =
                 outcome.unrecorded.iter().map(|(step, complaint)| failure(step, complaint, &run.cluster));
@@ -133,6 +134,8 @@ impl Runs {
             }
             *unrecorded.lock().expect("no holder of the lock panics") = told;
             ended.send_replace(true);
+            // After that: until then a run whose end could not be recorded is shown as one that goes on.
+            ends.send_modify(|count| *count += 1);
         });
         Ok((active, before))
     }
@@ -147,7 +150,8 @@ impl Runs {
             loop {
                 let over = *active.ended.borrow_and_update();
                 news.borrow_and_update();
-                let status = self.status()?;
+                // Not of the newest run: another one may have begun since this one ended.
+                let status = self.status_of(self.record.run(&active.run).map_err(RunsError::from)?)?;
                 let end = over.then(|| end_of(&status, &active));
                 yield Ok(Progress { item: Some(progress::Item::Status(status)) });
                 if let Some(end) = end {

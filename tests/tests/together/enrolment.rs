@@ -7,6 +7,7 @@ use std::time::Duration;
 use muster_agent::connection::{ConnectionError, serve_once};
 use muster_agent::enroll::{EnrollError, enroll};
 use muster_agent::identity::Identity;
+use muster_coordinator::cli::init::{Standing, standing};
 use muster_coordinator::enrolment::EnrolmentService;
 use muster_coordinator::tls::Faces;
 use muster_proto::coordinator::{
@@ -111,6 +112,30 @@ async fn the_same_machine_may_retry_and_another_one_is_refused_and_noticed() {
     {
         assert!(refused[0].contains(expected), "no {expected} in {}", refused[0]);
     }
+}
+
+#[tokio::test]
+#[allow(clippy::disallowed_methods, reason = "a test removes what a crash kept from being written")]
+async fn an_enrolment_that_was_cut_off_is_not_taken_for_one_that_succeeded_and_is_done_again() {
+    let coordinator = Coordinator::start().await;
+    let (machine, node) = (Machine::new(), "node-1".parse().unwrap());
+    let mut admin = coordinator.admin().await;
+    let patience = Duration::from_millis(300);
+    assert_eq!(standing(&mut admin, &node, SOON).await.unwrap(), Standing::NotEnrolled);
+    // What a crash leaves after the coordinator wrote its list: the machine's key, and nothing else on the machine.
+    machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
+    for kept in ["certificate.der", "authority.der"] {
+        std::fs::remove_file(machine.paths.identity().join(kept)).unwrap();
+    }
+    std::fs::remove_file(&machine.paths.configuration).unwrap();
+    assert_eq!(standing(&mut admin, &node, patience).await.unwrap(), Standing::Away);
+
+    let another = Machine::new().enrol(&coordinator, &coordinator.token("node-1")).await.unwrap_err();
+    let another = sentence(&another);
+    assert!(another.contains("`coordinator nodes revoke node-1`"), "the name is not given away: {another}");
+    machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
+    machine.serve(&coordinator);
+    assert_eq!(standing(&mut admin, &node, SOON).await.unwrap(), Standing::Connected);
 }
 
 #[tokio::test]

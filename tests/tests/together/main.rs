@@ -18,4 +18,5 @@ mod resume;
 mod security_document;
 mod strangers;
 mod tls_errors;
+mod watching;
 mod whole_run;

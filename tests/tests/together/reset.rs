@@ -130,6 +130,33 @@ async fn whoever_was_removed_is_waited_for_neither_by_the_same_command_nor_by_a_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_status_names_a_reset_as_one_and_never_says_of_it_that_the_cluster_is_done() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    let told = || {
+        let status = cluster.runs.status().unwrap();
+        (status.kind, status.phase)
+    };
+    assert_eq!(told(), (String::new(), "none".into()), "nothing was ever run");
+    cluster.bootstrap(RUNS_PODS).await;
+    assert_eq!(told(), ("bootstrap".into(), "done".into()));
+    ended(cluster.runs.reset(removal()).await.unwrap()).await;
+    assert_eq!(told(), ("reset".into(), "done".into()), "a removal makes no cluster either");
+    cluster.reset(&[]).await;
+    assert_eq!(told(), ("reset".into(), "done".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_named_twice_is_reset_once() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    cluster.bootstrap(RUNS_PODS).await;
+    let (seen, end) = cluster.reset(&["w1", "w1"]).await;
+    assert_eq!((end.phase.as_str(), &end.failures[..]), ("done", &[][..]));
+    let status = seen.last().unwrap();
+    let ids: Vec<&str> = status.steps.iter().map(|step| step.id.as_str()).collect();
+    assert_eq!(ids.iter().filter(|id| **id == "w1/kubeadm-reset").count(), 1, "{ids:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_removal_that_failed_revokes_nobody_and_the_same_command_ends_it() {
     let cluster = TestCluster::of(&["m1", "w1"]).await;
     cluster.bootstrap(RUNS_PODS).await;
