@@ -12,6 +12,7 @@ mod hostile_values;
 mod journal_secrets;
 mod owner;
 mod preflight;
+mod put_back;
 mod reset;
 mod resume;
 mod security_document;
