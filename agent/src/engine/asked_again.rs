@@ -69,6 +69,13 @@ async fn events(engine: &Engine<FakeHost>, request: RunStepRequest) -> Vec<Event
     replies.filter_map(event).collect().await
 }
 
+/// The verbs that kubeadm was run with, in order.
+fn verbs(host: &FakeHost) -> Vec<String> {
+    let log = host.run_log();
+    let verb = |line: &String| Some(line.strip_prefix("kubeadm ")?.split(' ').next()?.to_owned());
+    log.iter().filter_map(verb).collect()
+}
+
 fn is_done(events: &[EventKind]) -> bool {
     matches!(events.last(), Some(EventKind::Done { .. }))
 }
@@ -207,7 +214,23 @@ async fn a_redone_init_is_reset_once_and_ends_well() {
     let allowed = agent::KubeadmInit { redo_half_done: true, ..message() };
     let events = events(&engine, request("r3", "kubeadm-init", Kind::KubeadmInit(allowed))).await;
     assert!(is_done(&events), "{events:?}");
-    let log = host.run_log();
-    let verbs: Vec<&str> = log.iter().filter_map(|line| line.split(' ').nth(1)).collect();
-    assert_eq!(verbs, ["init", "reset", "init"]);
+    assert_eq!(verbs(&host), ["init", "reset", "init"]);
+}
+
+#[tokio::test]
+async fn an_init_that_ended_is_never_run_again_in_its_run_whatever_life_is_asked_and_whatever_the_host_says()
+{
+    let folder = tempfile::tempdir().unwrap();
+    let host = prepared();
+    host.fail_next(ProgramName::Kubeadm, 1, "error: port 6443 is taken");
+    let failed = events(&life(&host, folder.path()), init("r1")).await;
+    assert!(matches!(failed.last(), Some(EventKind::Failed { .. })), "{failed:?}");
+    assert_eq!(events(&life(&host, folder.path()), init("r1")).await, failed);
+    assert_eq!(verbs(&host), ["init"], "the same run is told how it ended");
+
+    let done = events(&life(&host, folder.path()), init("r2")).await;
+    assert!(is_done(&done), "another run is the retry: {done:?}");
+    host.with(|state| state.files.retain(|path, _| !path.starts_with("/etc/kubernetes")));
+    assert_eq!(events(&life(&host, folder.path()), init("r2")).await, done);
+    assert_eq!(verbs(&host), ["init", "init"], "somebody took its files away");
 }
