@@ -5,6 +5,7 @@
 mod asked_again;
 mod attempt;
 mod follow;
+mod left_open;
 mod preflight;
 mod serving;
 mod watched;
@@ -88,7 +89,7 @@ struct Inner<H> {
     journal: Journal,
     allowed: Allowed,
     memory: Mutex<Memory>,
-    /// One CHANGING step at a time per node; waiting and looking block nobody.
+    /// One CHANGING step at a time per node; waiting blocks nobody, nor does looking but that of a step of membership.
     changing: tokio::sync::Mutex<()>,
 }
 

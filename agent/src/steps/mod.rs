@@ -184,7 +184,15 @@ steps! {
     NodeNetwork => node_network,
 }
 
+/// The steps that make this node a member of a cluster or take it out: no two of them are ever under way at once,
+/// whatever run each is of.
+pub const OF_MEMBERSHIP: [&str; 3] = [kubeadm_init::NAME, kubeadm_join::NAME, kubeadm_reset::NAME];
+
 impl Step {
+    pub fn is_of_membership(&self) -> bool {
+        OF_MEMBERSHIP.contains(&self.name())
+    }
+
     /// Whether `check` wants the account of what this agent did.
     pub fn reads_ledger(&self) -> bool {
         matches!(self, Self::Restore(_) | Self::KubeadmJoin(_) | Self::KubeadmInit(_))
