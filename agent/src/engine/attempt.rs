@@ -98,7 +98,14 @@ impl<H: Host> Attempt<H> {
                 turn = Some(inner.changing.lock().await);
             }
             let what = match self.look().await? {
-                Finding::Done(result) => return Ok((changes_made, result)),
+                Finding::Done(result) => {
+                    if let Yield::Left(sentences) = &result {
+                        for what in sentences {
+                            self.record(EventKind::Left { what: what.clone() })?;
+                        }
+                    }
+                    return Ok((changes_made, result));
+                }
                 Finding::Blocked(complaint) => return Err(Stop::Blocked(complaint)),
                 Finding::Wait(what) => what,
                 Finding::Todo(changes) => {
@@ -302,7 +309,7 @@ fn next_index(events: &[Event]) -> u32 {
 /// What the step yields, as the coordinator receives it.
 pub(super) fn output_of(result: Yield) -> agent::StepOutput {
     match result {
-        Yield::Nothing => agent::StepOutput::default(),
+        Yield::Nothing | Yield::Left(_) => agent::StepOutput::default(),
         Yield::Ticket(ticket) => agent::StepOutput { ticket: Some(ticket.to_message()), pods: Vec::new() },
         Yield::Pods(pods) => agent::StepOutput { ticket: None, pods },
     }

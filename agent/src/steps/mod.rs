@@ -79,6 +79,8 @@ pub enum Yield {
     Nothing,
     Ticket(Ticket),
     Pods(Vec<agent::PodAddress>),
+    /// For no later step, but for a person: what stays as it is although the step would have changed it, and why.
+    Left(Vec<String>),
 }
 
 /// What an attempt is given besides the step's own content; never journalled, no part of its identity.

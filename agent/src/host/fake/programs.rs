@@ -270,6 +270,9 @@ impl FakeHost {
     fn swapon(&self, call: &Call<'_>) -> Ended {
         let mut state = self.state();
         let device = call.word(0);
+        if !state.has_device(device) {
+            return failed(255, format!("swapon: cannot open {device}: No such file or directory\n"));
+        }
         state.swaps.insert(device.into());
         let name = format!("{}.swap", device.trim_start_matches('/').replace('/', "-"));
         if let Some(held) = state.units.get_mut(&name) {
@@ -324,6 +327,18 @@ impl FakeHost {
 }
 
 impl State {
+    /// Whether there is such a partition or file.
+    fn has_device(&self, path: &str) -> bool {
+        let partitions = self.files.get(Path::new("/proc/partitions")).map(|table| table.content.as_str());
+        match path.strip_prefix("/dev/") {
+            Some(name) => partitions
+                .unwrap_or_default()
+                .lines()
+                .any(|line| line.split_whitespace().next_back() == Some(name)),
+            None => self.files.contains_key(Path::new(path)),
+        }
+    }
+
     /// Takes the lines that fit out of one of the kernel's tables; whether there was one.
     fn take_lines(&mut self, table: &str, mut fits: impl FnMut(&str) -> bool) -> bool {
         let Some(table) = self.files.get_mut(Path::new(table)) else { return false };
