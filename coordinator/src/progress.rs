@@ -11,11 +11,16 @@ use muster_proto::names::{NodeName, StepId};
 use crate::kind::RunKind;
 use crate::record::{Run, RunPhase};
 
+/// The detail of a step that found nothing to change.
+pub const NOTHING_TO_CHANGE: &str = "nothing to change";
+
 /// Where one step stands, with what a person wants to know of it.
 #[derive(Debug, Clone, Default)]
 struct StepFold {
     state: StepState,
     detail: String,
+    /// What it left as it is, which its end does not hide.
+    left: Vec<String>,
     started: String,
     finished: String,
     changes: u32,
@@ -42,9 +47,16 @@ impl StepFold {
             EventKind::Made { .. } | EventKind::NotMade { .. } | EventKind::Refused { .. } => {}
             EventKind::Waiting { for_what } => self.detail.clone_from(for_what),
             EventKind::Noticed { what, .. } => self.detail.clone_from(what),
+            // Once, although an agent that died in between says it again.
+            EventKind::Left { what } if self.left.contains(what) => {}
+            EventKind::Left { what } => self.left.push(what.clone()),
             EventKind::Done { changes } => {
                 self.changes = *changes;
-                self.detail = if *changes == 0 { "nothing to change".into() } else { String::new() };
+                self.detail = match *changes {
+                    _ if !self.left.is_empty() => self.left.join("\n"),
+                    0 => NOTHING_TO_CHANGE.into(),
+                    _ => String::new(),
+                };
                 self.finished = time;
             }
             EventKind::Blocked { complaint } | EventKind::Failed { complaint } => {
@@ -199,6 +211,21 @@ mod tests {
             (status.steps[0].state.as_str(), status.steps[0].detail.as_str()),
             ("changing", "Docker does not run")
         );
+    }
+
+    #[test]
+    fn what_a_step_left_as_it_is_is_shown_when_it_is_done() {
+        let left = || EventKind::Left { what: "swap on /dev/zram0 stays off".into() };
+        let events = [
+            event(1, "m1/swap", EventKind::Started { content: String::new(), attempt: 1 }),
+            event(2, "m1/swap", left()),
+            event(3, "m1/swap", EventKind::Started { content: String::new(), attempt: 2 }),
+            event(4, "m1/swap", left()),
+            event(5, "m1/swap", EventKind::Done { changes: 0 }),
+        ];
+        let status = fold(&run(RunPhase::Running), &events);
+        let step = &status.steps[0];
+        assert_eq!((step.state.as_str(), step.detail.as_str()), ("done", "swap on /dev/zram0 stays off"));
     }
 
     #[test]

@@ -56,6 +56,10 @@ pub enum EventKind {
         index: u32,
         what: String,
     },
+    /// The step is about to end well and leaves something as it is; a sentence: what, and why.
+    Left {
+        what: String,
+    },
     Done {
         changes: u32,
     },
@@ -214,6 +218,7 @@ pub fn transition(state: StepState, event: &EventKind) -> Result<StepState, Ille
         (S::Changing(open), E::Noticed { index, .. }) if open == *index => Ok(state),
         // Of a program that outlived its agent.
         (S::Running, E::Noticed { .. }) => Ok(S::Running),
+        (S::Running | S::Waiting, E::Left { .. }) => Ok(S::Running),
         (S::Running | S::Waiting, E::Done { .. }) => Ok(S::Done),
         (S::Running | S::Waiting, E::Blocked { .. }) => Ok(S::Blocked),
         (S::Pending | S::Running | S::Waiting | S::Changing(_), E::Failed { .. }) => Ok(S::Failed),
@@ -246,6 +251,7 @@ impl EventKind {
             Self::NotMade { .. } => "not-made",
             Self::Waiting { .. } => "waiting",
             Self::Noticed { .. } => "noticed",
+            Self::Left { .. } => "left",
             Self::Done { .. } => "done",
             Self::Blocked { .. } => "blocked",
             Self::Failed { .. } => "failed",
@@ -312,6 +318,15 @@ mod tests {
         assert_eq!(fold(&[started(), intended(0), started(), noticed(0), made(0)]), Ok(StepState::Running));
         assert!(fold(&[started(), intended(0), noticed(1)]).is_err());
         assert!(fold(&[noticed(0)]).is_err());
+    }
+
+    #[test]
+    fn what_a_step_leaves_as_it_is_is_told_before_its_end_and_is_none() {
+        let left = || EventKind::Left { what: "swap on /dev/zram0".into() };
+        let waiting = EventKind::Waiting { for_what: String::new() };
+        assert_eq!(fold(&[started(), waiting, left(), left()]), Ok(StepState::Running));
+        assert_eq!(fold(&[started(), left(), EventKind::Done { changes: 0 }]), Ok(StepState::Done));
+        assert!(fold(&[started(), intended(0), left()]).is_err() && fold(&[left()]).is_err());
     }
 
     #[test]

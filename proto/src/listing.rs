@@ -70,6 +70,7 @@ fn in_words(event: &Event) -> String {
         EventKind::Noticed { index, what } => {
             (format!("noticed while change {index} runs: {what}"), String::new())
         }
+        EventKind::Left { what } => (format!("left as it is: {what}"), String::new()),
         EventKind::Done { changes } => (format!("done, {changes} changes"), String::new()),
         EventKind::Blocked { complaint } => complained("BLOCKED", complaint),
         EventKind::Failed { complaint } => complained("FAILED", complaint),

@@ -48,6 +48,10 @@ fn other_init(run: &str) -> RunStepRequest {
     request(run, "kubeadm-init", Kind::KubeadmInit(other))
 }
 
+fn reset(run: &str) -> RunStepRequest {
+    request(run, "kubeadm-reset", Kind::KubeadmReset(agent::KubeadmReset {}))
+}
+
 fn rename(run: &str, name: &str) -> RunStepRequest {
     request(run, "hostname", Kind::Hostname(agent::Hostname { name: name.into() }))
 }
@@ -67,6 +71,17 @@ async fn events(engine: &Engine<FakeHost>, request: RunStepRequest) -> Vec<Event
         _ => None,
     };
     replies.filter_map(event).collect().await
+}
+
+/// The verbs that kubeadm was run with, in order.
+fn verbs(host: &FakeHost) -> Vec<String> {
+    let log = host.run_log();
+    let verb = |line: &String| Some(line.strip_prefix("kubeadm ")?.split(' ').next()?.to_owned());
+    log.iter().filter_map(verb).collect()
+}
+
+fn nothing_of_kubeadm(host: &FakeHost) -> bool {
+    host.with(|state| !state.files.keys().any(|path| path.starts_with("/etc/kubernetes")))
 }
 
 fn is_done(events: &[EventKind]) -> bool {
@@ -207,7 +222,85 @@ async fn a_redone_init_is_reset_once_and_ends_well() {
     let allowed = agent::KubeadmInit { redo_half_done: true, ..message() };
     let events = events(&engine, request("r3", "kubeadm-init", Kind::KubeadmInit(allowed))).await;
     assert!(is_done(&events), "{events:?}");
-    let log = host.run_log();
-    let verbs: Vec<&str> = log.iter().filter_map(|line| line.split(' ').nth(1)).collect();
-    assert_eq!(verbs, ["init", "reset", "init"]);
+    assert_eq!(verbs(&host), ["init", "reset", "init"]);
+}
+
+#[tokio::test]
+async fn an_init_that_ended_is_never_run_again_in_its_run_whatever_life_is_asked_and_whatever_the_host_says()
+{
+    let folder = tempfile::tempdir().unwrap();
+    let host = prepared();
+    host.fail_next(ProgramName::Kubeadm, 1, "error: port 6443 is taken");
+    let failed = events(&life(&host, folder.path()), init("r1")).await;
+    assert!(matches!(failed.last(), Some(EventKind::Failed { .. })), "{failed:?}");
+    assert_eq!(events(&life(&host, folder.path()), init("r1")).await, failed);
+    assert_eq!(verbs(&host), ["init"], "the same run is told how it ended");
+
+    let done = events(&life(&host, folder.path()), init("r2")).await;
+    assert!(is_done(&done), "another run is the retry: {done:?}");
+    host.with(|state| state.files.retain(|path, _| !path.starts_with("/etc/kubernetes")));
+    assert_eq!(events(&life(&host, folder.path()), init("r2")).await, done);
+    assert_eq!(verbs(&host), ["init", "init"], "somebody took its files away");
+}
+
+#[tokio::test]
+async fn a_reset_waits_for_the_init_of_another_run_and_leaves_nothing_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = prepared();
+    host.programs_take(Duration::from_millis(400));
+    let engine = life(&host, folder.path());
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        events(&engine, reset("r2")).await
+    };
+    let (made, undone) = tokio::join!(events(&engine, init("r1")), later);
+    assert!(is_done(&made) && is_done(&undone), "{made:?}\n{undone:?}");
+    assert_eq!((verbs(&host), host.overlaps()), (vec!["init".to_owned(), "reset".to_owned()], 0));
+    assert!(nothing_of_kubeadm(&host));
+}
+
+#[tokio::test]
+async fn a_reset_waits_for_an_init_that_outlived_its_agent_and_its_end_is_recorded_where_it_was_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = prepared();
+    host.programs_take(Duration::from_millis(400));
+    host.crash_at(2, Moment::WhileRunning);
+    let first = life(&host, folder.path());
+    let _running = first.run(init("r1")).unwrap();
+    host.died().await;
+    let second = life(&host, folder.path());
+    let undone = events(&second, reset("r2")).await;
+    assert!(is_done(&undone), "{undone:?}");
+    assert_eq!((verbs(&host), host.overlaps()), (vec!["init".to_owned(), "reset".to_owned()], 0));
+    assert!(nothing_of_kubeadm(&host));
+    let journal = &second.inner.journal;
+    let of_init = journal.of_step("r1", &"m1/kubeadm-init".parse().unwrap()).unwrap();
+    assert!(matches!(of_init.last().unwrap().kind, EventKind::Made { index: 1, .. }), "{of_init:?}");
+    let reset_begun = journal.of_step("r2", &"m1/kubeadm-reset".parse().unwrap()).unwrap();
+    let intended = reset_begun.iter().find(|event| matches!(event.kind, EventKind::Intended { .. }));
+    assert!(of_init.last().unwrap().sequence < intended.unwrap().sequence);
+    journal.whole().unwrap();
+}
+
+#[tokio::test]
+async fn an_init_that_only_waits_does_not_begin_again_after_a_reset_that_was_asked_for_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = prepared();
+    host.cluster.with(|cluster| cluster.unreachable = true);
+    host.crash_at(2, Moment::AfterEffect);
+    let first = life(&host, folder.path());
+    let _running = first.run(init("r1")).unwrap();
+    host.died().await;
+    let second = life(&host, folder.path());
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        events(&second, reset("r2")).await
+    };
+    let (waited, undone) = tokio::join!(events(&second, init("r1")), later);
+    assert!(waited.iter().any(|event| matches!(event, EventKind::Waiting { .. })), "{waited:?}");
+    assert!(is_done(&undone), "{undone:?}");
+    let Some(EventKind::Failed { complaint }) = waited.last() else { panic!("{waited:?}") };
+    assert!(complaint.cause.contains("r2") && complaint.cause.contains("kubeadm-reset"), "{complaint}");
+    assert_eq!(verbs(&host), ["init", "reset"]);
+    assert!(nothing_of_kubeadm(&host));
 }

@@ -1,13 +1,11 @@
 //! One attempt at one step: from the journal's last word on it to done, blocked or failed.
 
-use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use muster_proto::agent;
 use muster_proto::cause::chain;
 use muster_proto::event::{Complaint, Event, EventKind, Outcome};
@@ -51,8 +49,8 @@ pub(super) enum Stop {
 }
 
 /// Of a change that is a program: what its output holds.
-struct Yields {
-    ticket: bool,
+pub(super) struct Yields {
+    pub(super) ticket: bool,
 }
 
 impl From<JournalError> for Stop {
@@ -63,7 +61,7 @@ impl From<JournalError> for Stop {
 
 impl<H: Host> Attempt<H> {
     /// Runs to an end that the journal holds; an error when it cannot hold it.
-    pub(super) async fn run(mut self) -> End {
+    pub(super) async fn run(self) -> End {
         let (kind, output) = match self.until_done().await {
             Ok((changes, output)) => (EventKind::Done { changes }, output_of(output)),
             Err(Stop::Blocked(complaint)) => (EventKind::Blocked { complaint }, agent::StepOutput::default()),
@@ -73,13 +71,20 @@ impl<H: Host> Attempt<H> {
         self.record(kind).map(|_| output).map_err(|error| chain(&error))
     }
 
-    async fn until_done(&mut self) -> Result<(u32, Yield), Stop> {
-        let before = self.inner.journal.ever_of_step(&self.id)?;
-        let own: Vec<&Event> = before.iter().filter(|event| event.run == self.run).collect();
+    async fn until_done(&self) -> Result<(u32, Yield), Stop> {
+        let own = self.inner.journal.of_step(&self.run, &self.id)?;
         let started = own.iter().filter(|event| matches!(event.kind, EventKind::Started { .. }));
         let attempt = 1 + started.count() as u32;
-        self.record(EventKind::Started { content: self.content.clone(), attempt })?;
-        self.settle_open_change(&before).await?;
+        let started = self.record(EventKind::Started { content: self.content.clone(), attempt })?;
+        let inner = self.inner.clone();
+        // What one step of membership finds on the host is only true while no other one is under way: these look in their
+        // turn too. All others take it for their changes alone.
+        let looks_in_turn = self.step.is_of_membership();
+        let mut turn = if looks_in_turn { Some(inner.changing.lock().await) } else { None };
+        self.settle_own(&started).await?;
+        if looks_in_turn {
+            self.settle_others().await?;
+        }
 
         let mut changes_made = 0;
         let mut index = next_index(&own);
@@ -89,18 +94,37 @@ impl<H: Host> Attempt<H> {
         let mut waiting_for = String::new();
         let mut pause = FIRST_PAUSE;
         loop {
+            if looks_in_turn && turn.is_none() {
+                turn = Some(inner.changing.lock().await);
+            }
             let what = match self.look().await? {
-                Finding::Done(result) => return Ok((changes_made, result)),
+                Finding::Done(result) => {
+                    if let Yield::Left(sentences) = &result {
+                        for what in sentences {
+                            self.record(EventKind::Left { what: what.clone() })?;
+                        }
+                    }
+                    return Ok((changes_made, result));
+                }
                 Finding::Blocked(complaint) => return Err(Stop::Blocked(complaint)),
                 Finding::Wait(what) => what,
                 Finding::Todo(changes) => {
+                    if looks_in_turn {
+                        self.still_asked_for(&started)?;
+                    }
                     let wanted: Vec<String> = changes.iter().map(ToString::to_string).collect();
                     if wanted == last_made {
                         format!("to see the effect of: {}", wanted.join(", "))
                     } else if rounds == ROUNDS {
                         return Err(Stop::Failed(self.going_in_circles(&wanted)));
                     } else {
+                        if turn.is_none() {
+                            turn = Some(inner.changing.lock().await);
+                        }
                         self.make(&changes, &mut index).await?;
+                        if !looks_in_turn {
+                            turn = None;
+                        }
                         changes_made += changes.len() as u32;
                         rounds += 1;
                         last_made = wanted;
@@ -117,6 +141,7 @@ impl<H: Host> Attempt<H> {
                 waiting_for = what;
                 pause = FIRST_PAUSE;
             }
+            turn = None;
             tokio::time::sleep(pause).await;
             pause = LONGEST_PAUSE.min(pause * 2);
         }
@@ -142,9 +167,9 @@ impl<H: Host> Attempt<H> {
         }
     }
 
-    async fn make(&mut self, changes: &[Change], index: &mut u32) -> Result<(), Stop> {
-        let inner = self.inner.clone();
-        let _one_at_a_time = inner.changing.lock().await;
+    /// Makes the changes one after the other; the caller has the node's turn.
+    async fn make(&self, changes: &[Change], index: &mut u32) -> Result<(), Stop> {
+        let inner = &self.inner;
         // A half-done init or join that is done again begins with a reset, whatever its step is called.
         if let Some(reset) = changes.iter().find(|change| inner.allowed.no_reset && change.resets()) {
             let cause = Refused::NoReset.to_string();
@@ -211,7 +236,7 @@ impl<H: Host> Attempt<H> {
     }
 
     /// Journals how a change ended, keeps what a program yielded, and lets its unit go. The outcome when it was not made.
-    async fn conclude(
+    pub(super) async fn conclude(
         &self,
         id: &ChangeId,
         program: Option<Yields>,
@@ -237,63 +262,7 @@ impl<H: Host> Attempt<H> {
         Ok(failed)
     }
 
-    /// A program that an earlier life of the agent started, in whatever run, and whose end it never wrote: it is waited for
-    /// and its result taken, never started a second time. Without its unit, looking at the host decides; so it does when the
-    /// program belongs to another content: its end is recorded, and is not this step's.
-    async fn settle_open_change(&mut self, before: &[Event]) -> Result<(), Stop> {
-        let mut open: BTreeMap<u32, (&serde_json::Value, Timestamp, bool)> = BTreeMap::new();
-        let mut begun_with = "";
-        let mut ended = Vec::new();
-        let last_run = before.last().map(|event| event.run.as_str());
-        for event in before {
-            match &event.kind {
-                EventKind::Started { content, .. } => begun_with = content,
-                EventKind::Intended { index, change, .. } if change["change"] == "run" => {
-                    open.insert(*index, (change, event.time, begun_with == self.content));
-                }
-                EventKind::Made { index, .. } | EventKind::NotMade { index, .. } => {
-                    let closed = open.remove(index).filter(|_| Some(event.run.as_str()) == last_run);
-                    ended.extend(closed.map(|_| *index));
-                }
-                _ => {}
-            }
-        }
-        for index in ended {
-            self.forget(&ChangeId { step: self.id.clone(), index }).await;
-        }
-        for (index, (record, since, same_content)) in open {
-            let id = ChangeId { step: self.id.clone(), index };
-            let inner = self.inner.clone();
-            let mut watch = self.watch_over_record(record, since);
-            let attached = self.watched(inner.host.attach(&id), watch.as_mut(), index).await?;
-            let applied = attached.map_err(|error| {
-                Stop::Failed(Complaint::new(chain(&error), "", "run the same command again"))
-            })?;
-            let Some(applied) = applied else { continue };
-            let program = Yields { ticket: same_content && record["yields_ticket"] == true };
-            let failed = self.conclude(&id, Some(program), applied).await?;
-            let Some(outcome) = failed.filter(|_| same_content) else { continue };
-            let is_kubeadm = watch.is_some();
-            let found = self.look_back(watch).await;
-            if is_kubeadm {
-                let arguments: Vec<String> =
-                    serde_json::from_value(record["arguments"].clone()).unwrap_or_default();
-                let complaint = diagnosis::of_kubeadm(&arguments, &outcome, self.id.node(), &found);
-                return Err(Stop::Failed(complaint));
-            }
-            let said = outcome.output.lines().last().unwrap_or_default().to_owned();
-            let ended = outcome.error.unwrap_or_else(|| format!("exit code {:?}", outcome.exit_code));
-            let cause = format!("the program that went on while the agent was away failed: {ended}");
-            return Err(Stop::Failed(Complaint::new(
-                cause,
-                said,
-                "look at `sudo agent journal` on that node, then run the same command again",
-            )));
-        }
-        Ok(())
-    }
-
-    async fn forget(&self, id: &ChangeId) {
+    pub(super) async fn forget(&self, id: &ChangeId) {
         if let Err(error) = self.inner.host.forget(id).await {
             tracing::warn!(unit = id.unit(), error = chain(&error), "a finished unit could not be removed");
         }
@@ -329,7 +298,7 @@ fn not_possible(change: &Change, error: &HostError) -> Complaint {
     )
 }
 
-fn next_index(events: &[&Event]) -> u32 {
+fn next_index(events: &[Event]) -> u32 {
     let indexes = events.iter().filter_map(|event| match event.kind {
         EventKind::Intended { index, .. } => Some(index + 1),
         _ => None,
@@ -340,7 +309,7 @@ fn next_index(events: &[&Event]) -> u32 {
 /// What the step yields, as the coordinator receives it.
 pub(super) fn output_of(result: Yield) -> agent::StepOutput {
     match result {
-        Yield::Nothing => agent::StepOutput::default(),
+        Yield::Nothing | Yield::Left(_) => agent::StepOutput::default(),
         Yield::Ticket(ticket) => agent::StepOutput { ticket: Some(ticket.to_message()), pods: Vec::new() },
         Yield::Pods(pods) => agent::StepOutput { ticket: None, pods },
     }

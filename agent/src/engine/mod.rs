@@ -5,6 +5,7 @@
 mod asked_again;
 mod attempt;
 mod follow;
+mod left_open;
 mod preflight;
 mod serving;
 mod watched;
@@ -16,7 +17,7 @@ use aws_lc_rs::digest;
 use futures_util::Stream;
 use muster_proto::agent::{self, CheckStepReply, CheckStepRequest, RunStepReply, RunStepRequest};
 use muster_proto::cause::chain;
-use muster_proto::event::{Event, EventKind};
+use muster_proto::event::{Event, EventKind, StepState};
 use muster_proto::journal::{Journal, JournalError};
 use muster_proto::names::{Malformed, StepId};
 use prost::Message;
@@ -29,7 +30,7 @@ pub use preflight::ListenReplies;
 
 use crate::difference;
 use crate::host::HostError;
-use crate::host::change::{Change, Host};
+use crate::host::change::Host;
 use crate::ledger::Ledger;
 use crate::steps::{BadStep, Finding, Input, Step};
 use crate::ticket::{NoTicket, Ticket};
@@ -88,7 +89,7 @@ struct Inner<H> {
     journal: Journal,
     allowed: Allowed,
     memory: Mutex<Memory>,
-    /// One CHANGING step at a time per node; waiting and looking block nobody.
+    /// One CHANGING step at a time per node; waiting blocks nobody, nor does looking but that of a step of membership.
     changing: tokio::sync::Mutex<()>,
 }
 
@@ -245,8 +246,9 @@ impl<H: Host> Inner<H> {
         Ok(step)
     }
 
-    /// What a step that ended in an earlier life yields. Mostly looking tells. A ticket is gone with the life that held it:
-    /// then a fresh one is made, as a step of its own in the journal, because the finished one stays as it is.
+    /// What a step that ended in an earlier life yields: nothing unless it was done. Mostly looking tells. A ticket is gone
+    /// with the life that held it: then `join-ticket`, and no other step, makes a fresh one, as a step of its own in the
+    /// journal, because the finished one stays as it is.
     async fn yield_again(
         self: Arc<Self>,
         run: String,
@@ -255,12 +257,15 @@ impl<H: Host> Inner<H> {
         step: Step,
         input: Input,
     ) -> End {
+        if self.journal.state(&run, &id).map_err(|error| chain(&error))? != StepState::Done {
+            return Ok(agent::StepOutput::default());
+        }
         let ticket = input.ticket.clone().or_else(|| self.memory().ticket.clone());
         let finding =
             step.check(&self.host, &Input { ticket, pods: input.pods.clone(), ..Input::default() }).await;
         match finding {
             Ok(Finding::Done(result)) => Ok(output_of(result)),
-            Ok(Finding::Todo(changes)) if changes.iter().any(Change::yields_ticket) => {
+            Ok(Finding::Todo(_)) if matches!(step, Step::JoinTicket(_)) => {
                 let id = self.unfinished(&run, &id).map_err(|error| chain(&error))?;
                 Attempt { inner: self, run, id, content, step, input }.run().await
             }

@@ -189,11 +189,6 @@ impl Change {
         let reset = |program: &Program| program.arguments.first().is_some_and(|verb| verb == "reset");
         matches!(self, Self::Run(program) if program.program == ProgramName::Kubeadm && reset(program))
     }
-
-    /// Whether it is a program that prints a join ticket.
-    pub fn yields_ticket(&self) -> bool {
-        matches!(self, Self::Run(program) if program.yields_ticket)
-    }
 }
 
 /// By this a secret file is known again without its content: `sha256:HEX`.

@@ -79,6 +79,8 @@ pub enum Yield {
     Nothing,
     Ticket(Ticket),
     Pods(Vec<agent::PodAddress>),
+    /// For no later step, but for a person: what stays as it is although the step would have changed it, and why.
+    Left(Vec<String>),
 }
 
 /// What an attempt is given besides the step's own content; never journalled, no part of its identity.
@@ -184,7 +186,15 @@ steps! {
     NodeNetwork => node_network,
 }
 
+/// The steps that make this node a member of a cluster or take it out: no two of them are ever under way at once,
+/// whatever run each is of.
+pub const OF_MEMBERSHIP: [&str; 3] = [kubeadm_init::NAME, kubeadm_join::NAME, kubeadm_reset::NAME];
+
 impl Step {
+    pub fn is_of_membership(&self) -> bool {
+        OF_MEMBERSHIP.contains(&self.name())
+    }
+
     /// Whether `check` wants the account of what this agent did.
     pub fn reads_ledger(&self) -> bool {
         matches!(self, Self::Restore(_) | Self::KubeadmJoin(_) | Self::KubeadmInit(_))

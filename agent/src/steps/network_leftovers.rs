@@ -26,6 +26,8 @@ pub(crate) const CNI_FOLDER: &str = "/etc/cni/net.d";
 const MARKS: [&str; 5] = ["\"cni0\"", "\"flannel\"", "\"calico\"", "\"cilium-cni\"", "\"weave-net\""];
 const FILES: [&str; 2] = ["/etc/cni/net.d/calico-kubeconfig", "/run/flannel/subnet.env"];
 const IPVS_LINK: &str = "kube-ipvs0";
+/// Two ends of one pair: the second goes with the first.
+const CILIUM_PAIR: [&str; 2] = ["cilium_host", "cilium_net"];
 pub(crate) const LINKS: [&str; 10] = [
     "cni0",
     "flannel.1",
@@ -35,8 +37,8 @@ pub(crate) const LINKS: [&str; 10] = [
     "vxlan.calico",
     "weave",
     "cilium_vxlan",
-    "cilium_host",
-    "cilium_net",
+    CILIUM_PAIR[0],
+    CILIUM_PAIR[1],
 ];
 /// Chains of kube-proxy and the kubelet, of CNI plugins, flannel and calico; comments name them too.
 const CHAINS: [&str; 4] = ["KUBE-", "CNI-", "FLANNEL", "cali-"];
@@ -83,17 +85,20 @@ impl NetworkLeftovers {
         if balanced && can_clear {
             changes.push(run(ProgramName::Ipvsadm, &["--clear"]));
         }
-        for link in LINKS.iter().filter(|link| links.iter().any(|there| there == *link)) {
-            if *link != IPVS_LINK || can_clear {
+        let is_there = |link: &str| links.iter().any(|there| there == link);
+        let going: Vec<&str> =
+            LINKS.into_iter().filter(|link| is_there(link) && (*link != IPVS_LINK || can_clear)).collect();
+        for link in &going {
+            if *link != CILIUM_PAIR[1] || !is_there(CILIUM_PAIR[0]) {
                 changes.push(run(ProgramName::Ip, &["link", "delete", link]));
             }
         }
         let table = host.read_file(Path::new("/proc/net/route")).await?.unwrap_or_default();
-        for route in self.routes_by_gateway(&table, ipv4_route) {
+        for route in self.routes_that_stay(&table, &going, ipv4_route) {
             changes.push(run(ProgramName::Ip, &["route", "delete", &route]));
         }
         let table = host.read_file(Path::new("/proc/net/ipv6_route")).await?.unwrap_or_default();
-        for route in self.routes_by_gateway(&table, ipv6_route) {
+        for route in self.routes_that_stay(&table, &going, ipv6_route) {
             changes.push(run(ProgramName::Ip, &["-6", "route", "delete", &route]));
         }
         for (family, program) in
@@ -128,31 +133,42 @@ impl NetworkLeftovers {
         rules.split_inclusive('\n').filter(|line| line.starts_with('#') || !ours(line)).collect()
     }
 
-    /// The routes to other nodes' pods; those of a link go with it.
-    fn routes_by_gateway(&self, table: &str, read: fn(&str) -> Option<(IpNet, IpAddr)>) -> Vec<String> {
+    /// The routes to other nodes' pods that are left when these links are deleted: a route goes with its link, also one by a
+    /// gateway (flannel's VXLAN), and then `ip route delete` would find none and fail.
+    fn routes_that_stay(&self, table: &str, going: &[&str], read: fn(&str) -> Option<Route>) -> Vec<String> {
         let Some((pods, _)) = &self.pods else { return Vec::new() };
-        let inner =
-            |(to, by): (IpNet, IpAddr)| (!by.is_unspecified() && pods.contains(&to)).then(|| to.to_string());
-        table.lines().filter_map(read).filter_map(inner).collect()
+        let stays = |route: &Route| {
+            !route.by.is_unspecified() && pods.contains(&route.to) && !going.contains(&route.link.as_str())
+        };
+        table.lines().filter_map(read).filter(stays).map(|route| route.to.to_string()).collect()
     }
 }
 
-/// A line of /proc/net/route: where to, and the gateway.
-fn ipv4_route(line: &str) -> Option<(IpNet, IpAddr)> {
+/// A line of the kernel's table of routes.
+struct Route {
+    to: IpNet,
+    /// The gateway; unspecified when there is none.
+    by: IpAddr,
+    link: String,
+}
+
+/// A line of /proc/net/route: the link, where to, the gateway, and further on the mask.
+fn ipv4_route(line: &str) -> Option<Route> {
     let number = |hexadecimal: &str| u32::from_str_radix(hexadecimal, 16).ok().map(u32::swap_bytes);
     let fields: Vec<&str> = line.split_whitespace().collect();
     let (to, by, mask) = (number(fields.get(1)?)?, number(fields.get(2)?)?, number(fields.get(7)?)?);
     let to = Ipv4Net::with_netmask(to.into(), mask.into()).ok()?;
-    Some((to.into(), Ipv4Addr::from(by).into()))
+    Some(Route { to: to.into(), by: Ipv4Addr::from(by).into(), link: (*fields.first()?).to_owned() })
 }
 
-/// A line of /proc/net/ipv6_route: address and length of the target, of the source, the gateway.
-fn ipv6_route(line: &str) -> Option<(IpNet, IpAddr)> {
+/// A line of /proc/net/ipv6_route: address and length of the target, of the source, the gateway, and last the link.
+fn ipv6_route(line: &str) -> Option<Route> {
     let address = |hexadecimal: &str| u128::from_str_radix(hexadecimal, 16).ok().map(Ipv6Addr::from);
     let fields: Vec<&str> = line.split_whitespace().collect();
     let length = u8::from_str_radix(fields.get(1)?, 16).ok()?;
     let to = Ipv6Net::new(address(fields.first()?)?, length).ok()?;
-    Some((to.into(), address(fields.get(4)?)?.into()))
+    let by = address(fields.get(4)?)?.into();
+    Some(Route { to: to.into(), by, link: (*fields.last()?).to_owned() })
 }
 
 /// The names in /proc/net/dev; two lines of heading have no colon behind their first word.
@@ -195,10 +211,44 @@ mod tests {
     #[test]
     fn only_routes_to_other_nodes_pods_are_removed() {
         let table = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\neth0\t00000000\t0100580A\t0003\t0\t0\t0\t00000000\t0\t0\t0\neth0\t0001F40A\t0C00580A\t0003\t0\t0\t0\t00FFFFFF\t0\t0\t0\ncni0\t0000F40A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
-        assert_eq!(of("10.244.0.0/16").routes_by_gateway(table, ipv4_route), ["10.244.1.0/24"]);
-        assert!(of("").routes_by_gateway(table, ipv4_route).is_empty());
+        assert_eq!(of("10.244.0.0/16").routes_that_stay(table, &[], ipv4_route), ["10.244.1.0/24"]);
+        assert!(of("").routes_that_stay(table, &[], ipv4_route).is_empty());
+        assert!(
+            of("10.244.0.0/16").routes_that_stay(table, &["eth0"], ipv4_route).is_empty(),
+            "it goes with eth0"
+        );
         let table = "fd000244000100000000000000000000 40 00000000000000000000000000000000 00 fd000088000000000000000000000012 00000400 00000001 00000000 00000003 eth0\nfd000244000000000000000000000000 40 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000001 00000000 00000001 cni0\n00000000000000000000000000000000 00 00000000000000000000000000000000 00 fe800000000000000000000000000001 00000400 00000001 00000000 00000003 eth0\n";
-        assert_eq!(of("fd00:244::/32").routes_by_gateway(table, ipv6_route), ["fd00:244:1::/64"]);
+        assert_eq!(of("fd00:244::/32").routes_that_stay(table, &["cni0"], ipv6_route), ["fd00:244:1::/64"]);
+        assert!(of("fd00:244::/32").routes_that_stay(table, &["eth0"], ipv6_route).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_route_goes_with_its_link_and_one_end_of_a_pair_with_the_other_so_neither_is_deleted_twice() {
+        let (host, mut input) = master().await;
+        host.with(|state| {
+            let mut add = |table: &str, lines: &str| {
+                let held = state.files.get(Path::new(table)).map(|file| file.content.clone());
+                state.put(table, held.unwrap_or_default() + lines);
+            };
+            add("/proc/net/dev", "cilium_host: 0\ncilium_net: 0\nflannel-v6.1: 0\n");
+            add("/proc/net/route", "cilium_host\t0002F40A\t0100F40A\t0003\t0\t0\t0\t00FFFFFF\t0\t0\t0\n");
+            add("/proc/net/route", "cilium_net\t0003F40A\t0100F40A\t0003\t0\t0\t0\t00FFFFFF\t0\t0\t0\n");
+            add(
+                "/proc/net/ipv6_route",
+                "fd000244000100000000000000000000 40 00000000000000000000000000000000 00 fd000244000100000000000000000000 00000400 00000001 00000000 00000003 flannel-v6.1\n",
+            );
+        });
+        let wanted =
+            |range: &str| step(Kind::NetworkLeftovers(agent::NetworkLeftovers { pod_subnet: range.into() }));
+        let Finding::Todo(v6) = wanted("fd00:244::/32").check(&host, &input).await.unwrap() else { panic!() };
+        assert!(!v6.iter().any(|change| change.to_string().contains("route delete")), "{v6:?}");
+        // Every change is made, so that none of them may fail.
+        let finding = carry_out(&host, &wanted("10.244.0.0/16"), &mut input).await;
+        assert!(matches!(finding, Finding::Done(_)), "{finding:?}");
+        let log = host.run_log();
+        let gone = |what: &str| log.iter().filter(|line| line.starts_with(what)).collect::<Vec<_>>();
+        assert_eq!(gone("ip link delete cilium"), ["ip link delete cilium_host"]);
+        assert_eq!(gone("ip route delete"), ["ip route delete 10.244.9.0/24"], "the one over eth0");
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Afterwards: what Muster itself changed on this host stands as it stood before: files, host name, units, sysctls, swap,
-//! users' files, the firewall last. What somebody else changed after us is kept and named. The account of it comes from
-//! the agent's own journal (`ledger`). Not undone: the rule of ufw by which nodes that stay dial this machine; loaded kernel modules stay until the next reboot.
+//! users' files, the firewall last. What somebody else changed after us is kept and named; so is swap on what is not there
+//! any more, which keeps nobody. The account of it comes from the agent's own journal (`ledger`). Not undone: the rule of ufw
+//! by which nodes that stay dial this machine; loaded kernel modules stay until the next reboot.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use muster_proto::agent;
 use muster_proto::names::NodeName;
 
-use super::{BadStep, Finding, Input};
+use super::{BadStep, Finding, Input, Yield};
 use crate::host::HostError;
 use crate::host::change::{Change, Program, ProgramName, UnitAction, digest_of};
 use crate::host::query::Observe;
@@ -21,6 +22,8 @@ pub const NAME: &str = "restore";
 pub const SETTLE: Duration = Duration::from_secs(30);
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// What the agent's own unit hides from it (ProtectHome=, PrivateTmp=).
+const HIDDEN: [&str; 5] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
 
 #[derive(Debug, Clone)]
 pub struct Restore {
@@ -33,15 +36,21 @@ struct Undoing {
     changes: Vec<Change>,
     /// Why it stays as it is, when somebody else changed it.
     kept: Option<String>,
+    /// Why it cannot be put back by anybody.
+    gone: Option<String>,
 }
 
 impl Undoing {
     fn change(change: Change) -> Self {
-        Self { changes: vec![change], kept: None }
+        Self { changes: vec![change], ..Self::default() }
     }
 
     fn kept(why: String) -> Self {
-        Self { changes: Vec::new(), kept: Some(why) }
+        Self { kept: Some(why), ..Self::default() }
+    }
+
+    fn gone(why: String) -> Self {
+        Self { gone: Some(why), ..Self::default() }
     }
 }
 
@@ -51,7 +60,7 @@ impl Restore {
     }
 
     pub async fn check<H: Observe>(&self, host: &H, input: &Input) -> Result<Finding, HostError> {
-        let (mut changes, mut last, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut changes, mut last, mut kept, mut gone) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut follow_up = input.ledger.pending.clone();
         for Entry { target, follow_up: asked } in &input.ledger.entries {
             if self.nodes_stay && matches!(target, Target::FirewallRule { .. }) {
@@ -59,6 +68,7 @@ impl Restore {
             }
             let undoing = undo(host, target).await?;
             kept.extend(undoing.kept);
+            gone.extend(undoing.gone);
             if undoing.changes.is_empty() {
                 continue;
             }
@@ -91,6 +101,9 @@ impl Restore {
                 kept.join("\n"),
                 "take these lines out by hand (`sudo agent journal` holds what stood there before), then run the same command again",
             ));
+        }
+        if changes.is_empty() && !gone.is_empty() {
+            return Ok(Finding::Done(Yield::Left(gone)));
         }
         Ok(Finding::from_changes(changes))
     }
@@ -155,12 +168,17 @@ async fn undo<H: Observe>(host: &H, target: &Target) -> Result<Undoing, HostErro
             if did(UnitAction::Start) && !*active && now.active {
                 change(UnitAction::Stop);
             }
-            Undoing { changes, kept: None }
+            Undoing { changes, ..Undoing::default() }
         }
         Target::FirewallRule { rule } => {
             super::coordinator_port::undo(host, rule).await?.map_or_else(Undoing::default, Undoing::change)
         }
         Target::Swap { device } if host.swaps().await?.contains(device) => Undoing::default(),
+        Target::Swap { device } if is_gone(host, device).await? => Undoing::gone(format!(
+            "the swap on {} stays off, because nothing of this name is there any more; what makes it when the machine starts, \
+             if anything does, will make it again",
+            device.display()
+        )),
         Target::Swap { device } => Undoing::change(Change::Run(Program::new(
             ProgramName::Swapon,
             ["--", &device.to_string_lossy()],
@@ -173,6 +191,27 @@ async fn undo<H: Observe>(host: &H, target: &Target) -> Result<Undoing, HostErro
             Undoing::change(Change::Run(Program::new(ProgramName::Ufw, ["--force", "enable"], LIMIT)))
         }
     })
+}
+
+/// Whether there is no such device or file, as of compressed swap after a reboot without its unit. False where the agent
+/// cannot tell: then swapon does. It has a /dev of its own, so that the kernel's table counts; other names than that table's
+/// stand for the same devices only in folders below /dev.
+async fn is_gone<H: Observe>(host: &H, device: &Path) -> Result<bool, HostError> {
+    if HIDDEN.iter().any(|place| device.starts_with(place)) {
+        return Ok(false);
+    }
+    let (Some(folder), Some(name)) = (device.parent(), device.file_name().and_then(|name| name.to_str()))
+    else {
+        return Ok(false);
+    };
+    if folder == Path::new("/dev") {
+        let table = host.read_file(Path::new("/proc/partitions")).await?;
+        let holds = |table: &str| table.lines().any(|line| line.split_whitespace().next_back() == Some(name));
+        return Ok(table.is_some_and(|table| !holds(&table)));
+    }
+    // A folder that only its owner may read is closed to the agent too.
+    let Ok(names) = host.list_folder(folder).await else { return Ok(false) };
+    Ok(!device.starts_with("/dev") && !names.iter().any(|there| there == name))
 }
 
 /// What becomes of a file.
@@ -259,6 +298,7 @@ async fn hostname<H: Observe>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::fake::{FakeCluster, FakeHost};
 
     fn of(now: Option<&str>, before: Option<&str>, ours: &str) -> Content {
         content(now, before, &[ours.to_owned()], false)
@@ -292,5 +332,25 @@ mod tests {
     fn a_file_that_somebody_changed_between_two_of_our_changes_does_not_lose_that() {
         let both = ["b\n".to_owned(), "mine\nb\n".to_owned()];
         assert_eq!(content(Some("mine\nb\n"), Some("a\n"), &both, true), Content::Kept(vec!["b".into()]));
+    }
+
+    #[tokio::test]
+    async fn swap_is_gone_only_where_its_device_or_file_would_be_seen() {
+        let host = FakeHost::debian("m1", FakeCluster::default());
+        host.put_file("/var/swap/file", "");
+        for (device, gone) in [
+            ("/dev/sda5", false),
+            ("/dev/zram0", true),
+            ("/dev/sda", true),
+            ("/dev/mapper/vg-swap", false),
+            ("/var/swap/file", false),
+            ("/swapfile", true),
+            ("/home/swapfile", false),
+            ("/tmp/swapfile", false),
+        ] {
+            assert_eq!(is_gone(&host, Path::new(device)).await.unwrap(), gone, "{device}");
+        }
+        host.with(|state| state.files.remove(Path::new("/proc/partitions")));
+        assert!(!is_gone(&host, Path::new("/dev/zram0")).await.unwrap(), "nobody can tell");
     }
 }

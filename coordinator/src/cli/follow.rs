@@ -7,6 +7,7 @@ use tonic::Streaming;
 use super::exit::{NotFinished, Outcome, WouldBlock};
 use super::screen::Screen;
 use super::{ClientError, Failure};
+use crate::progress::NOTHING_TO_CHANGE;
 use crate::spec::Problems;
 
 /// What a command says of its run.
@@ -69,6 +70,8 @@ pub(super) async fn follow(mut stream: Streaming<Progress>, words: &Words) -> Re
 
 fn report(end: &RunEnd, last: &ClusterStatus, words: &Words) -> Result<(), Failure> {
     show_failures(&end.failures);
+    // A line per node that says "done" does not show it.
+    anstream::print!("{}", left(last));
     match (end.phase.as_str(), end.changed_steps) {
         ("done", 0) => anstream::println!("{}", words.nothing),
         ("done", 1) => anstream::println!("done: 1 step changed something"),
@@ -80,6 +83,17 @@ fn report(end: &RunEnd, last: &ClusterStatus, words: &Words) -> Result<(), Failu
 
 pub(super) fn show_failures(failures: &[proto::Failure]) {
     anstream::eprint!("{}", told(failures));
+}
+
+/// What the steps that ended well left as it is, as a person reads it.
+fn left(status: &ClusterStatus) -> String {
+    let told = |step: &&proto::StepStatus| {
+        step.state == "done" && !step.detail.is_empty() && step.detail != NOTHING_TO_CHANGE
+    };
+    let line = |step: &proto::StepStatus| {
+        format!("left as it is, {}: {}\n", step.id, printable(&step.detail).replace('\n', "; "))
+    };
+    status.steps.iter().filter(told).map(line).collect()
 }
 
 /// Failures as a person reads them, the first cause on top; nothing in them steers the terminal.

@@ -13,6 +13,7 @@ mod journal_secrets;
 mod known_cluster;
 mod owner;
 mod preflight;
+mod put_back;
 mod reset;
 mod resume;
 mod security_document;

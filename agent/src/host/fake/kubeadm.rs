@@ -274,9 +274,10 @@ impl State {
         self.put("/etc/cni/net.d/10-flannel.conflist", cni);
         self.put("/run/flannel/subnet.env", "FLANNEL_NETWORK=10.244.0.0/16\n");
         self.put("/proc/net/dev", "Inter-|   Receive\n face |bytes\n    lo: 0\n  cni0: 0\nflannel.1: 0\n");
-        let route = "eth0\t0009F40A\t0C00580A\t0003\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+        // flannel's VXLAN with DirectRouting: a node of the same network by its address, the others through the link.
+        let routes = "eth0\t0009F40A\t0C00580A\t0003\t0\t0\t0\t00FFFFFF\t0\t0\t0\nflannel.1\t0001F40A\t0001F40A\t0003\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
         let table = self.files.get(Path::new("/proc/net/route")).map(|file| file.content.clone());
-        self.put("/proc/net/route", table.unwrap_or_default() + route);
+        self.put("/proc/net/route", table.unwrap_or_default() + routes);
         if !self.packet_filter.contains("KUBE-") {
             let rules = ":KUBE-FORWARD - [0:0]\n-A FORWARD -j KUBE-FORWARD\nCOMMIT\n";
             self.packet_filter = self.packet_filter.replace("COMMIT\n", rules);

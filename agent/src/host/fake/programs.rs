@@ -1,16 +1,21 @@
 //! The fake programs: what each of them does to the host and its cluster.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use muster_proto::names::KubernetesVersion;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
 use super::cluster::key_of;
 use super::stock::unit;
-use super::{Ended, FakeHost};
+use super::{Ended, FakeHost, State};
 use crate::host::change::{Program, ProgramName};
 use crate::host::query::KubernetesProgram;
+
+/// Links that are two ends of one pair.
+const PAIRS: [[&str; 2]; 1] = [["cilium_host", "cilium_net"]];
 
 /// The arguments of one call, and its standard input.
 pub(super) struct Call<'a> {
@@ -265,6 +270,9 @@ impl FakeHost {
     fn swapon(&self, call: &Call<'_>) -> Ended {
         let mut state = self.state();
         let device = call.word(0);
+        if !state.has_device(device) {
+            return failed(255, format!("swapon: cannot open {device}: No such file or directory\n"));
+        }
         state.swaps.insert(device.into());
         let name = format!("{}.swap", device.trim_start_matches('/').replace('/', "-"));
         if let Some(held) = state.units.get_mut(&name) {
@@ -273,32 +281,83 @@ impl FakeHost {
         well("")
     }
 
-    /// `ip link delete NAME` and `ip route delete RANGE`.
+    /// `ip link delete NAME` and `ip route delete RANGE`. As the kernel does it: a link takes its routes along, one end of
+    /// a pair takes the other, and a route that is not there cannot be deleted.
     fn ip(&self, call: &Call<'_>) -> Ended {
         let mut state = self.state();
         match (call.word(0), call.word(1)) {
             ("link", "delete") => {
-                let table = state.files.get_mut(Path::new("/proc/net/dev"));
-                let before = table.as_ref().map(|table| table.content.clone()).unwrap_or_default();
-                let other = |line: &&str| line.trim_start().split(':').next() != Some(call.word(2));
-                let after: String = before.lines().filter(other).map(|line| format!("{line}\n")).collect();
-                if after == before {
+                let own = |line: &str, link: &str| line.trim_start().split(':').next() == Some(link);
+                if !state.take_lines("/proc/net/dev", |line| own(line, call.word(2))) {
                     return failed(1, format!("Cannot find device \"{}\"\n", call.word(2)));
                 }
-                if let Some(table) = table {
-                    table.content = after;
+                let other_end = PAIRS.iter().find_map(|pair| match call.word(2) {
+                    link if link == pair[0] => Some(pair[1]),
+                    link if link == pair[1] => Some(pair[0]),
+                    _ => None,
+                });
+                for link in [Some(call.word(2)), other_end].into_iter().flatten() {
+                    state.take_lines("/proc/net/dev", |line| own(line, link));
+                    state.take_lines("/proc/net/route", |line| line.split_whitespace().next() == Some(link));
+                    state.take_lines("/proc/net/ipv6_route", |line| {
+                        line.split_whitespace().next_back() == Some(link)
+                    });
                 }
             }
             ("route", "delete") => {
-                if let Some(routes) = state.files.get_mut(Path::new("/proc/net/route")) {
-                    // The fake's table has one header line, and its routes are those of the pods.
-                    routes.content = routes.content.lines().take(1).map(|line| format!("{line}\n")).collect();
+                let (table, leads) = match call.word(2).parse() {
+                    Ok(IpNet::V4(to)) => ("/proc/net/route", ipv4_columns(to)),
+                    Ok(IpNet::V6(to)) => ("/proc/net/ipv6_route", ipv6_columns(to)),
+                    Err(_) => return failed(1, "Error: any valid prefix is expected.\n"),
+                };
+                let mut gone = false;
+                let first = |line: &str| {
+                    let columns: Vec<&str> = line.split_whitespace().collect();
+                    let fits = leads.iter().all(|(at, text)| columns.get(*at) == Some(&text.as_str()));
+                    fits && !std::mem::replace(&mut gone, true)
+                };
+                if !state.take_lines(table, first) {
+                    return failed(2, "RTNETLINK answers: No such process\n");
                 }
             }
             _ => return failed(255, "Object unknown, try \"ip help\".\n"),
         }
         well("")
     }
+}
+
+impl State {
+    /// Whether there is such a partition or file.
+    fn has_device(&self, path: &str) -> bool {
+        let partitions = self.files.get(Path::new("/proc/partitions")).map(|table| table.content.as_str());
+        match path.strip_prefix("/dev/") {
+            Some(name) => partitions
+                .unwrap_or_default()
+                .lines()
+                .any(|line| line.split_whitespace().next_back() == Some(name)),
+            None => self.files.contains_key(Path::new(path)),
+        }
+    }
+
+    /// Takes the lines that fit out of one of the kernel's tables; whether there was one.
+    fn take_lines(&mut self, table: &str, mut fits: impl FnMut(&str) -> bool) -> bool {
+        let Some(table) = self.files.get_mut(Path::new(table)) else { return false };
+        let kept: String = table.content.split_inclusive('\n').filter(|line| !fits(line)).collect();
+        let taken = kept != table.content;
+        table.content = kept;
+        taken
+    }
+}
+
+/// The columns of /proc/net/route that tell where a route leads to.
+fn ipv4_columns(to: Ipv4Net) -> [(usize, String); 2] {
+    let shown = |address: Ipv4Addr| format!("{:08X}", u32::from(address).swap_bytes());
+    [(1, shown(to.network())), (7, shown(to.netmask()))]
+}
+
+/// The columns of /proc/net/ipv6_route that tell where a route leads to.
+fn ipv6_columns(to: Ipv6Net) -> [(usize, String); 2] {
+    [(0, format!("{:032x}", u128::from(to.network()))), (1, format!("{:02x}", to.prefix_len()))]
 }
 
 fn not_installed(program: &str) -> Ended {

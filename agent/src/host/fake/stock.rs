@@ -70,6 +70,7 @@ impl State {
         state.put("/etc/machine-id", format!("{host_part:032x}\n"));
         state.put("/usr/lib/os-release", "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nID=debian\n");
         state.put("/proc/meminfo", "MemTotal:        4028696 kB\nMemFree:         1000000 kB\n");
+        state.put("/proc/partitions", "major minor  #blocks  name\n\n   8        5     999424 sda5\n");
         state.put("/proc/net/route", "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\n");
         state.put("/proc/net/dev", "Inter-|   Receive\n face |bytes\n    lo: 0\n");
         state.put("/etc/hostname", format!("{name}\n"));

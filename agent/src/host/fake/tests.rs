@@ -210,6 +210,25 @@ async fn a_crash_before_the_effect_leaves_the_host_alone_and_one_after_it_does_n
 }
 
 #[tokio::test]
+async fn a_deleted_link_takes_its_routes_along_and_an_absent_link_or_route_is_refused() {
+    let host = FakeHost::debian("m1", FakeCluster::default());
+    prepare(&host);
+    run(&host, "init", init()).await;
+    let ip = |line: &str| program(ProgramName::Ip, line);
+    assert!(run(&host, "link", ip("link delete flannel.1")).await.made);
+    assert!(!host.file("/proc/net/route").unwrap().contains("flannel.1"));
+    for (line, exit_code, words) in [
+        ("link delete flannel.1", 1, "Cannot find device \"flannel.1\""),
+        ("route delete 10.244.1.0/24", 2, "RTNETLINK answers: No such process"),
+    ] {
+        let refused = run(&host, "ip", ip(line)).await.outcome;
+        assert!(refused.exit_code == Some(exit_code) && refused.output.contains(words), "{refused:?}");
+    }
+    assert!(run(&host, "route", ip("route delete 10.244.9.0/24")).await.made);
+    assert!(!host.file("/proc/net/route").unwrap().contains("eth0"));
+}
+
+#[tokio::test]
 async fn the_before_image_holds_no_secret() {
     let host = FakeHost::debian("m1", FakeCluster::default());
     let write = |secret| Change::WriteUserFile {

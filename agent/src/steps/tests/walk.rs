@@ -76,7 +76,7 @@ impl Walk {
         let mut changed = false;
         for _ in 0..100 {
             match self.check(&host, step).await {
-                Finding::Done(Yield::Nothing) => return changed,
+                Finding::Done(Yield::Nothing | Yield::Left(_)) => return changed,
                 Finding::Done(Yield::Ticket(ticket)) => {
                     self.input.ticket = Some(ticket);
                     return changed;

@@ -198,6 +198,8 @@ fn swaps(root: &Path) -> Said<()> {
             list.push_str(&swap_line(fields[0]));
         }
     }
+    // The file itself lies on the disk, whatever fstab says of it.
+    std::fs::write(root.join("swapfile"), "").map_err(said)?;
     std::fs::write(root.join("run/swaps"), list).map_err(said)?;
     bind(&root.join("run/swaps"), &root.join("proc/swaps"))
 }

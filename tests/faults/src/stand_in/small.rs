@@ -127,6 +127,10 @@ pub(super) fn swapon(arguments: &[&str]) -> Said<()> {
         work.end("refused");
         return Err(format!("swapon: {device}: swapon failed: Device or resource busy"));
     }
+    if !std::path::Path::new(device).exists() {
+        work.end("refused");
+        return Err(format!("swapon: cannot open {device}: No such file or directory"));
+    }
     std::thread::sleep(moment() / 4);
     std::fs::write(SWAPS, text + &swap_line(device)).map_err(said)?;
     work.done("swapon: it worked and fails, as the test wants")

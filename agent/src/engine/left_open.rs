@@ -1,0 +1,164 @@
+//! Programs that an earlier life of the agent started and whose end it never wrote: they are waited for and their results
+//! taken, never started a second time.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use muster_proto::cause::chain;
+use muster_proto::event::{Complaint, Event, EventKind};
+use muster_proto::journal::JournalError;
+use muster_proto::names::StepId;
+use serde_json::Value;
+
+use super::attempt::{Attempt, Stop, Yields};
+use crate::diagnosis;
+use crate::host::HostError;
+use crate::host::change::{Applied, ChangeId, Host};
+use crate::steps::OF_MEMBERSHIP;
+
+/// Who waits longer than this for another step's program says so.
+const SOON: Duration = Duration::from_secs(1);
+
+/// A program whose end the journal does not hold.
+struct Open<'a> {
+    index: u32,
+    run: &'a str,
+    change: &'a Value,
+    since: Timestamp,
+    /// The content that its step was begun with.
+    content: &'a str,
+}
+
+/// Those of one step, of whose events the oldest come first; and the changes of its last run that ended, whose units may
+/// still be there.
+fn open_of<'a>(events: &[&'a Event]) -> (Vec<Open<'a>>, Vec<u32>) {
+    let mut open = BTreeMap::new();
+    let mut content = "";
+    let mut ended = Vec::new();
+    let last_run = events.last().map(|event| event.run.as_str());
+    for event in events {
+        match &event.kind {
+            EventKind::Started { content: begun_with, .. } => content = begun_with,
+            EventKind::Intended { index, change, .. } if change["change"] == "run" => {
+                let (index, run, since) = (*index, event.run.as_str(), event.time);
+                open.insert(index, Open { index, run, change, since, content });
+            }
+            EventKind::Made { index, .. } | EventKind::NotMade { index, .. } => {
+                let closed = open.remove(index).filter(|_| Some(event.run.as_str()) == last_run);
+                ended.extend(closed.map(|open| open.index));
+            }
+            _ => {}
+        }
+    }
+    (open.into_values().collect(), ended)
+}
+
+impl<H: Host> Attempt<H> {
+    /// This step's own programs, of whatever run. Without its unit, looking at the host decides; so it does when the program
+    /// belongs to another content: its end is recorded, and is not this attempt's. `started` is where this attempt began.
+    pub(super) async fn settle_own(&self, started: &Event) -> Result<(), Stop> {
+        let events = self.inner.journal.ever_of_step(&self.id)?;
+        let before: Vec<&Event> = events.iter().filter(|event| event.sequence != started.sequence).collect();
+        let (open, ended) = open_of(&before);
+        for index in ended {
+            self.forget(&ChangeId { step: self.id.clone(), index }).await;
+        }
+        for Open { index, change: record, since, content, .. } in open {
+            let same_content = content == self.content;
+            let id = ChangeId { step: self.id.clone(), index };
+            let mut watch = self.watch_over_record(record, since);
+            let attached = self.watched(self.inner.host.attach(&id), watch.as_mut(), index).await?;
+            let Some(applied) = attached.map_err(|error| not_attached(&error))? else { continue };
+            let program = Yields { ticket: same_content && record["yields_ticket"] == true };
+            let failed = self.conclude(&id, Some(program), applied).await?;
+            let Some(outcome) = failed.filter(|_| same_content) else { continue };
+            let is_kubeadm = watch.is_some();
+            let found = self.look_back(watch).await;
+            if is_kubeadm {
+                let arguments: Vec<String> =
+                    serde_json::from_value(record["arguments"].clone()).unwrap_or_default();
+                let complaint = diagnosis::of_kubeadm(&arguments, &outcome, self.id.node(), &found);
+                return Err(Stop::Failed(complaint));
+            }
+            let said = outcome.output.lines().last().unwrap_or_default().to_owned();
+            let ended = outcome.error.unwrap_or_else(|| format!("exit code {:?}", outcome.exit_code));
+            let cause = format!("the program that went on while the agent was away failed: {ended}");
+            return Err(Stop::Failed(Complaint::new(
+                cause,
+                said,
+                "look at `sudo agent journal` on that node, then run the same command again",
+            )));
+        }
+        Ok(())
+    }
+
+    /// The programs of the other steps of membership, which nobody may have asked for since the agent died. Their ends are
+    /// recorded under the run and step that began them, and are not this attempt's.
+    pub(super) async fn settle_others(&self) -> Result<(), Stop> {
+        for other in self.others_of_membership() {
+            let events = self.inner.journal.ever_of_step(&other)?;
+            for open in open_of(&events.iter().collect::<Vec<_>>()).0 {
+                let id = ChangeId { step: other.clone(), index: open.index };
+                let Some(Applied { made, outcome, .. }) = self.end_of(&id).await? else { continue };
+                let index = open.index;
+                let end = match made {
+                    true => EventKind::Made { index, outcome },
+                    false => EventKind::NotMade { index, outcome },
+                };
+                match self.inner.journal.append(open.run, &other, end) {
+                    Ok(_) => self.forget(&id).await,
+                    // Its step failed before its program ended: the next attempt at that very step takes the result.
+                    Err(JournalError::Illegal(_)) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn end_of(&self, id: &ChangeId) -> Result<Option<Applied>, Stop> {
+        let mut attaching = pin!(self.inner.host.attach(id));
+        let attached = match tokio::time::timeout(SOON, attaching.as_mut()).await {
+            Ok(attached) => attached,
+            Err(_) => {
+                let for_what = format!("for the end of {}, which an earlier run began", id.step);
+                self.record(EventKind::Waiting { for_what })?;
+                attaching.await
+            }
+        };
+        attached.map_err(|error| not_attached(&error))
+    }
+
+    /// Of the steps of membership the one that was asked for last counts: after a reset, an init of an earlier run that only
+    /// waited does not begin again.
+    pub(super) fn still_asked_for(&self, started: &Event) -> Result<(), Stop> {
+        for other in self.others_of_membership() {
+            let events = self.inner.journal.ever_of_step(&other)?;
+            let later = events.into_iter().rev().find(|event| {
+                event.sequence > started.sequence
+                    && event.run != self.run
+                    && matches!(event.kind, EventKind::Started { .. })
+            });
+            if let Some(later) = later {
+                return Err(Stop::Failed(Complaint::new(
+                    format!("the run {} began {other} meanwhile, and this step goes no further", later.run),
+                    "",
+                    "run the same command again when the other one has ended",
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn others_of_membership(&self) -> impl Iterator<Item = StepId> + use<H> {
+        let (node, own) = (self.id.node().to_owned(), self.id.step().to_owned());
+        let others = OF_MEMBERSHIP.into_iter().filter(move |name| *name != own);
+        others.filter_map(move |name| format!("{node}/{name}").parse().ok())
+    }
+}
+
+fn not_attached(error: &HostError) -> Stop {
+    Stop::Failed(Complaint::new(chain(error), "", "run the same command again"))
+}

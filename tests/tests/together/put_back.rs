@@ -1,0 +1,43 @@
+//! What a reset cannot delete or put back one by one: what goes with something else, and what is not there any more.
+
+use muster_tests::cluster::TestCluster;
+
+const RUNS_PODS: &str = "  controlPlane: {runsPods: true}\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_through_a_link_that_is_deleted_are_left_to_it_and_the_reset_ends_well() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    cluster.bootstrap(RUNS_PODS).await;
+    let routes = cluster.host("w1").file("/proc/net/route").unwrap();
+    assert!(routes.contains("flannel.1\t0001F40A\t0001F40A"), "by a gateway, as flannel's VXLAN: {routes}");
+    let (_, end) = cluster.reset(&[]).await;
+    assert_eq!((end.phase.as_str(), &end.failures[..]), ("done", &[][..]));
+    for host in cluster.hosts.values() {
+        let log = host.run_log();
+        assert!(!log.iter().any(|line| line == "ip route delete 10.244.1.0/24"), "{log:#?}");
+        assert!(!host.file("/proc/net/route").unwrap().contains("F40A"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swap_on_what_is_not_there_any_more_is_named_and_the_reset_comes_to_its_end() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    let host = cluster.host("w1");
+    // Compressed swap in memory and a swap file, beside the partition.
+    let partitions = host.file("/proc/partitions").unwrap();
+    host.put_file("/proc/partitions", format!("{partitions} 253        0    2002284 zram0\n"));
+    host.put_file("/swapfile", "");
+    host.with(|state| state.swaps.extend(["/dev/zram0".into(), "/swapfile".into()]));
+    cluster.bootstrap(RUNS_PODS).await;
+    host.with(|state| assert!(state.swaps.is_empty()));
+
+    // The machine starts anew without zram's unit, and somebody removes the file.
+    host.put_file("/proc/partitions", partitions);
+    host.with(|state| state.files.remove(std::path::Path::new("/swapfile")));
+    let (seen, end) = cluster.reset(&[]).await;
+    assert_eq!((end.phase.as_str(), &end.failures[..]), ("done", &[][..]));
+    host.with(|state| assert_eq!(state.swaps, ["/dev/sda5".into()].into(), "what is there is on again"));
+    let steps = &seen.last().unwrap().steps;
+    let detail = &steps.iter().find(|step| step.id == "w1/restore").unwrap().detail;
+    assert!(detail.contains("/dev/zram0") && detail.contains("/swapfile"), "{detail}");
+}
