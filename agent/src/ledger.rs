@@ -52,7 +52,8 @@ pub enum Target {
     File {
         place: Place,
         before: Option<String>,
-        mode: u32,
+        /// None where a before-image of an earlier release does not tell.
+        mode: Option<u32>,
         ours: Vec<String>,
         mixed: bool,
     },
@@ -236,8 +237,7 @@ fn is_kubeadms(path: &std::path::Path) -> bool {
 
 fn file(place: Place, content: Option<String>, before: Option<&Value>, ours: Option<&String>) -> Target {
     let mode = before.and_then(|before| before["mode"].as_u64()).and_then(|mode| u32::try_from(mode).ok());
-    let ours = ours.into_iter().cloned().collect();
-    Target::File { place, before: content, mode: mode.unwrap_or(0o644), ours, mixed: false }
+    Target::File { place, before: content, mode, ours: ours.into_iter().cloned().collect(), mixed: false }
 }
 
 fn add_follow_up(entries: &mut [(String, Entry)], step: &str, change: &Change) {
@@ -299,7 +299,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::host::change::Program;
+    use crate::host::change::{FileMode, Program};
 
     fn intended(sequence: u64, step: &str, change: &Change, before: Option<Value>) -> Event {
         let (change, summary) = (change.record(), change.to_string());
@@ -315,7 +315,7 @@ mod tests {
         }
     }
     fn write(path: &str, content: &str) -> Change {
-        Change::WriteFile { path: path.into(), content: content.into(), mode: 0o644 }
+        Change::WriteFile { path: path.into(), content: content.into(), mode: FileMode::IfNew(0o644) }
     }
     fn stood(content: &str) -> Option<Value> {
         Some(json!({ "content": content, "mode": 0o600 }))
@@ -331,7 +331,7 @@ mod tests {
         ];
         let ledger = Ledger::of(&events);
         let Target::File { before, mode, mixed, .. } = &ledger.entries[1].target else { panic!() };
-        assert_eq!((before.as_deref(), *mode, *mixed), (Some("a"), 0o600, false));
+        assert_eq!((before.as_deref(), *mode, *mixed), (Some("a"), Some(0o600), false));
         let Target::File { mixed, .. } = &ledger.entries[0].target else { panic!() };
         assert!(mixed, "newest first: fstab, where z is neither x nor y");
     }
@@ -353,8 +353,8 @@ mod tests {
     fn how_far_init_came_is_known_and_a_reset_forgets_it() {
         let done = |sequence, step| event(sequence, step, EventKind::Done { changes: 1 });
         let program = Program::new(ProgramName::Kubeadm, ["init"], std::time::Duration::from_secs(1));
-        let mut events =
-            vec![intended(1, "kubeadm-init", &write("/var/lib/muster-agent/kubeadm-init.yaml", "a"), None)];
+        let configuration = write("/var/lib/muster-agent/kubeadm-init.yaml", "a");
+        let mut events = vec![intended(1, "kubeadm-init", &configuration, None)];
         assert_eq!(Ledger::of(&events).init, Init::Never);
         events.push(intended(2, "kubeadm-init", &Change::Run(program), None));
         assert_eq!(Ledger::of(&events).init, Init::Begun);
@@ -367,15 +367,11 @@ mod tests {
     #[test]
     fn a_restart_that_a_restored_file_needs_is_pending_until_it_is_made() {
         let restart = Change::Unit { unit: "docker.service".into(), action: UnitAction::Restart };
+        let removal = Change::RemoveFile { path: "/etc/docker/daemon.json".into() };
         let mut events = vec![
             intended(1, "runtime", &write("/etc/docker/daemon.json", "b"), None),
             intended(2, "runtime", &restart, Some(json!({ "active": true, "file_state": "enabled" }))),
-            intended(
-                3,
-                "restore",
-                &Change::RemoveFile { path: "/etc/docker/daemon.json".into() },
-                stood("b"),
-            ),
+            intended(3, "restore", &removal, stood("b")),
         ];
         assert_eq!(Ledger::of(&events).pending.len(), 1);
         events.push(intended(4, "restore", &restart, None));
@@ -390,7 +386,7 @@ mod tests {
             user: "student".parse().unwrap(),
             path: ".kube/config".into(),
             content: "a key".into(),
-            mode: 0o600,
+            mode: FileMode::exactly(0o600),
             secret: true,
         };
         assert!(!change.record().to_string().contains("a key"));

@@ -109,11 +109,16 @@ fn ended(outcome: &Outcome) -> String {
     said
 }
 
-/// What stood there before: a file line by line, anything else as it stands in the journal.
+/// What stood there before: a file line by line, or its size, mode and digest; anything else as it stands in the journal.
 fn before_in_words(before: &Value) -> String {
-    match before["content"].as_str() {
-        Some(content) => format!("before:\n{content}"),
-        None => format!("before: {before}"),
+    match (before["content"].as_str(), before["digest"].as_str()) {
+        (Some(content), _) => format!("before:\n{content}"),
+        // What an agent tells its coordinator of a file.
+        (None, Some(digest)) => {
+            let mode = before["mode"].as_u64().map(|mode| format!("mode {mode:04o}, ")).unwrap_or_default();
+            format!("before: {} bytes, {mode}{digest}", before["bytes"])
+        }
+        (None, None) => format!("before: {before}"),
     }
 }
 

@@ -5,6 +5,7 @@
 mod asked_again;
 mod attempt;
 mod follow;
+mod leaving;
 mod left_open;
 mod preflight;
 mod serving;

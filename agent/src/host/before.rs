@@ -17,10 +17,11 @@ pub(super) async fn image(
     mode: Option<u32>,
 ) -> Result<Option<Value>, HostError> {
     let file = |content: String| json!({ "content": content, "mode": mode });
+    let hidden = |content: String| json!({ "secret": true, "bytes": content.len(), "mode": mode });
     Ok(match change {
         // kubeadm's own files hold keys and tokens, and a reset leaves them to kubeadm.
         Change::RemoveFile { path } if path.starts_with("/etc/kubernetes") => {
-            host.read_file(path).await?.map(|content| json!({ "secret": true, "bytes": content.len() }))
+            host.read_file(path).await?.map(hidden)
         }
         Change::WriteFile { path, .. } | Change::RemoveFile { path } => host.read_file(path).await?.map(file),
         Change::SetHostname { .. } => Some(json!({
@@ -34,13 +35,10 @@ pub(super) async fn image(
             Some(json!({ "exists": unit.exists, "active": unit.active, "file_state": unit.file_state }))
         }
         Change::WriteUserFile { user, path, secret, .. } => {
-            host.user_file(user, path).await?.map(|content| {
-                if *secret { json!({ "secret": true, "bytes": content.len() }) } else { file(content) }
-            })
+            let content = host.user_file(user, path).await?;
+            content.map(|content| if *secret { hidden(content) } else { file(content) })
         }
-        Change::RemoveUserFile { user, path } => {
-            host.user_file(user, path).await?.map(|content| json!({ "secret": true, "bytes": content.len() }))
-        }
+        Change::RemoveUserFile { user, path } => host.user_file(user, path).await?.map(hidden),
         Change::RemoveTaints { node, .. } => {
             let node = host.object(ObjectKind::Node, "", node.as_str()).await?;
             node.map(|node| json!({ "taints": node.pointer("/spec/taints") }))

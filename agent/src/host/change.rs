@@ -20,12 +20,12 @@ use super::query::{ObjectKind, Observe};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "kebab-case")]
 pub enum Change {
-    /// Replaces a plain file, or makes it: temporary file beside it, mode, fsync, rename, fsync of the folder. Folders on
-    /// the way are made (0755).
+    /// Replaces a plain file, or makes it: temporary file beside it, owner, mode, fsync, rename, fsync of the folder.
+    /// Folders on the way are made (0755).
     WriteFile {
         path: PathBuf,
         content: String,
-        mode: u32,
+        mode: FileMode,
     },
     RemoveFile {
         path: PathBuf,
@@ -52,7 +52,7 @@ pub enum Change {
         user: UserName,
         path: PathBuf,
         content: String,
-        mode: u32,
+        mode: FileMode,
         secret: bool,
     },
     /// Removes a plain file below a user's home, as that user. Gone already is fine.
@@ -71,6 +71,39 @@ pub enum Change {
         name: String,
     },
     Run(Program),
+}
+
+/// Who may read and write a file that is written. Whom it belongs to is never changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum FileMode {
+    /// For a new file. One that stands there keeps its own: who may read it is its owner's decision.
+    IfNew(u32),
+    /// Whatever stands there: a secret of ours, or a file that is put back.
+    Exactly { exactly: u32 },
+}
+
+impl FileMode {
+    pub const fn exactly(mode: u32) -> Self {
+        Self::Exactly { exactly: mode }
+    }
+
+    /// The permission bits of the file once it is written, over one that has these.
+    pub fn over(self, existing: Option<u32>) -> u32 {
+        match self {
+            Self::IfNew(mode) => existing.unwrap_or(mode),
+            Self::Exactly { exactly } => exactly,
+        }
+    }
+}
+
+impl fmt::Display for FileMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::IfNew(mode) => write!(f, "mode {mode:04o} if new"),
+            Self::Exactly { exactly } => write!(f, "mode {exactly:04o}"),
+        }
+    }
 }
 
 /// What is done to a systemd unit.
@@ -201,7 +234,7 @@ pub fn digest_of(content: &str) -> String {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::WriteFile { path, mode, .. } => write!(f, "write {} (mode {mode:04o})", path.display()),
+            Self::WriteFile { path, mode, .. } => write!(f, "write {} ({mode})", path.display()),
             Self::RemoveFile { path } => write!(f, "remove {}", path.display()),
             Self::SetHostname { name } => write!(f, "set the host name to {name}"),
             Self::SwapOff { device } => write!(f, "turn off swap on {}", device.display()),
@@ -209,7 +242,7 @@ impl fmt::Display for Change {
             Self::Unit { unit, action } => write!(f, "{} {unit}", action.verb()),
             Self::ReloadUnits => f.write_str("let systemd read its unit files again"),
             Self::WriteUserFile { user, path, mode, .. } => {
-                write!(f, "write ~{user}/{} (mode {mode:04o})", path.display())
+                write!(f, "write ~{user}/{} ({mode})", path.display())
             }
             Self::RemoveUserFile { user, path } => write!(f, "remove ~{user}/{}", path.display()),
             Self::RemoveTaints { node, keys } => {

@@ -28,6 +28,9 @@ pub enum HostError {
     ProgramFailed { program: String, status: String, message: String },
     #[error("{what} did not answer within {} s", limit.as_secs())]
     TimedOut { what: String, limit: Duration },
+    /// A part of an answer would be taken for the whole of it: a file written back without its end.
+    #[error("{program} printed more than {} MiB, which is more than Muster reads", limit / 1024 / 1024)]
+    TooLong { program: String, limit: u64 },
     #[error("systemd refused {what}: {message}")]
     Systemd { what: String, message: String },
     #[error("the API server at {server}: {message}")]

@@ -9,7 +9,7 @@ use muster_proto::names::NodeName;
 
 use super::{BadStep, Finding, Input};
 use crate::host::HostError;
-use crate::host::change::Change;
+use crate::host::change::{Change, FileMode};
 use crate::host::query::Observe;
 
 pub const NAME: &str = "hostname";
@@ -43,7 +43,7 @@ impl Hostname {
             changes.push(Change::WriteFile {
                 path: CLOUD_FILE.into(),
                 content: CLOUD_CONTENT.into(),
-                mode: 0o644,
+                mode: FileMode::IfNew(0o644),
             });
         }
         Ok(Finding::from_changes(changes))

@@ -10,7 +10,7 @@ use muster_proto::names::{Malformed, NodeName};
 
 use super::{BadStep, Finding, Input};
 use crate::host::HostError;
-use crate::host::change::Change;
+use crate::host::change::{Change, FileMode};
 use crate::host::query::Observe;
 use crate::marked_block::with_block;
 
@@ -41,7 +41,11 @@ impl Hosts {
         if wanted == before {
             return Ok(Finding::DONE);
         }
-        Ok(Finding::Todo(vec![Change::WriteFile { path: FILE.into(), content: wanted, mode: 0o644 }]))
+        Ok(Finding::Todo(vec![Change::WriteFile {
+            path: FILE.into(),
+            content: wanted,
+            mode: FileMode::IfNew(0o644),
+        }]))
     }
 
     fn render(&self, before: &str) -> String {
@@ -113,7 +117,9 @@ mod tests {
         let Ok(Finding::Todo(changes)) = hosts().check(&host, &Input::default()).await else {
             panic!("nothing to change")
         };
-        let [Change::WriteFile { content, mode: 0o644, .. }] = &changes[..] else { panic!("{changes:?}") };
+        let [Change::WriteFile { content, mode: FileMode::IfNew(0o644), .. }] = &changes[..] else {
+            panic!("{changes:?}")
+        };
         assert_eq!(
             content,
             "127.0.0.1\tlocalhost\n127.0.1.1\tm1.example.org\n::1 localhost\n\

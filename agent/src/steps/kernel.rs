@@ -9,7 +9,7 @@ use muster_proto::agent;
 
 use super::{BadStep, Finding, Input};
 use crate::host::HostError;
-use crate::host::change::{Change, Program, ProgramName};
+use crate::host::change::{Change, FileMode, Program, ProgramName};
 use crate::host::query::Observe;
 
 pub const NAME: &str = "kernel";
@@ -65,7 +65,7 @@ impl Kernel {
         let sysctls = lines(self.sysctls.iter().map(|(key, value)| format!("{key} = {value}\n")).collect());
         for (path, content) in [(MODULES_FILE, modules), (SYSCTL_FILE, sysctls)] {
             if host.read_file(Path::new(path)).await?.as_deref() != Some(&content) {
-                changes.push(Change::WriteFile { path: path.into(), content, mode: 0o644 });
+                changes.push(Change::WriteFile { path: path.into(), content, mode: FileMode::IfNew(0o644) });
             }
         }
         for (key, value) in &self.sysctls {

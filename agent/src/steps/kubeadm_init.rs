@@ -14,7 +14,7 @@ use muster_proto::event::reset_command;
 use super::{BadStep, Finding, Input};
 use crate::control_plane::ControlPlane;
 use crate::host::HostError;
-use crate::host::change::{Change, Program, ProgramName};
+use crate::host::change::{Change, FileMode, Program, ProgramName};
 use crate::host::query::{KubernetesProgram, ObjectKind, Observe, name_of};
 use crate::kubeadm::{ADMIN_CONF, ConfigApi};
 use crate::ledger::Init;
@@ -161,7 +161,7 @@ impl KubeadmInit {
         let program = Program::new(ProgramName::Kubeadm, arguments, LIMIT).yielding_ticket();
         let content = self.wanted.render(api);
         Ok(Finding::Todo(vec![
-            Change::WriteFile { path: CONFIG.into(), content, mode: 0o600 },
+            Change::WriteFile { path: CONFIG.into(), content, mode: FileMode::exactly(0o600) },
             Change::Run(program),
         ]))
     }

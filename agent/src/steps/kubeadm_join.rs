@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::{BadStep, Finding, Input};
 use crate::host::HostError;
-use crate::host::change::{Change, Program, ProgramName};
+use crate::host::change::{Change, FileMode, Program, ProgramName};
 use crate::host::query::{KubernetesProgram, Observe};
 use crate::kubeadm::{ADMIN_CONF, ConfigApi, file_of};
 use crate::membership::{CA_CERTIFICATE, KUBELET_CONF, Membership};
@@ -130,7 +130,11 @@ impl KubeadmJoin {
         Ok(match ConfigApi::on(host).await? {
             Err(complaint) => Finding::Blocked(complaint),
             Ok(api) => Finding::Todo(vec![
-                Change::WriteFile { path: DISCOVERY_FILE.into(), content: self.discovery(ca), mode: 0o600 },
+                Change::WriteFile {
+                    path: DISCOVERY_FILE.into(),
+                    content: self.discovery(ca),
+                    mode: FileMode::exactly(0o600),
+                },
                 Change::Run(
                     Program::new(ProgramName::Kubeadm, ["join", "--config", "/dev/stdin"], LIMIT)
                         .with_input(self.render(api, ticket)),

@@ -10,7 +10,7 @@ use muster_proto::names::UserName;
 
 use super::{BadStep, Finding, Input};
 use crate::host::HostError;
-use crate::host::change::Change;
+use crate::host::change::{Change, FileMode};
 use crate::host::query::Observe;
 use crate::kubeconfig_merge::merged;
 
@@ -68,10 +68,11 @@ impl Kubeconfig {
                 }
             },
         };
-        changes.extend(wanted.map(|content| write(FILE, content, 0o600, true)));
+        changes.extend(wanted.map(|content| write(FILE, content, FileMode::exactly(0o600), true)));
         if self.completion {
             let before = host.user_file(user, Path::new(SHELL_FILE)).await?.unwrap_or_default();
-            changes.extend(with_completion(&before).map(|content| write(SHELL_FILE, content, 0o644, false)));
+            let mode = FileMode::IfNew(0o644);
+            changes.extend(with_completion(&before).map(|content| write(SHELL_FILE, content, mode, false)));
         }
         Ok(Finding::from_changes(changes))
     }

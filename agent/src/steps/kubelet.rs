@@ -11,7 +11,7 @@ use muster_proto::names::KubernetesVersion;
 
 use super::{BadStep, Finding, Input};
 use crate::host::HostError;
-use crate::host::change::Change;
+use crate::host::change::{Change, FileMode};
 use crate::host::query::{KubernetesProgram, Observe};
 
 pub const NAME: &str = "kubelet";
@@ -51,7 +51,11 @@ impl Kubelet {
         if host.read_file(Path::new(FILE)).await?.as_deref() == Some(CONTENT) {
             return Ok(Finding::DONE);
         }
-        let write = Change::WriteFile { path: FILE.into(), content: CONTENT.to_owned(), mode: 0o644 };
+        let write = Change::WriteFile {
+            path: FILE.into(),
+            content: CONTENT.to_owned(),
+            mode: FileMode::IfNew(0o644),
+        };
         Ok(Finding::Todo(vec![write, Change::ReloadUnits]))
     }
 }

@@ -11,7 +11,7 @@ use muster_proto::names::NodeName;
 
 use super::{BadStep, Finding, Input, Yield};
 use crate::host::HostError;
-use crate::host::change::{Change, Program, ProgramName, UnitAction, digest_of};
+use crate::host::change::{Change, FileMode, Program, ProgramName, UnitAction, digest_of};
 use crate::host::query::Observe;
 use crate::ledger::{Entry, Place, Target};
 use crate::line_changes::{added, without};
@@ -123,7 +123,11 @@ async fn undo<H: Observe>(host: &H, target: &Target) -> Result<Undoing, HostErro
             };
             match content(now.as_deref(), before.as_deref(), ours, *mixed) {
                 Content::Stays => Undoing::default(),
-                Content::Becomes(content) => Undoing::change(put(place, content, *mode)),
+                Content::Becomes(content) => {
+                    // One that somebody else changed too keeps the mode that it has now.
+                    let mode = mode.filter(|_| content == *before);
+                    Undoing::change(put(place, content, mode))
+                }
                 Content::Kept(lines) => Undoing::kept(format!("{}: {}", shown(place), lines.join(" | "))),
             }
         }
@@ -249,7 +253,9 @@ fn content(now: Option<&str>, before: Option<&str>, ours: &[String], mixed: bool
     }
 }
 
-fn put(place: &Place, content: Option<String>, mode: u32) -> Change {
+/// Without a mode a file keeps its own.
+fn put(place: &Place, content: Option<String>, mode: Option<u32>) -> Change {
+    let mode = mode.map_or(FileMode::IfNew(0o644), FileMode::exactly);
     match (place.clone(), content) {
         (Place::Host(path), Some(content)) => Change::WriteFile { path, content, mode },
         (Place::Host(path), None) => Change::RemoveFile { path },
@@ -290,15 +296,18 @@ async fn hostname<H: Observe>(
         undoing.changes.push(Change::SetHostname { name });
     }
     if file != Some(format!("{kernel}\n").as_str()) {
-        undoing.changes.push(put(&Place::Host(path.to_owned()), file.map(str::to_owned), 0o644));
+        undoing.changes.push(put(&Place::Host(path.to_owned()), file.map(str::to_owned), None));
     }
     Ok(undoing)
 }
 
 #[cfg(test)]
 mod tests {
+    use muster_proto::agent::step::Kind;
+
     use super::*;
-    use crate::host::fake::{FakeCluster, FakeHost};
+    use crate::host::fake::{FakeCluster, FakeHost, File};
+    use crate::steps::rehearsal::{carry_out, step};
 
     fn of(now: Option<&str>, before: Option<&str>, ours: &str) -> Content {
         content(now, before, &[ours.to_owned()], false)
@@ -326,6 +335,26 @@ mod tests {
             of(Some("a\nours\nmine\n"), Some("a\n"), "a\nours\n"),
             Content::Becomes(Some("a\nmine\n".into()))
         );
+    }
+
+    #[tokio::test]
+    async fn a_file_gets_the_mode_that_it_had_unless_that_is_not_known_or_somebody_changed_the_file_too() {
+        let fstab = || std::path::PathBuf::from("/etc/fstab");
+        for (mode, now, after) in [
+            (Some(0o600), "a\nours\n", ("a\n", 0o600)),
+            (None, "a\nours\n", ("a\n", 0o640)),
+            (Some(0o600), "a\nours\nmine\n", ("a\nmine\n", 0o640)),
+        ] {
+            let host = FakeHost::debian("m1", FakeCluster::default());
+            host.with(|state| state.files.insert(fstab(), File { content: now.into(), mode: 0o640 }));
+            let (before, ours) = (Some("a\n".to_owned()), vec!["a\nours\n".to_owned()]);
+            let target = Target::File { place: Place::Host(fstab()), before, mode, ours, mixed: false };
+            let mut input = Input::default();
+            input.ledger.entries.push(Entry { target, follow_up: Vec::new() });
+            carry_out(&host, &step(Kind::Restore(agent::Restore::default())), &mut input).await;
+            let stands = host.with(|state| state.files[&fstab()].clone());
+            assert_eq!((stands.content.as_str(), stands.mode), after, "{mode:?} {now:?}");
+        }
     }
 
     #[test]

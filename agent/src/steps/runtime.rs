@@ -10,7 +10,7 @@ use muster_proto::agent;
 use super::{BadStep, Finding, Input};
 use crate::docker_settings::{driver_of, with_driver};
 use crate::host::HostError;
-use crate::host::change::{Change, UnitAction};
+use crate::host::change::{Change, FileMode, UnitAction};
 use crate::host::query::Observe;
 
 pub const NAME: &str = "runtime";
@@ -88,7 +88,7 @@ impl Runtime {
             };
             if must_configure(running, configured.as_deref(), wanted, member) {
                 let content = with_driver(&before, wanted);
-                changes.push(Change::WriteFile { path: FILE.into(), content, mode: 0o644 });
+                changes.push(Change::WriteFile { path: FILE.into(), content, mode: FileMode::IfNew(0o644) });
             }
         }
         if !unit.active {

@@ -10,6 +10,7 @@ mod failures;
 mod flood;
 mod hostile_values;
 mod journal_secrets;
+mod kept_modes;
 mod known_cluster;
 mod owner;
 mod preflight;

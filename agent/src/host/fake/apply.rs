@@ -1,5 +1,6 @@
 //! Changing the fake host, with the hooks that let a test kill the agent in the middle.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_proto::event::Outcome;
@@ -9,7 +10,7 @@ use tokio::sync::watch;
 
 use super::stock::unit;
 use super::{Ended, FakeHost, File, Moment, State};
-use crate::host::change::{Applied, Change, ChangeId, Host, Program, UnitAction};
+use crate::host::change::{Applied, Change, ChangeId, FileMode, Host, Program, UnitAction};
 use crate::host::query::Docker;
 use crate::host::{HostError, before};
 
@@ -19,7 +20,7 @@ impl Host for FakeHost {
             let state = self.state();
             let file = match change {
                 Change::WriteFile { path, .. } | Change::RemoveFile { path } => state.files.get(path),
-                Change::WriteUserFile { user, path, .. } => {
+                Change::WriteUserFile { user, path, .. } | Change::RemoveUserFile { user, path } => {
                     state.user_files.get(&(user.clone(), path.clone()))
                 }
                 _ => None,
@@ -132,14 +133,14 @@ impl FakeHost {
         let mut state = self.state();
         match change {
             Change::WriteFile { path, content, mode } => {
-                state.files.insert(path.clone(), File { content: content.clone(), mode: *mode });
+                put(&mut state.files, path.clone(), content.clone(), *mode);
             }
             Change::RemoveFile { path } => {
                 state.files.remove(path);
             }
             Change::SetHostname { name } => {
                 state.hostname = name.to_string();
-                state.put("/etc/hostname", format!("{name}\n"));
+                put(&mut state.files, "/etc/hostname".into(), format!("{name}\n"), FileMode::IfNew(0o644));
             }
             Change::SwapOff { device } => {
                 state.swaps.remove(device);
@@ -161,8 +162,7 @@ impl FakeHost {
             Change::Unit { unit, action } => state.act_on_unit(unit, *action)?,
             Change::ReloadUnits => {}
             Change::WriteUserFile { user, path, content, mode, .. } => {
-                let file = File { content: content.clone(), mode: *mode };
-                state.user_files.insert((user.clone(), path.clone()), file);
+                put(&mut state.user_files, (user.clone(), path.clone()), content.clone(), *mode);
             }
             Change::RemoveUserFile { user, path } => {
                 state.user_files.remove(&(user.clone(), path.clone()));
@@ -185,6 +185,12 @@ impl FakeHost {
         }
         Ok(())
     }
+}
+
+/// A file that stands there keeps its mode, as on a real host.
+fn put<K: Ord>(files: &mut BTreeMap<K, File>, place: K, content: String, mode: FileMode) {
+    let mode = mode.over(files.get(&place).map(|file| file.mode));
+    files.insert(place, File { content, mode });
 }
 
 impl State {

@@ -7,7 +7,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::host::change::{Applied, Change, ChangeId, Host, Program};
+use crate::host::change::{Applied, Change, ChangeId, FileMode, Host, Program};
 use crate::host::query::{ObjectKind, Observe, is_ready};
 use crate::ticket::Ticket;
 
@@ -235,7 +235,7 @@ async fn the_before_image_holds_no_secret() {
         user: "student".parse().unwrap(),
         path: ".kube/config".into(),
         content: "new".into(),
-        mode: 0o600,
+        mode: FileMode::IfNew(0o600),
         secret,
     };
     host.apply(&write(true), &id("kubeconfig")).await.unwrap();

@@ -13,7 +13,7 @@ use crate::host::HostError;
 /// The search path of root on Debian, whatever the agent's own environment says.
 pub(super) const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// No answer is longer.
+/// A longer answer is an error.
 pub(super) const LARGEST: u64 = 4 * 1024 * 1024;
 
 /// What a program answered.
@@ -93,11 +93,12 @@ pub(super) async fn finish(
         };
         let listen = async {
             match stdout {
-                Some(stdout) => stdout.take(LARGEST).read_to_end(&mut output).await.map(|_| ()),
+                Some(stdout) => stdout.take(LARGEST + 1).read_to_end(&mut output).await.map(|_| ()),
                 None => Ok(()),
             }
         };
         let listen_to_errors = async {
+            // Words for a person: their beginning is enough.
             match stderr {
                 Some(stderr) => stderr.take(LARGEST).read_to_end(&mut error).await.map(|_| ()),
                 None => Ok(()),
@@ -111,7 +112,15 @@ pub(super) async fn finish(
         .await
         .map_err(|_| HostError::TimedOut { what: name.to_owned(), limit })?
         .map_err(not_started)?;
-    Ok(Answer { status, output, error: String::from_utf8_lossy(&error).into_owned() })
+    Ok(Answer { status, output: whole(output, name)?, error: String::from_utf8_lossy(&error).into_owned() })
+}
+
+/// What a program printed, of which up to a byte more than the largest answer was read.
+pub(super) fn whole(output: Vec<u8>, program: &str) -> Result<Vec<u8>, HostError> {
+    if output.len() as u64 > LARGEST {
+        return Err(HostError::TooLong { program: program.to_owned(), limit: LARGEST });
+    }
+    Ok(output)
 }
 
 #[cfg(test)]
@@ -132,6 +141,15 @@ mod tests {
     async fn a_program_that_hangs_is_ended_and_named() {
         let error = run("sleep", &["60"], Duration::from_millis(100)).await.unwrap_err();
         assert!(matches!(&error, HostError::TimedOut { what, .. } if what == "sleep"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_longer_than_any_is_an_error_and_is_not_cut() {
+        let print =
+            |bytes: u64| async move { run("head", &["-c", &bytes.to_string(), "/dev/zero"], LIMIT).await };
+        assert_eq!(print(LARGEST).await.unwrap().output.len() as u64, LARGEST);
+        let error = print(LARGEST + 1).await.unwrap_err().to_string();
+        assert_eq!(error, "head printed more than 4 MiB, which is more than Muster reads");
     }
 
     #[tokio::test]

@@ -105,10 +105,12 @@ impl Errand {
                 return Err(HostError::Systemd { what: format!("to run {name}"), message });
             }
         };
-        let (output, error) = (content(output).map_err(not_started)?, content(error).map_err(not_started)?);
+        let output = beginning(output, LARGEST + 1).map_err(not_started)?;
+        // Words for a person: their beginning is enough.
+        let error = beginning(error, LARGEST).map_err(not_started)?;
         Ok(Answer {
             status: ExitStatus::from_raw(code << 8),
-            output,
+            output: child::whole(output, name)?,
             error: String::from_utf8_lossy(&error).into_owned(),
         })
     }
@@ -183,11 +185,11 @@ fn memory() -> std::io::Result<File> {
     Ok(rustix::fs::memfd_create("muster-errand", MemfdFlags::CLOEXEC)?.into())
 }
 
-fn content(mut memory: File) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+fn beginning(mut memory: File, bytes: u64) -> std::io::Result<Vec<u8>> {
+    let mut content = Vec::new();
     memory.seek(SeekFrom::Start(0))?;
-    memory.take(LARGEST).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    memory.take(bytes).read_to_end(&mut content)?;
+    Ok(content)
 }
 
 /// The unit's result is known; that systemd forgets it too is tidiness.
@@ -221,6 +223,17 @@ mod tests {
         assert_eq!(number("MemoryMax"), 256 << 20);
         assert!(properties.iter().any(|(name, _)| *name == "NoNewPrivileges"));
         assert!(properties.iter().any(|(name, _)| *name == "User"), "not root");
+    }
+
+    #[test]
+    fn an_errands_answer_that_is_longer_than_any_is_an_error_and_is_not_cut() {
+        let read = |printed: u64| {
+            let memory = memory().unwrap();
+            memory.set_len(printed).unwrap();
+            child::whole(beginning(memory, LARGEST + 1).unwrap(), "iptables-save")
+        };
+        assert_eq!(read(LARGEST).unwrap().len() as u64, LARGEST);
+        assert!(matches!(read(LARGEST + 1), Err(HostError::TooLong { .. })));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::plain_file::{FileProblem, Folder};
 use crate::host::HostError;
+use crate::host::change::FileMode;
 use crate::host::query::Disk;
 
 /// The content of a plain file, none when there is no such file.
@@ -34,7 +35,7 @@ pub(super) async fn mode(path: PathBuf) -> Result<Option<u32>, HostError> {
 }
 
 /// Replaces a plain file, or makes it with the folders on the way.
-pub(super) async fn write(path: PathBuf, content: String, mode: u32) -> Result<(), HostError> {
+pub(super) async fn write(path: PathBuf, content: String, mode: FileMode) -> Result<(), HostError> {
     let written = blocking(path, move |path| {
         let (folder, name) = split(path)?;
         make_folders(folder, 0o755)?.write(name, content.as_bytes(), mode)
@@ -140,7 +141,7 @@ mod tests {
         assert!(read(path.clone()).await.unwrap().is_none());
         assert!(mode(path.clone()).await.unwrap().is_none());
         remove(path.clone()).await.unwrap();
-        write(path.clone(), "overlay\n".into(), 0o644).await.unwrap();
+        write(path.clone(), "overlay\n".into(), FileMode::IfNew(0o644)).await.unwrap();
         assert_eq!(read(path.clone()).await.unwrap().as_deref(), Some("overlay\n"));
         assert_eq!(mode(path.clone()).await.unwrap(), Some(0o644));
         let folder = std::fs::metadata(place.path().join("etc")).unwrap();
@@ -154,7 +155,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("hosts");
         symlink("/etc/hosts", &path).unwrap();
-        let error = write(path.clone(), String::new(), 0o644).await.unwrap_err().to_string();
+        let error = write(path.clone(), String::new(), FileMode::IfNew(0o644)).await.unwrap_err().to_string();
         assert!(
             error.starts_with(&format!("{} is a symbolic link, not a plain file", path.display())),
             "{error}"

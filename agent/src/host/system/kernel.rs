@@ -9,6 +9,7 @@ use muster_proto::names::NodeName;
 use super::errand::{self, Errand};
 use super::{SystemHost, child, files};
 use crate::host::HostError;
+use crate::host::change::FileMode;
 
 /// Turning swap off moves its pages back into memory; on a slow disk that takes minutes.
 const SWAPOFF_LIMIT: Duration = Duration::from_secs(300);
@@ -22,7 +23,7 @@ impl SystemHost {
 
     /// /etc/hostname first: after a crash between the two the step sees the difference and does both again.
     pub(super) async fn set_hostname(&self, name: &NodeName) -> Result<(), HostError> {
-        files::write(self.path("/etc/hostname"), format!("{name}\n"), 0o644).await?;
+        files::write(self.path("/etc/hostname"), format!("{name}\n"), FileMode::IfNew(0o644)).await?;
         // Through its file, which asks for root alone; the system call asks for CAP_SYS_ADMIN.
         self.set_sysctl("kernel.hostname", name.as_str()).await
     }

@@ -15,6 +15,9 @@ impl Host for SystemHost {
             Change::WriteFile { path, .. } | Change::RemoveFile { path } => {
                 files::mode(self.path(path)).await?
             }
+            Change::WriteUserFile { user, path, .. } | Change::RemoveUserFile { user, path } => {
+                self.user_file_mode(user, path).await?
+            }
             _ => None,
         };
         before::image(self, change, mode).await

@@ -8,6 +8,9 @@ use std::path::{Component, Path};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
+use rustix::process::{Gid, Uid};
+
+use crate::host::change::FileMode;
 
 /// More than this is no file that Muster reads.
 pub(super) const LARGEST: u64 = 16 * 1024 * 1024;
@@ -135,8 +138,8 @@ impl Folder {
         Ok(self.plain(name)?.map(|stat| stat.st_mode & 0o7777))
     }
 
-    /// Replaces a plain file, or makes it.
-    pub(super) fn write(&self, name: &Path, content: &[u8], mode: u32) -> Result<(), FileProblem> {
+    /// Replaces a plain file, or makes it. It belongs to whom the old one belonged to.
+    pub(super) fn write(&self, name: &Path, content: &[u8], mode: FileMode) -> Result<(), FileProblem> {
         let mut replacement = self.begin(name, mode)?;
         let written = replacement.file.write_all(content).map_err(failed_io("writing"));
         match written.and_then(|()| replacement.commit()) {
@@ -148,11 +151,10 @@ impl Folder {
         }
     }
 
-    /// An empty file beside the one that it will replace, with the final mode already.
-    fn begin<'a>(&'a self, name: &'a Path, mode: u32) -> Result<Replacement<'a>, FileProblem> {
-        if let Some(stat) = self.plain(name)?
-            && stat.st_nlink > 1
-        {
+    /// An empty file beside the one that it will replace, with the final owner and mode already.
+    fn begin<'a>(&'a self, name: &'a Path, mode: FileMode) -> Result<Replacement<'a>, FileProblem> {
+        let old = self.plain(name)?;
+        if old.is_some_and(|old| old.st_nlink > 1) {
             return Err(FileProblem::NotPlain { what: KINDS[5] });
         }
         // Always the same name, so that no more than one leftover of a killed writer can exist; it is removed here.
@@ -164,6 +166,9 @@ impl Folder {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.0, &temporary, flags, Mode::from_raw_mode(0o600))
             .map_err(failed("making a temporary file"))?;
+        // Not the bits that run a file as somebody else: the agent's unit may not set them.
+        let wanted = mode.over(old.map(|old| old.st_mode)) & 0o777;
+        let mode = old.map_or(Ok(wanted), |old| keep_owner(&file, &old, wanted))?;
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(failed("setting the mode"))?;
         Ok(Replacement { folder: self, name, temporary, file: file.into() })
     }
@@ -204,6 +209,30 @@ impl Folder {
     }
 }
 
+/// Gives a new file to the owner and the group of the one that it will replace, and says which mode it may then have.
+/// Without the right to (a user; the agent, which gave its capabilities up) it stays whom it belongs to.
+fn keep_owner(file: &OwnedFd, old: &Stat, mode: u32) -> Result<u32, FileProblem> {
+    let new = rustix::fs::fstat(file).map_err(failed("looking at it"))?;
+    if (new.st_uid, new.st_gid) == (old.st_uid, old.st_gid) {
+        return Ok(mode);
+    }
+    let (user, group) = (Uid::from_raw(old.st_uid), Gid::from_raw(old.st_gid));
+    match rustix::fs::fchown(file, Some(user), Some(group))
+        .or_else(|_| rustix::fs::fchown(file, None, Some(group)))
+    {
+        Ok(()) => Ok(mode),
+        Err(Errno::PERM) if new.st_gid == old.st_gid => Ok(mode),
+        Err(Errno::PERM) => Ok(for_another_group(mode)),
+        Err(error) => Err(failed("setting the owner")(error)),
+    }
+}
+
+/// What the old group was allowed was not meant for another one, which gets no more than everybody.
+fn for_another_group(mode: u32) -> u32 {
+    let everybodys = (mode & 0o007) << 3;
+    (mode & 0o707) | (mode & everybodys)
+}
+
 fn kind_of(stat: &Stat) -> Result<(), FileProblem> {
     let what = match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => return Ok(()),
@@ -234,134 +263,4 @@ impl Replacement<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-
-    use super::*;
-
-    fn folder() -> (tempfile::TempDir, Folder) {
-        let place = tempfile::tempdir().unwrap();
-        let folder = Folder::open(place.path()).unwrap().unwrap();
-        (place, folder)
-    }
-
-    fn name() -> &'static Path {
-        Path::new("file")
-    }
-
-    #[test]
-    fn a_file_is_written_with_its_mode_and_read_back() {
-        let (place, folder) = folder();
-        assert!(folder.read(name()).unwrap().is_none());
-        folder.write(name(), b"one", 0o640).unwrap();
-        folder.write(name(), b"two", 0o600).unwrap();
-        assert_eq!(folder.read(name()).unwrap().unwrap(), b"two");
-        assert_eq!(fs::metadata(place.path().join("file")).unwrap().permissions().mode() & 0o7777, 0o600);
-        assert_eq!(folder.names().unwrap(), ["file"]);
-        folder.remove(name()).unwrap();
-        folder.remove(name()).unwrap();
-        assert!(folder.names().unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_planted_link_is_refused_and_its_target_untouched() {
-        let (place, folder) = folder();
-        let target = place.path().join("target");
-        fs::write(&target, "untouched").unwrap();
-        symlink(&target, place.path().join("file")).unwrap();
-        for problem in [
-            folder.read(name()).unwrap_err(),
-            folder.write(name(), b"x", 0o644).unwrap_err(),
-            folder.remove(name()).unwrap_err(),
-        ] {
-            assert!(matches!(problem, FileProblem::NotPlain { what: "a symbolic link" }), "{problem}");
-        }
-        assert_eq!(fs::read(&target).unwrap(), b"untouched");
-    }
-
-    #[test]
-    fn a_planted_hard_link_is_not_replaced() {
-        let (place, folder) = folder();
-        let target = place.path().join("target");
-        fs::write(&target, "untouched").unwrap();
-        fs::hard_link(&target, place.path().join("file")).unwrap();
-        let problem = folder.write(name(), b"x", 0o644).unwrap_err();
-        assert!(matches!(problem, FileProblem::NotPlain { what } if what == KINDS[5]), "{problem}");
-        assert_eq!(fs::metadata(&target).unwrap().nlink(), 2);
-    }
-
-    #[test]
-    fn a_pipe_or_a_folder_is_refused_without_waiting_for_it() {
-        let (place, folder) = folder();
-        nix::unistd::mkfifo(&place.path().join("file"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(matches!(folder.read(name()), Err(FileProblem::NotPlain { what: "a named pipe" })));
-        fs::create_dir(place.path().join("sub")).unwrap();
-        assert!(matches!(folder.read(Path::new("sub")), Err(FileProblem::NotPlain { what: "a folder" })));
-    }
-
-    #[test]
-    fn the_mode_is_set_before_there_is_content() {
-        let (place, folder) = folder();
-        let replacement = folder.begin(name(), 0o600).unwrap();
-        let metadata = fs::metadata(place.path().join(&replacement.temporary)).unwrap();
-        assert_eq!((metadata.len(), metadata.permissions().mode() & 0o7777), (0, 0o600));
-    }
-
-    #[test]
-    fn a_writer_that_dies_half_way_leaves_the_old_file_and_no_obstacle() {
-        let (_place, folder) = folder();
-        folder.write(name(), b"old", 0o644).unwrap();
-        let mut replacement = folder.begin(name(), 0o644).unwrap();
-        replacement.file.write_all(b"hal").unwrap();
-        drop(replacement);
-        assert_eq!(folder.read(name()).unwrap().unwrap(), b"old");
-        folder.write(name(), b"new", 0o644).unwrap();
-        assert_eq!(folder.read(name()).unwrap().unwrap(), b"new");
-        assert_eq!(folder.names().unwrap(), ["file"]);
-    }
-
-    #[test]
-    fn no_link_is_followed_on_the_way_down() {
-        let (place, _) = folder();
-        let outside = tempfile::tempdir().unwrap();
-        symlink(outside.path(), place.path().join("planted")).unwrap();
-        let below =
-            |path: &str, make| Folder::open(place.path()).unwrap().unwrap().below(Path::new(path), make);
-        for path in ["planted", "planted/deep", "../x", "/etc"] {
-            assert!(matches!(below(path, Some(0o700)), Err(FileProblem::NotPlain { .. })), "{path}");
-        }
-        assert!(below("a/b", None).unwrap().is_none());
-        below("a/b", Some(0o700)).unwrap().unwrap().write(name(), b"x", 0o600).unwrap();
-        assert_eq!(fs::metadata(place.path().join("a")).unwrap().permissions().mode() & 0o7777, 0o700);
-        assert!(fs::read_dir(outside.path()).unwrap().next().is_none());
-    }
-
-    #[test]
-    fn an_enormous_file_is_not_read_into_memory() {
-        let (place, folder) = folder();
-        fs::File::create(place.path().join("file")).unwrap().set_len(LARGEST + 1).unwrap();
-        assert!(matches!(folder.read(name()), Err(FileProblem::TooLarge)));
-    }
-
-    #[test]
-    fn two_that_make_the_same_folders_at_once_both_get_them() {
-        for _ in 0..50 {
-            let place = tempfile::tempdir().unwrap();
-            let make = || {
-                let root = Folder::open(place.path()).unwrap().unwrap();
-                root.below(Path::new("muster-agent/output"), Some(0o700)).map(|folder| folder.is_some())
-            };
-            let start = std::sync::Barrier::new(8);
-            std::thread::scope(|scope| {
-                let all = [(); 8].map(|()| {
-                    scope.spawn(|| {
-                        start.wait();
-                        make()
-                    })
-                });
-                all.into_iter().for_each(|one| assert!(one.join().unwrap().unwrap()));
-            });
-        }
-    }
-}
+mod tests;

@@ -15,6 +15,7 @@ use super::child::{self, Answer};
 use super::errand::{self, Errand};
 use super::plain_file::{FileProblem, Folder, KINDS, LARGEST};
 use crate::host::HostError;
+use crate::host::change::FileMode;
 use crate::host::query::User;
 
 /// The hidden subcommand of the agent's binary; `main` hands its arguments to `run_child`.
@@ -27,6 +28,9 @@ const LIMIT: Duration = Duration::from_secs(20);
 const FAILED: u8 = 1;
 const ABSENT: u8 = 10;
 const NOT_PLAIN: u8 = 20;
+
+/// Stands behind the mode that a file gets whatever mode it has.
+const EXACTLY: &str = "exactly";
 
 /// Folders made on the way (`.kube`) hold credentials.
 const FOLDER_MODE: u32 = 0o700;
@@ -55,17 +59,42 @@ impl SystemHost {
         name: &UserName,
         path: &Path,
     ) -> Result<Option<String>, HostError> {
-        let Some(user) = self.passwd(name).await? else { return Ok(None) };
-        let answer = self.as_user(&user, &["read".into(), user.home.clone(), path.into()], None).await?;
-        if answer.status.code() == Some(ABSENT.into()) {
-            return Ok(None);
-        }
-        let full = user.home.join(path);
-        let content = outcome(answer, &user, &full)?;
+        let Some((full, content)) = self.ask_user_file("read", name, path).await? else { return Ok(None) };
         String::from_utf8(content).map(Some).map_err(|_| HostError::Unexpected {
             what: full.display().to_string(),
             message: "it is no UTF-8 text".to_owned(),
         })
+    }
+
+    /// The permission bits of a user's file, none when there is no such file.
+    pub(super) async fn user_file_mode(
+        &self,
+        name: &UserName,
+        path: &Path,
+    ) -> Result<Option<u32>, HostError> {
+        let Some((full, said)) = self.ask_user_file("mode", name, path).await? else { return Ok(None) };
+        let said = String::from_utf8_lossy(&said);
+        u32::from_str_radix(&said, 8).map(Some).map_err(|_| HostError::Unexpected {
+            what: full.display().to_string(),
+            message: format!("its mode is {said:?}"),
+        })
+    }
+
+    /// What the child says of a file, with the file's whole path; none when there is no such file.
+    async fn ask_user_file(
+        &self,
+        verb: &str,
+        name: &UserName,
+        path: &Path,
+    ) -> Result<Option<(PathBuf, Vec<u8>)>, HostError> {
+        let Some(user) = self.passwd(name).await? else { return Ok(None) };
+        let answer = self.as_user(&user, &[verb.into(), user.home.clone(), path.into()], None).await?;
+        if answer.status.code() == Some(ABSENT.into()) {
+            return Ok(None);
+        }
+        let full = user.home.join(path);
+        let said = outcome(answer, &user, &full)?;
+        Ok(Some((full, said)))
     }
 
     pub(super) async fn write_user_file(
@@ -73,7 +102,7 @@ impl SystemHost {
         name: &UserName,
         path: &Path,
         content: &str,
-        mode: u32,
+        mode: FileMode,
     ) -> Result<(), HostError> {
         let Some(user) = self.passwd(name).await? else {
             return Err(HostError::Unexpected {
@@ -81,7 +110,8 @@ impl SystemHost {
                 message: "no such user".to_owned(),
             });
         };
-        let arguments = ["write".into(), user.home.clone(), path.into(), format!("{mode:o}").into()];
+        let mut arguments = vec!["write".into(), user.home.clone(), path.into()];
+        arguments.extend(words_of(mode).map(PathBuf::from));
         let answer = self.as_user(&user, &arguments, Some(content.as_bytes())).await?;
         outcome(answer, &user, &user.home.join(path)).map(|_| ())
     }
@@ -138,8 +168,17 @@ fn outcome(answer: Answer, user: &User, path: &Path) -> Result<Vec<u8>, HostErro
     }
 }
 
-/// The child's side: `read HOME PATH` writes the file to `output`, `write HOME PATH MODE` replaces it with what `input`
-/// holds, `remove HOME PATH` removes it. It does what its caller could do anyway, so it need not be hidden from anybody.
+/// A mode as the child reads it: `644`, or `600 exactly`.
+fn words_of(mode: FileMode) -> impl Iterator<Item = String> {
+    let (bits, exactly) = match mode {
+        FileMode::IfNew(bits) => (bits, None),
+        FileMode::Exactly { exactly } => (exactly & 0o777, Some(EXACTLY.to_owned())),
+    };
+    std::iter::once(format!("{bits:o}")).chain(exactly)
+}
+
+/// The child's side: `read HOME PATH` writes the file to `output`, `mode HOME PATH` its permission bits, `write HOME PATH
+/// MODE [exactly]` replaces it with what `input` holds, `remove HOME PATH` removes it. It does what its caller could do anyway, so it need not be hidden from anybody.
 pub fn run_child(
     arguments: impl IntoIterator<Item = OsString>,
     input: impl Read,
@@ -151,19 +190,22 @@ pub fn run_child(
 fn child(arguments: &[OsString], input: impl Read, mut output: impl Write) -> u8 {
     let words: Vec<&Path> = arguments.iter().map(Path::new).collect();
     let done = match words[..] {
-        [verb, home, path] if verb == Path::new("read") => match read(home, path) {
-            Ok(Some(content)) => output.write_all(&content).and_then(|()| output.flush()).map_err(told),
-            Ok(None) => return ABSENT,
-            Err(problem) => Err(problem),
-        },
-        [verb, home, path] if verb == Path::new("remove") => remove(home, path),
-        [verb, home, path, mode] if verb == Path::new("write") => {
-            let mode = mode.to_str().and_then(|mode| u32::from_str_radix(mode, 8).ok());
-            match mode.filter(|mode| *mode <= 0o777) {
-                Some(mode) => write(home, path, mode, input),
-                None => Err(told(io::ErrorKind::InvalidInput.into())),
+        [verb, home, path] if verb == Path::new("read") || verb == Path::new("mode") => {
+            let found = match verb == Path::new("read") {
+                true => read(home, path),
+                false => mode(home, path).map(|mode| mode.map(|mode| format!("{mode:o}").into_bytes())),
+            };
+            match found {
+                Ok(Some(content)) => output.write_all(&content).and_then(|()| output.flush()).map_err(told),
+                Ok(None) => return ABSENT,
+                Err(problem) => Err(problem),
             }
         }
+        [verb, home, path] if verb == Path::new("remove") => remove(home, path),
+        [verb, home, path, ref mode @ ..] if verb == Path::new("write") => match mode_of(mode) {
+            Some(mode) => write(home, path, mode, input),
+            None => Err(told(io::ErrorKind::InvalidInput.into())),
+        },
         _ => Err(told(io::ErrorKind::InvalidInput.into())),
     };
     match done {
@@ -175,6 +217,16 @@ fn child(arguments: &[OsString], input: impl Read, mut output: impl Write) -> u8
             let _ = writeln!(io::stderr(), "{problem}");
             FAILED
         }
+    }
+}
+
+/// The other way round than `words_of`; none when the words make no sense.
+fn mode_of(words: &[&Path]) -> Option<FileMode> {
+    let bits = |word: &Path| u32::from_str_radix(word.to_str()?, 8).ok().filter(|bits| *bits <= 0o777);
+    match words {
+        [mode] => bits(mode).map(FileMode::IfNew),
+        [mode, exactly] if *exactly == Path::new(EXACTLY) => bits(mode).map(FileMode::exactly),
+        _ => None,
     }
 }
 
@@ -197,13 +249,21 @@ fn read(home: &Path, path: &Path) -> Result<Option<Vec<u8>>, FileProblem> {
     home.below(folder, None)?.map_or(Ok(None), |folder| folder.read(name))
 }
 
+fn mode(home: &Path, path: &Path) -> Result<Option<u32>, FileProblem> {
+    let (folder, name) = split(path)?;
+    let Some(home) = Folder::open(home)? else { return Ok(None) };
+    let found = home.below(folder, None)?.map_or(Ok(None), |folder| folder.mode(name))?;
+    // Not the bits that run a file as somebody else: they cannot be put back either.
+    Ok(found.map(|mode| mode & 0o777))
+}
+
 fn remove(home: &Path, path: &Path) -> Result<(), FileProblem> {
     let (folder, name) = split(path)?;
     let Some(home) = Folder::open(home)? else { return Ok(()) };
     home.below(folder, None)?.map_or(Ok(()), |folder| folder.remove(name))
 }
 
-fn write(home: &Path, path: &Path, mode: u32, input: impl Read) -> Result<(), FileProblem> {
+fn write(home: &Path, path: &Path, mode: FileMode, input: impl Read) -> Result<(), FileProblem> {
     let (folder, name) = split(path)?;
     let mut content = Vec::new();
     input.take(LARGEST + 1).read_to_end(&mut content).map_err(told)?;
@@ -246,6 +306,24 @@ mod tests {
     }
 
     #[test]
+    fn a_users_file_keeps_its_mode_unless_it_is_to_be_exactly_another() {
+        let place = tempfile::tempdir().unwrap();
+        let home = place.path().to_str().unwrap();
+        assert_eq!(call(&["mode", home, ".bashrc"], "").0, ABSENT);
+        for (written, stands) in [
+            (FileMode::IfNew(0o600), "600"),
+            (FileMode::IfNew(0o644), "600"),
+            (FileMode::exactly(0o640), "640"),
+        ] {
+            let words: Vec<String> = words_of(written).collect();
+            let words = words.iter().map(String::as_str);
+            let words: Vec<&str> = ["write", home, ".bashrc"].into_iter().chain(words).collect();
+            assert_eq!(call(&words, "alias k=kubectl").0, 0);
+            assert_eq!(call(&["mode", home, ".bashrc"], ""), (0, stands.to_owned()), "{words:?}");
+        }
+    }
+
+    #[test]
     fn a_planted_folder_link_and_a_way_out_of_the_home_are_refused() {
         let place = tempfile::tempdir().unwrap();
         let outside = tempfile::tempdir().unwrap();
@@ -266,6 +344,8 @@ mod tests {
         for words in [
             &["write", home, "x", "4755"][..],
             &["write", home, "x"],
+            &["write", home, "x", "644", "nearly"],
+            &["write", home, "x", "644", "exactly", "644"],
             &["rename", home, "x"],
             &[],
             &["read", home],

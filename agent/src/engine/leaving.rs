@@ -1,0 +1,146 @@
+//! What of an event leaves this node. A reset needs the files as they stood before, and reads them in this agent's own
+//! journal; the coordinator never does, and what people keep in their files is not to gather in one place.
+
+use muster_proto::event::{Event, EventKind};
+use serde_json::{Value, json};
+
+use crate::host::change::{Change, digest_of};
+
+/// The event as the coordinator gets it: of a file's content its size and digest.
+pub(super) fn leaving(mut event: Event) -> Event {
+    if let EventKind::Intended { change, before, .. } = &mut event.kind {
+        match serde_json::from_value(change.clone()) {
+            Ok(made) => conceal(&made, change, before.as_mut().unwrap_or(&mut Value::Null)),
+            // Nothing is known of it, so nothing of it goes.
+            Err(_) => (*change, *before) = (Value::Null, None),
+        }
+    }
+    event
+}
+
+/// A new kind of change does not compile until it is said here what of it may go.
+fn conceal(made: &Change, change: &mut Value, before: &mut Value) {
+    match made {
+        Change::WriteFile { content, .. } | Change::WriteUserFile { content, secret: false, .. } => {
+            change["content"] = digest_of(content).into();
+            conceal_image(before);
+        }
+        // Its content is a digest already.
+        Change::WriteUserFile { secret: true, .. } => conceal_image(before),
+        Change::RemoveFile { .. } | Change::RemoveUserFile { .. } => conceal_image(before),
+        Change::SetHostname { .. } => conceal_text(&mut before["file"]),
+        // The files of ufw, by their paths.
+        Change::Run(_) => {
+            before.as_object_mut().into_iter().flat_map(|files| files.values_mut()).for_each(conceal_text);
+        }
+        Change::SwapOff { .. }
+        | Change::SetSysctl { .. }
+        | Change::Unit { .. }
+        | Change::ReloadUnits
+        | Change::RemoveTaints { .. }
+        | Change::DeleteObject { .. } => {}
+    }
+}
+
+/// The before-image of one file.
+fn conceal_image(before: &mut Value) {
+    let Some(image) = before.as_object_mut() else { return };
+    if let Some(Value::String(content)) = image.remove("content") {
+        image.insert("bytes".to_owned(), content.len().into());
+        image.insert("digest".to_owned(), digest_of(&content).into());
+    }
+}
+
+fn conceal_text(value: &mut Value) {
+    if let Value::String(content) = value {
+        *value = json!({ "bytes": content.len(), "digest": digest_of(content) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_proto::event::Outcome;
+
+    use super::*;
+    use crate::host::change::{FileMode, Program, ProgramName};
+
+    const CANARY: &str = "export TOKEN=canary\n";
+
+    fn sent(change: &Change, before: Option<Value>) -> (Value, Option<Value>, String) {
+        let (change, summary) = (change.record(), change.to_string());
+        let event = Event {
+            sequence: 1,
+            time: jiff::Timestamp::UNIX_EPOCH,
+            run: "r".into(),
+            step: "m1/kubeconfig.student".parse().unwrap(),
+            kind: EventKind::Intended { index: 0, change, summary, before },
+        };
+        let event = leaving(event);
+        let text = serde_json::to_string(&event).unwrap();
+        let EventKind::Intended { change, before, .. } = event.kind else { panic!("{text}") };
+        (change, before, text)
+    }
+
+    #[test]
+    fn of_every_file_its_size_mode_and_digest_leave_the_node_and_never_its_content() {
+        let user = || "student".parse().unwrap();
+        let write = |secret| Change::WriteUserFile {
+            user: user(),
+            path: ".bashrc".into(),
+            content: format!("{CANARY}ours\n"),
+            mode: FileMode::IfNew(0o644),
+            secret,
+        };
+        let (content, mode) = (format!("{CANARY}ours\n"), FileMode::IfNew(0o644));
+        for change in [
+            Change::WriteFile { path: "/etc/fstab".into(), content, mode },
+            write(false),
+            write(true),
+            Change::RemoveFile { path: "/etc/fstab".into() },
+            Change::RemoveUserFile { user: user(), path: ".bashrc".into() },
+        ] {
+            let (told, before, text) = sent(&change, Some(json!({ "content": CANARY, "mode": 0o600 })));
+            assert!(!text.contains("canary"), "{text}");
+            let expected = json!({ "bytes": CANARY.len(), "digest": digest_of(CANARY), "mode": 0o600 });
+            assert_eq!(before, Some(expected), "{change}");
+            assert!(serde_json::from_value::<Change>(told.clone()).is_ok(), "{told}");
+            let digest = told.get("content").map(|content| content == &digest_of(&format!("{CANARY}ours\n")));
+            assert_ne!(digest, Some(false), "{told}");
+        }
+        let files = Some(json!({ "/etc/ufw/ufw.conf": CANARY, "/etc/ufw/user.rules": null }));
+        let ufw = Change::Run(Program::new(ProgramName::Ufw, ["disable"], std::time::Duration::from_secs(1)));
+        let (_, before, text) = sent(&ufw, files);
+        assert!(!text.contains("canary"), "{text}");
+        let before = before.unwrap();
+        assert_eq!(before["/etc/ufw/ufw.conf"]["bytes"], CANARY.len());
+        assert!(before["/etc/ufw/user.rules"].is_null());
+        let name = Change::SetHostname { name: "m1".parse().unwrap() };
+        let (_, _, text) = sent(&name, Some(json!({ "kernel": "m1", "file": CANARY })));
+        assert!(!text.contains("canary"), "{text}");
+    }
+
+    #[test]
+    fn an_event_that_is_no_change_of_a_file_leaves_as_it_is_and_an_unknown_change_without_anything() {
+        let stood = json!({ "active": true });
+        let swap = Change::SwapOff { device: "/dev/sda5".into() };
+        assert_eq!(sent(&swap, Some(stood.clone())).1, Some(stood));
+        assert_eq!(sent(&Change::ReloadUnits, None).1, None);
+        let kinds = [
+            EventKind::Made { index: 0, outcome: Outcome::default() },
+            EventKind::Intended {
+                index: 0,
+                change: json!({ "change": "of-tomorrow", "content": CANARY }),
+                summary: String::new(),
+                before: Some(CANARY.into()),
+            },
+        ];
+        let step: muster_proto::names::StepId = "m1/swap".parse().unwrap();
+        let [made, unknown] = kinds.map(|kind| {
+            let time = jiff::Timestamp::UNIX_EPOCH;
+            let event = Event { sequence: 1, time, run: "r".into(), step: step.clone(), kind };
+            (leaving(event.clone()), event)
+        });
+        assert_eq!(made.0, made.1);
+        assert!(!serde_json::to_string(&unknown.0).unwrap().contains("canary"));
+    }
+}
