@@ -117,7 +117,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn new() -> Self {
+    pub fn fresh() -> Self {
         let root = tempfile::tempdir().unwrap();
         let paths = settings::Paths::under(root.path());
         Self { root, paths }

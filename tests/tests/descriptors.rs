@@ -20,7 +20,7 @@ fn processor_time() -> Duration {
 #[tokio::test]
 async fn when_descriptors_run_out_the_port_rests_agents_are_served_and_newcomers_get_in_afterwards() {
     let coordinator = Coordinator::start().await;
-    let machine = Machine::new();
+    let machine = Machine::fresh();
     let node = machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
     machine.serve(&coordinator);
     let agent = coordinator.daemon.fleet.agent(&node, Duration::from_secs(5)).await.unwrap();

@@ -100,7 +100,7 @@ async fn settings_of(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> (Option
 /// The coordinator's end of a connection that an agent dialled; the coordinator is played by the test.
 async fn dialled_by_an_agent() -> impl AsyncRead + AsyncWrite + Send + Unpin {
     let coordinator = Coordinator::start().await;
-    let machine = Machine::new();
+    let machine = Machine::fresh();
     let node = machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
     let faces = Faces::new(&coordinator.daemon.authority, &coordinator.daemon.store).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -121,7 +121,7 @@ async fn streams_that_are_opened_only_to_be_reset_end_the_connection_on_both_sid
     let coordinator = Coordinator::start().await;
     assert!(rapid_reset_ends_it(stranger(&coordinator).await).await, "the coordinator");
     assert!(rapid_reset_ends_it(dialled_by_an_agent().await).await, "the agent");
-    Machine::new().enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
+    Machine::fresh().enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
 }
 
 #[tokio::test]

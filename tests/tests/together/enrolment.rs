@@ -35,7 +35,7 @@ fn sentence(error: &EnrollError) -> String {
 #[tokio::test]
 async fn a_machine_enrols_connects_and_says_hello_with_its_own_end_of_the_connection() {
     let coordinator = Coordinator::start().await;
-    let machine = Machine::new();
+    let machine = Machine::fresh();
     let node = machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
     assert_eq!(node.as_str(), "node-1");
     machine.serve(&coordinator);
@@ -53,7 +53,7 @@ async fn a_token_made_over_the_admin_socket_enrols_and_is_shown_as_used() {
     let reply = admin.create_token(request).await.unwrap().into_inner();
     assert_eq!(reply.coordinator_address, coordinator.endpoint().to_string());
     let token: EnrolmentToken = reply.token.parse().unwrap();
-    Machine::new().enrol(&coordinator, &token).await.unwrap();
+    Machine::fresh().enrol(&coordinator, &token).await.unwrap();
     let tokens = admin.list_tokens(ListTokensRequest {}).await.unwrap().into_inner().tokens;
     assert_eq!((tokens[0].node.as_str(), tokens[0].state.as_str()), ("node-1", "used"));
     let hostile = CreateTokenRequest { node: "$(id)".into(), lifetime_seconds: 60 };
@@ -63,7 +63,7 @@ async fn a_token_made_over_the_admin_socket_enrols_and_is_shown_as_used() {
 #[tokio::test]
 async fn a_server_with_another_key_than_the_token_names_is_not_spoken_to() {
     let coordinator = Coordinator::start().await;
-    let machine = Machine::new();
+    let machine = Machine::fresh();
     let foreign = EnrolmentToken::generate(KeyPin::of(b"another authority")).unwrap();
     let error = machine.enrol(&coordinator, &foreign).await.unwrap_err();
     assert!(matches!(error, EnrollError::Dial(_)), "{error}");
@@ -81,10 +81,10 @@ async fn five_proofs_with_a_wrong_secret_lock_the_token_for_its_owner_too() {
     parts[2] = token.id().as_str();
     let guess: EnrolmentToken = parts.join(".").parse().unwrap();
     for _ in 0..5 {
-        let error = Machine::new().enrol(&coordinator, &guess).await.unwrap_err();
+        let error = Machine::fresh().enrol(&coordinator, &guess).await.unwrap_err();
         assert!(sentence(&error).contains("does not accept this token"), "{}", sentence(&error));
     }
-    let error = Machine::new().enrol(&coordinator, &token).await.unwrap_err();
+    let error = Machine::fresh().enrol(&coordinator, &token).await.unwrap_err();
     assert!(sentence(&error).contains("locked"), "{}", sentence(&error));
     let refused = refused(coordinator).await;
     let last = refused.last().unwrap();
@@ -96,7 +96,7 @@ async fn five_proofs_with_a_wrong_secret_lock_the_token_for_its_owner_too() {
 async fn the_same_machine_may_retry_and_another_one_is_refused_and_noticed() {
     let coordinator = Coordinator::start().await;
     let token = coordinator.token("node-1");
-    let (first, second) = (Machine::new(), Machine::new());
+    let (first, second) = (Machine::fresh(), Machine::fresh());
     first.enrol(&coordinator, &token).await.unwrap();
     first.enrol(&coordinator, &token).await.unwrap();
     let error = second.enrol(&coordinator, &token).await.unwrap_err();
@@ -118,7 +118,7 @@ async fn the_same_machine_may_retry_and_another_one_is_refused_and_noticed() {
 #[allow(clippy::disallowed_methods, reason = "a test removes what a crash kept from being written")]
 async fn an_enrolment_that_was_cut_off_is_not_taken_for_one_that_succeeded_and_is_done_again() {
     let coordinator = Coordinator::start().await;
-    let (machine, node) = (Machine::new(), "node-1".parse().unwrap());
+    let (machine, node) = (Machine::fresh(), "node-1".parse().unwrap());
     let mut admin = coordinator.admin().await;
     let patience = Duration::from_millis(300);
     assert_eq!(standing(&mut admin, &node, SOON).await.unwrap(), Standing::NotEnrolled);
@@ -130,7 +130,7 @@ async fn an_enrolment_that_was_cut_off_is_not_taken_for_one_that_succeeded_and_i
     std::fs::remove_file(&machine.paths.configuration).unwrap();
     assert_eq!(standing(&mut admin, &node, patience).await.unwrap(), Standing::Away);
 
-    let another = Machine::new().enrol(&coordinator, &coordinator.token("node-1")).await.unwrap_err();
+    let another = Machine::fresh().enrol(&coordinator, &coordinator.token("node-1")).await.unwrap_err();
     let another = sentence(&another);
     assert!(another.contains("`coordinator nodes revoke node-1`"), "the name is not given away: {another}");
     machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
@@ -143,7 +143,7 @@ async fn many_keys_that_come_with_one_tokens_secret_do_not_fill_the_journal() {
     let coordinator = Coordinator::start().await;
     let token = coordinator.token("node-1");
     for _ in 0..10 {
-        let _ = Machine::new().enrol(&coordinator, &token).await;
+        let _ = Machine::fresh().enrol(&coordinator, &token).await;
     }
     let refused = refused(coordinator).await;
     let nth =
@@ -171,7 +171,7 @@ async fn refused(coordinator: Coordinator) -> Vec<String> {
 async fn of_many_machines_with_one_token_exactly_one_enrols() {
     let coordinator = Coordinator::start().await;
     let token = coordinator.token("node-1");
-    let machines: Vec<Machine> = (0..6).map(|_| Machine::new()).collect();
+    let machines: Vec<Machine> = (0..6).map(|_| Machine::fresh()).collect();
     let tries = machines.iter().map(|machine| machine.enrol(&coordinator, &token));
     let outcomes = futures_util::future::join_all(tries).await;
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
@@ -182,19 +182,19 @@ async fn of_many_machines_with_one_token_exactly_one_enrols() {
 async fn an_expired_and_a_revoked_token_say_so() {
     let coordinator = Coordinator::start().await;
     let expired = coordinator.token_for("node-1", Duration::ZERO);
-    let error = Machine::new().enrol(&coordinator, &expired).await.unwrap_err();
+    let error = Machine::fresh().enrol(&coordinator, &expired).await.unwrap_err();
     assert!(sentence(&error).contains("expired"), "{}", sentence(&error));
     let revoked = coordinator.token("node-1");
     let id = revoked.id().to_string();
     coordinator.admin().await.revoke_token(RevokeTokenRequest { id }).await.unwrap();
-    let error = Machine::new().enrol(&coordinator, &revoked).await.unwrap_err();
+    let error = Machine::fresh().enrol(&coordinator, &revoked).await.unwrap_err();
     assert!(sentence(&error).contains("revoked"), "{}", sentence(&error));
 }
 
 #[tokio::test]
 async fn a_machine_of_another_coordinator_is_told_how_to_leave_it() {
     let (first, second) = (Coordinator::start().await, Coordinator::start().await);
-    let machine = Machine::new();
+    let machine = Machine::fresh();
     machine.enrol(&first, &first.token("node-1")).await.unwrap();
     let error = machine.enrol(&second, &second.token("node-1")).await.unwrap_err();
     assert!(matches!(error, EnrollError::OtherCoordinator { .. }), "{error}");
@@ -205,7 +205,7 @@ async fn a_machine_of_another_coordinator_is_told_how_to_leave_it() {
 #[tokio::test]
 async fn what_the_owner_of_a_machine_allowed_survives_a_new_enrolment() {
     let coordinator = Coordinator::start().await;
-    let machine = Machine::new();
+    let machine = Machine::fresh();
     machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
     let mut settings = muster_agent::settings::Settings::load(&machine.paths.configuration).unwrap();
     settings.allow_steps = Some(vec!["swap".into()]);
@@ -217,7 +217,7 @@ async fn what_the_owner_of_a_machine_allowed_survives_a_new_enrolment() {
 #[tokio::test]
 async fn revoking_a_node_closes_its_connection_at_once_and_keeps_it_out() {
     let coordinator = Coordinator::start().await;
-    let machine = Machine::new();
+    let machine = Machine::fresh();
     let token = coordinator.token("node-1");
     let node = machine.enrol(&coordinator, &token).await.unwrap();
     let identity = machine.identity();
@@ -245,7 +245,7 @@ async fn revoking_a_node_closes_its_connection_at_once_and_keeps_it_out() {
 #[tokio::test]
 async fn a_new_connection_of_a_node_replaces_its_old_one() {
     let coordinator = Coordinator::start().await;
-    let machine = Machine::new();
+    let machine = Machine::fresh();
     let node = machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
     let serve = || {
         let (identity, endpoint, node) = (machine.identity(), coordinator.endpoint(), node.clone());
@@ -264,7 +264,7 @@ async fn a_new_connection_of_a_node_replaces_its_old_one() {
 #[tokio::test]
 async fn an_agent_comes_back_by_itself_after_the_coordinator_was_restarted() {
     let coordinator = Coordinator::start().await;
-    let machine = Machine::new();
+    let machine = Machine::fresh();
     let node = machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
     machine.serve(&coordinator);
     coordinator.daemon.fleet.agent(&node, SOON).await.unwrap();
@@ -279,7 +279,7 @@ async fn an_enrolment_at_a_port_where_nobody_listens_names_the_service_to_look_a
     let endpoint = coordinator.endpoint();
     drop(coordinator);
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let error = enroll(&Machine::new().paths, &endpoint, &token).await.unwrap_err();
+    let error = enroll(&Machine::fresh().paths, &endpoint, &token).await.unwrap_err();
     assert!(sentence(&error).contains("muster-coordinator"), "{}", sentence(&error));
 }
 
@@ -313,7 +313,7 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, stalled: Arc<Atom
 #[tokio::test]
 async fn a_peer_behind_a_pulled_cable_is_noticed_by_both_sides_within_fifteen_seconds() {
     let coordinator = Coordinator::start().await;
-    let machine = Machine::new();
+    let machine = Machine::fresh();
     let node = machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
     let (endpoint, stalled) = stallable_proxy(coordinator.daemon.address).await;
     let (identity, name) = (machine.identity(), node.clone());
@@ -365,7 +365,7 @@ async fn enrolled_through(change: fn(&mut EnrolReply)) -> Result<(), EnrollError
         let incoming = futures_util::StreamExt::chain(incoming, futures_util::stream::pending());
         transport::server().add_service(service).serve_with_incoming(incoming).await
     });
-    let machine = Machine::new();
+    let machine = Machine::fresh();
     let endpoint = muster_agent::dial::Endpoint::new(address.ip(), address.port());
     let outcome = enroll(&machine.paths, &endpoint, &coordinator.token("node-1")).await;
     assert_eq!(machine.paths.configuration.exists(), outcome.is_ok(), "nothing of a refused reply is kept");

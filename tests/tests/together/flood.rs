@@ -67,7 +67,7 @@ fn two_thousand_idle_or_slow_sockets_do_not_delay_an_agents_calls() {
     let (ours, others) = (runtime(COORDINATOR), runtime("stranger"));
     let coordinator = ours.block_on(ours.spawn(Coordinator::start())).unwrap();
     let (node, machine) = others.block_on(async {
-        let machine = Machine::new();
+        let machine = Machine::fresh();
         let node = machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
         machine.serve(&coordinator);
         (node, machine)

@@ -1,6 +1,8 @@
 //! What a reset knows of the cluster that stands: what was made, not what the file says by now; and what stays untouched
 //! where nothing is known.
 
+#![allow(clippy::disallowed_methods, reason = "a test takes the record away")]
+
 use std::time::Duration;
 
 use muster_coordinator::plan::plan;

@@ -64,7 +64,7 @@ async fn idle_sockets_and_garbage_are_dropped_and_nobody_else_notices() {
     assert!(is_closed(&mut garbage, SOON).await);
     assert!(is_closed(&mut idle, SOON).await);
     assert!(began.elapsed() < Duration::from_secs(2));
-    Machine::new().enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
+    Machine::fresh().enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
 }
 
 #[tokio::test]
@@ -81,7 +81,7 @@ async fn a_peer_that_shakes_hands_and_then_says_nothing_is_dropped_too() {
 async fn a_flood_from_one_address_is_capped_and_leaves_the_connected_agents_alone() {
     let limits = Limits { unproven_per_source: 4, ..quick() };
     let coordinator = Coordinator::start_with(limits).await;
-    let machine = Machine::new();
+    let machine = Machine::fresh();
     let node = machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
     machine.serve(&coordinator);
     let agent = coordinator.daemon.fleet.agent(&node, SOON).await.unwrap();
@@ -131,7 +131,7 @@ async fn the_port_for_commands_wants_a_certificate() {
 #[tokio::test]
 async fn a_certificate_of_our_own_authority_is_not_enough_without_an_enrolled_key() {
     let coordinator = Coordinator::start().await;
-    let machine = Machine::new();
+    let machine = Machine::fresh();
     let key = MachineKey::open(&machine.paths.identity()).unwrap();
     let authority = &coordinator.daemon.authority;
     let requested = authority.read_request(&key.request().unwrap()).unwrap();
@@ -143,7 +143,7 @@ async fn a_certificate_of_our_own_authority_is_not_enough_without_an_enrolled_ke
 #[tokio::test]
 async fn an_enrolled_key_is_not_enough_under_another_authority() {
     let coordinator = Coordinator::start().await;
-    let machine = Machine::new();
+    let machine = Machine::fresh();
     machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let foreign = Authority::open(folder.path()).unwrap();
@@ -167,7 +167,7 @@ async fn refused_and_told(coordinator: &Coordinator, machine: &Machine) {
 #[tokio::test]
 async fn a_machine_that_was_taken_off_the_list_reads_so_in_its_own_log() {
     let coordinator = Coordinator::start().await;
-    let machine = Machine::new();
+    let machine = Machine::fresh();
     let node = machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
     coordinator.daemon.store.revoke_node(&node).unwrap();
     let error = serve_once(&machine.identity(), &coordinator.endpoint(), &node, NoSteps).await.unwrap_err();
@@ -222,7 +222,7 @@ impl NodeAgent for Impostor {
 /// Enrols, connects, and answers Hello with this reply; what the fleet tells to whoever waits for the node.
 async fn answered_with(reply: HelloReply) -> String {
     let coordinator = Coordinator::start().await;
-    let machine = Machine::new();
+    let machine = Machine::fresh();
     let node = machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
     let settings = machine.identity().tls().unwrap();
     let stream = muster_agent::dial::dial(&coordinator.endpoint(), settings, ALPN_AGENT).await.unwrap();

@@ -99,7 +99,7 @@ fn authority() -> (TempDir, Authority) {
 
 /// A machine that this CA named.
 fn enrolled(authority: &Authority, node: &NodeName) -> Machine {
-    let machine = Machine::new();
+    let machine = Machine::fresh();
     let key = MachineKey::open(&machine.paths.identity()).unwrap();
     let requested = authority.read_request(&key.request().unwrap()).unwrap();
     let certificate = authority.certify(node, &requested).unwrap();
@@ -134,7 +134,7 @@ async fn an_agent_makes_one_attempt_and_falls_back_to_nothing() {
 async fn an_enrolment_makes_one_attempt_keeps_nothing_and_falls_back_to_nothing() {
     let ((_own, own), (_foreign, foreign)) = (authority(), authority());
     for (what, server) in wrong_servers(&own, &foreign).await {
-        let (machine, token) = (Machine::new(), EnrolmentToken::generate(own.pin()).unwrap());
+        let (machine, token) = (Machine::fresh(), EnrolmentToken::generate(own.pin()).unwrap());
         let asking = enroll(&machine.paths, &server.endpoint, &token);
         let error = timeout(SOON, asking).await.unwrap().unwrap_err();
         assert!(matches!(error, EnrollError::Dial(DialError::Untrusted(..))), "{what}: {error}");
