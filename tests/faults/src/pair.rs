@@ -78,10 +78,31 @@ impl Pair {
         }
     }
 
-    /// One machine comes back after its power was cut: the cable went with it.
+    /// One machine's power is cut. The cable goes with it, and with the cable the other one's address, which no real machine
+    /// loses to its neighbour: until the cable is there again it stands on the loopback.
+    pub fn cut_power(&mut self, name: &str) -> Done<()> {
+        self.keep_address(self.neighbour(name), "add")?;
+        self.machine_mut(name).power_off()
+    }
+
+    fn keep_address(&self, machine: &Machine, verb: &str) -> Done<()> {
+        let (net, address) = (machine.leader().to_string(), format!("{}/32", machine.address));
+        let words = ["-t", &net, "-n", "ip", "addr", verb, &address, "dev", "lo"];
+        let ended = Command::new("nsenter").args(words).output().map_err(told)?;
+        match ended.status.success() {
+            true => Ok(()),
+            false => Err(format!("ip addr {verb} {address}: {}", String::from_utf8_lossy(&ended.stderr))),
+        }
+    }
+
+    fn neighbour(&self, name: &str) -> &Machine {
+        if name == MASTER { &self.worker } else { &self.master }
+    }
+
+    /// One machine comes back after its power was cut.
     pub fn switch_on_again(&mut self, name: &str, tools: &Tools) -> Done<()> {
         self.machine_mut(name).switch_on(tools)?;
-        let other = if name == MASTER { &self.worker } else { &self.master };
+        let other = self.neighbour(name);
         let net = other.leader().to_string();
         // The old cable's end goes with the dead machine's network, which the kernel clears away in its own time.
         let unplug = ["-t", &net, "-n", "ip", "link", "del", "eth0"];
@@ -91,6 +112,7 @@ impl Pair {
         for words in [&["addr", "add", &address, "dev", "eth0"][..], &["link", "set", "eth0", "up"]] {
             Command::new("nsenter").args(["-t", &net, "-n", "ip"]).args(words).output().map_err(told)?;
         }
+        self.keep_address(other, "del")?;
         self.machine(name).wait_until_up()
     }
 

@@ -117,7 +117,7 @@ fn during(cell: &Cell, world: &World, pair: &mut Pair, folder: &Path, first: &mu
             if !ended.success() {
                 return Err(format!("cp: {ended}"));
             }
-            pair.machine_mut(&node).power_off()?;
+            pair.cut_power(&node)?;
             std::fs::rename(copied, disk).map_err(told)?;
             pair.switch_on_again(&node, &world.tools)?;
             std::fs::write(folder.join("status-leader"), pair.master.leader().to_string()).map_err(told)?;
