@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -21,8 +22,30 @@ const DRAWN: [&str; 5] = [
 const PLACES: [&str; 4] = ["/etc", "/var/lib/kubelet", "/home/student", "/run/muster-agent/output"];
 const OBJECTS: &str = "/var/lib/etcd/member/objects.json";
 
+const SETTLES_WITHIN: Duration = Duration::from_secs(20);
+
 /// By machine and name: what stands there.
 pub type Snapshot = BTreeMap<String, String>;
+
+/// Once nothing moves any more, which every cell is held against: a connection that is just being closed is not there for good.
+pub fn settled(pair: &Pair) -> Done<Snapshot> {
+    let deadline = Instant::now() + SETTLES_WITHIN;
+    let (mut found, mut same) = (of(pair)?, 0);
+    while same < 3 {
+        std::thread::sleep(Duration::from_millis(300));
+        let next = of(pair)?;
+        let moved = differences(&found, &next);
+        same = if moved.is_empty() { same + 1 } else { 0 };
+        if Instant::now() > deadline {
+            return Err(format!(
+                "after the clean run the machines do not come to rest:\n  {}",
+                moved.join("\n  ")
+            ));
+        }
+        found = next;
+    }
+    Ok(found)
+}
 
 pub fn of(pair: &Pair) -> Done<Snapshot> {
     let mut found = Snapshot::new();

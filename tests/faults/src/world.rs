@@ -189,7 +189,7 @@ fn clean_run(scenario: Scenario, pair: &Pair) -> Done<Clean> {
     if !scenario.is_nothing(&again) {
         return Err(format!("after a clean run the same command says: {}\n{}", again.text, pair.logs()));
     }
-    Ok(Clean { survey: Survey::after(pair, before)?, end: snapshot::of(pair)? })
+    Ok(Clean { survey: Survey::after(pair, before)?, end: snapshot::settled(pair)? })
 }
 
 /// Waits until the machines are what the scenario begins with.
