@@ -7,7 +7,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use muster_proto::agent;
-use muster_proto::names::NodeName;
 
 use super::{BadStep, Finding, Input, Yield};
 use crate::host::HostError;
@@ -17,6 +16,8 @@ use crate::ledger::{Entry, Place, Target};
 use crate::line_changes::{added, without};
 use crate::membership::KUBELET_CONF;
 use crate::ufw;
+
+mod host_name;
 
 pub const NAME: &str = "restore";
 pub const SETTLE: Duration = Duration::from_secs(30);
@@ -141,7 +142,9 @@ async fn undo<H: Observe>(host: &H, target: &Target) -> Result<Undoing, HostErro
             }
             _ => Undoing::default(),
         },
-        Target::Hostname { kernel, file, ours } => hostname(host, kernel, file.as_deref(), ours).await?,
+        Target::Hostname { kernel, file, ours } => {
+            host_name::put_back(host, kernel, file.as_deref(), ours).await?
+        }
         Target::Sysctl { key, before, ours } => {
             let live = host.sysctl(key).await?;
             let is_ours = live.is_some_and(|live| live.split_whitespace().eq(ours.split_whitespace()));
@@ -271,34 +274,6 @@ fn shown(place: &Place) -> String {
         Place::Host(path) => path.display().to_string(),
         Place::Home(user, path) => format!("~{user}/{}", path.display()),
     }
-}
-
-async fn hostname<H: Observe>(
-    host: &H,
-    kernel: &str,
-    file: Option<&str>,
-    ours: &str,
-) -> Result<Undoing, HostError> {
-    let path = Path::new("/etc/hostname");
-    let (now, held) = (host.hostname().await?, host.read_file(path).await?);
-    let is_ours = now == ours && held.as_deref().map(str::trim) == Some(ours);
-    let half_way = now == kernel && held.as_deref() != file && held.as_deref().map(str::trim) == Some(kernel);
-    if (now == kernel && held.as_deref() == file) || !(is_ours || half_way) {
-        return Ok(Undoing::default());
-    }
-    let Ok(name) = kernel.parse::<NodeName>() else {
-        return Ok(Undoing::kept(format!(
-            "the host name was {kernel:?}: `sudo hostnamectl set-hostname` puts it back"
-        )));
-    };
-    let mut undoing = Undoing::default();
-    if is_ours && now != kernel {
-        undoing.changes.push(Change::SetHostname { name });
-    }
-    if file != Some(format!("{kernel}\n").as_str()) {
-        undoing.changes.push(put(&Place::Host(path.to_owned()), file.map(str::to_owned), None));
-    }
-    Ok(undoing)
 }
 
 #[cfg(test)]
