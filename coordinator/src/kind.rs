@@ -1,4 +1,5 @@
-//! What a run is for. It is read off the run's steps, here alone: the record of an older coordinator has those as well.
+//! What a run is for, read off the run's steps: the record of an older coordinator has those as well, and its queries ask for the
+//! same step.
 
 use muster_proto::names::StepId;
 
