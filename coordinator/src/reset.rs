@@ -33,11 +33,8 @@ impl Known {
 
     /// With the nodes of the cluster's earlier bootstraps that are still enrolled.
     pub fn with_earlier(mut self, bootstraps: &[Run], enrolled: &BTreeSet<NodeName>) -> Self {
-        for node in bootstraps.iter().flat_map(nodes_of) {
-            if enrolled.contains(&node) && !self.nodes.contains(&node) {
-                self.nodes.push(node);
-            }
-        }
+        let earlier = bootstraps.iter().flat_map(nodes_of).filter(|node| enrolled.contains(node));
+        self.nodes = each_once(self.nodes.into_iter().chain(earlier));
         self
     }
 
@@ -87,13 +84,15 @@ impl Known {
     }
 }
 
-/// In their order, each once.
 fn nodes_of(bootstrap: &Run) -> Vec<NodeName> {
+    each_once(bootstrap.steps.iter().filter_map(|id| id.node().parse().ok()))
+}
+
+/// In their order; a second time says nothing new.
+pub(crate) fn each_once(named: impl IntoIterator<Item = NodeName>) -> Vec<NodeName> {
     let mut nodes: Vec<NodeName> = Vec::new();
-    for id in &bootstrap.steps {
-        if let Ok(node) = id.node().parse::<NodeName>()
-            && !nodes.contains(&node)
-        {
+    for node in named {
+        if !nodes.contains(&node) {
             nodes.push(node);
         }
     }

@@ -106,7 +106,7 @@ impl Runs {
         let ignored = ignored_checks(&files)?;
         match self.make_plan(&files).await? {
             Ok((spec, plan)) => {
-                self.refuse_beside("")?;
+                self.refuse_beside(None)?;
                 Ok(preflight(&self.fleet, &spec, &plan, &ignored).await.into())
             }
             Err(problems) => {
@@ -134,7 +134,7 @@ impl Runs {
             }
         };
         let digest = plan.digest();
-        self.refuse_beside(&digest)?;
+        self.refuse_beside(Some(&digest))?;
         let mut found = PreflightReply::default();
         if !self.is_under_way(&digest) {
             found = preflight(&self.fleet, &spec, &plan, &ignored).await.into();
@@ -157,7 +157,8 @@ impl Runs {
         request: ResetRequest,
     ) -> Result<BoxStream<'static, Result<Progress, Status>>, Status> {
         let refused = |error: Malformed| Status::invalid_argument(error.to_string());
-        let mut nodes = named_once(&request.nodes).map_err(refused)?;
+        let named: Result<Vec<NodeName>, _> = request.nodes.iter().map(|name| name.parse()).collect();
+        let mut nodes = reset::each_once(named.map_err(refused)?);
         let enrolled = self.enrolled()?;
         let mut gone = None;
         let plan = match self.record.last_bootstrap().map_err(RunsError::from)? {
@@ -287,18 +288,6 @@ impl Runs {
         let plan = plan::plan(&spec, &hosts).map_err(|problems| Problems::new(files, problems));
         Ok(plan.map(|plan| (spec, plan)))
     }
-}
-
-/// The nodes in the order in which they were named; a second time says nothing new.
-fn named_once(names: &[String]) -> Result<Vec<NodeName>, Malformed> {
-    let mut nodes: Vec<NodeName> = Vec::new();
-    for name in names {
-        let node = name.parse()?;
-        if !nodes.contains(&node) {
-            nodes.push(node);
-        }
-    }
-    Ok(nodes)
 }
 
 fn ignored_checks(files: &ClusterFiles) -> Result<BTreeSet<Check>, Status> {

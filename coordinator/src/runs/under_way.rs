@@ -50,10 +50,10 @@ impl Runs {
         self.going_on(|active| active.plan_digest == plan_digest).is_some()
     }
 
-    /// Refuses while another run than this goes on: its steps change what the checks would look at, and the checks open ports
+    /// Refuses while another run than that of this plan goes on: its steps change what the checks would look at, and the checks open ports
     /// that its kubeadm wants.
-    pub(super) fn refuse_beside(&self, plan_digest: &str) -> Result<(), Status> {
-        match self.going_on(|active| active.plan_digest != plan_digest) {
+    pub(super) fn refuse_beside(&self, plan_digest: Option<&str>) -> Result<(), Status> {
+        match self.going_on(|active| plan_digest != Some(active.plan_digest.as_str())) {
             Some(_) => Err(another_is_under_way()),
             None => Ok(()),
         }
