@@ -113,24 +113,17 @@ impl Runs {
             tracing::info!(run = run.id, cluster = %run.cluster, "the run begins");
             let outcome = executor.execute(&plan).await;
             let all_done = plan.steps.iter().all(|step| outcome.done.contains(&step.id));
-            let phase = if all_done { RunPhase::Done } else { RunPhase::Failed };
-            tracing::info!(run = run.id, phase = phase.word(), "the run ended");
             let told =
                 outcome.unrecorded.iter().map(|(step, complaint)| failure(step, complaint, &run.cluster));
             let mut told: Vec<Failure> = told.collect();
-            let finish = |phase| {
-                if let Err(error) = record.finish(&run.id, phase) {
-                    tracing::error!(error = chain(&error), "the end of the run could not be recorded");
-                }
-            };
-            finish(phase);
-            if phase == RunPhase::Done {
-                // After its end is recorded: a coordinator that dies in between can still reach the nodes when it is asked again.
-                let stayed = removal::leave(&store, &fleet, &leaving);
-                if !stayed.is_empty() {
-                    finish(RunPhase::Failed);
-                }
-                told.extend(stayed);
+            // Before its end is recorded, which so is said once. A coordinator that dies in between is asked again for nodes
+            // that left: of them it only has the cluster's objects looked at.
+            let stayed = if all_done { removal::leave(&store, &fleet, &leaving) } else { Vec::new() };
+            let phase = if all_done && stayed.is_empty() { RunPhase::Done } else { RunPhase::Failed };
+            told.extend(stayed);
+            tracing::info!(run = run.id, phase = phase.word(), "the run ended");
+            if let Err(error) = record.finish(&run.id, phase) {
+                tracing::error!(error = chain(&error), "the end of the run could not be recorded");
             }
             *unrecorded.lock().expect("no holder of the lock panics") = told;
             ended.send_replace(true);

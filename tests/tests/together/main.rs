@@ -4,6 +4,7 @@
 mod capabilities;
 mod cluster_file;
 mod connection_limits;
+mod coordinator_port;
 mod enrolment;
 mod example;
 mod failures;
@@ -15,6 +16,7 @@ mod known_cluster;
 mod owner;
 mod preflight;
 mod put_back;
+mod removal;
 mod reset;
 mod resume;
 mod security_document;

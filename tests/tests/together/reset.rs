@@ -1,10 +1,8 @@
 //! Undoing: after a reset every host is as it was before the bootstrap, but for a short named list; whatever happens on
 //! the way, and with what others changed in between kept.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use muster_agent::host::change::ProgramName;
 use muster_agent::host::fake::{FakeHost, Moment, State};
 use muster_proto::coordinator::ResetRequest;
@@ -12,11 +10,11 @@ use muster_proto::event::EventKind;
 use muster_proto::journal::Journal;
 use muster_tests::cluster::{TestCluster, ended};
 
-const RUNS_PODS: &str = "  controlPlane: {runsPods: true}\n";
+pub(super) const RUNS_PODS: &str = "  controlPlane: {runsPods: true}\n";
 
 /// All of a host but what a reset leaves: loaded kernel modules with their sysctls, which go with the next reboot, and
 /// the kubelet's unit, which kubeadm stopped; before, it was waiting to be configured.
-fn but_the_named_list(host: &FakeHost) -> State {
+pub(super) fn but_the_named_list(host: &FakeHost) -> State {
     let mut state = host.snapshot().host;
     for module in ["br_netfilter", "overlay"] {
         state.modules.remove(module);
@@ -26,12 +24,12 @@ fn but_the_named_list(host: &FakeHost) -> State {
     state
 }
 
-fn states(cluster: &TestCluster) -> Vec<State> {
+pub(super) fn states(cluster: &TestCluster) -> Vec<State> {
     cluster.hosts.values().map(but_the_named_list).collect()
 }
 
 /// The difference file by file; a whole state is too much to read.
-fn assert_same(before: &[State], after: &[State], what: &str) {
+pub(super) fn assert_same(before: &[State], after: &[State], what: &str) {
     for (before, after) in before.iter().zip(after) {
         for path in before.files.keys().chain(after.files.keys()) {
             assert_eq!(before.files.get(path), after.files.get(path), "{what}: {}", path.display());
@@ -74,77 +72,6 @@ async fn a_worker_is_reset_alone_the_cluster_forgets_it_and_it_comes_back() {
     assert_eq!(cluster.kubernetes.with(|state| state.of_kind("Node").count()), 3);
 }
 
-/// A removal of w1.
-fn removal() -> ResetRequest {
-    ResetRequest { nodes: vec!["w1".into()], confirm: "lab".into(), remove: true }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_removed_worker_is_off_the_list_also_when_who_asked_went_away_and_its_name_can_come_back() {
-    let mut cluster = TestCluster::of(&["m1", "w1", "w2"]).await;
-    cluster.bootstrap(RUNS_PODS).await;
-    cluster.host("w1").programs_take(Duration::from_millis(200));
-    let mut listening = cluster.runs.reset(removal()).await.unwrap();
-    listening.next().await.unwrap().unwrap();
-    assert_eq!(cluster.runs.status().unwrap().phase, "running");
-    // Ctrl-C: nobody listens any more.
-    drop(listening);
-    let off_the_list = async {
-        while cluster.enrolled().iter().any(|name| name == "w1") {
-            assert!(cluster.runs.status().unwrap().phase != "failed");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), off_the_list).await.expect("its identity is revoked");
-    assert_eq!(cluster.runs.status().unwrap().phase, "done");
-    let w1 = "w1".parse().unwrap();
-    cluster.gone("w1").await;
-    cluster.start_agent("w1");
-    let error = cluster.fleet.agent(&w1, Duration::from_millis(500)).await;
-    assert!(error.is_err(), "whoever is not on the list is not let in again: {error:?}");
-    let kubernetes = &cluster.kubernetes;
-    assert_eq!(kubernetes.with(|state| state.of_kind("Node").count()), 2, "w1 is out of the cluster");
-
-    cluster.enrol("w1");
-    cluster.start_agent("w1");
-    let (_, end) = cluster.bootstrap(RUNS_PODS).await;
-    assert_eq!(end.phase, "done", "{end:?}");
-    assert_eq!(cluster.kubernetes.with(|state| state.of_kind("Node").count()), 3);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn whoever_was_removed_is_waited_for_neither_by_the_same_command_nor_by_a_reset_of_all() {
-    let cluster = TestCluster::of(&["m1", "w1", "w2"]).await;
-    cluster.bootstrap(RUNS_PODS).await;
-    let (_, end) = ended(cluster.runs.reset(removal()).await.unwrap()).await;
-    assert_eq!(end.phase, "done", "{end:?}");
-    cluster.gone("w1").await;
-    let (_, end) = ended(cluster.runs.reset(removal()).await.unwrap()).await;
-    assert_eq!((end.phase.as_str(), end.changed_steps), ("done", 0), "{end:?}");
-    let typed = ResetRequest { nodes: vec!["w9".into()], ..removal() };
-    let error = cluster.runs.reset(typed).await.err().unwrap();
-    assert!(error.message().contains("w9 is neither enrolled"), "{error}");
-    let (_, end) = cluster.reset(&[]).await;
-    assert_eq!(end.phase, "done", "m1 and w2 are undone all the same: {end:?}");
-    assert_eq!(cluster.kubernetes.with(|state| state.of_kind("Node").count()), 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_status_names_a_reset_as_one_and_never_says_of_it_that_the_cluster_is_done() {
-    let cluster = TestCluster::of(&["m1", "w1"]).await;
-    let told = || {
-        let status = cluster.runs.status().unwrap();
-        (status.kind, status.phase)
-    };
-    assert_eq!(told(), (String::new(), "none".into()), "nothing was ever run");
-    cluster.bootstrap(RUNS_PODS).await;
-    assert_eq!(told(), ("bootstrap".into(), "done".into()));
-    ended(cluster.runs.reset(removal()).await.unwrap()).await;
-    assert_eq!(told(), ("reset".into(), "done".into()), "a removal makes no cluster either");
-    cluster.reset(&[]).await;
-    assert_eq!(told(), ("reset".into(), "done".into()));
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_named_twice_is_reset_once() {
     let cluster = TestCluster::of(&["m1", "w1"]).await;
@@ -154,33 +81,6 @@ async fn a_node_that_is_named_twice_is_reset_once() {
     let status = seen.last().unwrap();
     let ids: Vec<&str> = status.steps.iter().map(|step| step.id.as_str()).collect();
     assert_eq!(ids.iter().filter(|id| **id == "w1/kubeadm-reset").count(), 1, "{ids:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_removal_that_failed_revokes_nobody_and_the_same_command_ends_it() {
-    let cluster = TestCluster::of(&["m1", "w1"]).await;
-    cluster.bootstrap(RUNS_PODS).await;
-    cluster.host("w1").fail_next(ProgramName::Kubeadm, 1, "error: etcd does not answer");
-    let (_, end) = ended(cluster.runs.reset(removal()).await.unwrap()).await;
-    assert_eq!(end.phase, "failed");
-    assert_eq!((cluster.enrolled().len(), cluster.fleet.connected().len()), (2, 2));
-    let (_, end) = ended(cluster.runs.reset(removal()).await.unwrap()).await;
-    assert_eq!(end.phase, "done", "{end:?}");
-    assert_eq!(cluster.enrolled(), ["m1"]);
-    cluster.gone("w1").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_removal_does_not_attach_to_a_reset_of_the_same_steps() {
-    let cluster = TestCluster::of(&["m1", "w1"]).await;
-    cluster.bootstrap(RUNS_PODS).await;
-    cluster.host("w1").programs_take(Duration::from_millis(200));
-    let all = |remove| ResetRequest { nodes: Vec::new(), confirm: "lab".into(), remove };
-    let reset = cluster.runs.reset(all(false)).await.unwrap();
-    let error = cluster.runs.reset(all(true)).await.err().unwrap();
-    assert!(error.message().contains("is under way"), "{error}");
-    assert_eq!(ended(reset).await.1.phase, "done");
-    assert_eq!(cluster.enrolled().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,70 +114,6 @@ async fn kubeadm_is_reset_first_then_the_network_then_our_own_changes_and_the_fi
         last = at;
     }
     assert_eq!(last, Some(changes.len() - 1), "{changes:#?}");
-}
-
-/// Where the nodes dial the coordinator.
-fn dialled(cluster: &TestCluster) -> SocketAddr {
-    let address = |state: &mut State| *state.addresses.iter().find(|one| !one.is_loopback()).unwrap();
-    SocketAddr::new(cluster.host("m1").with(address), 7443)
-}
-
-/// ufw is on, drops what no rule names, and lets the nodes dial in by a rule that was asked for. What it said before.
-async fn let_nodes_in(cluster: &TestCluster) -> State {
-    let master = cluster.host("m1");
-    master.put_file("/etc/default/ufw", "DEFAULT_INPUT_POLICY=\"DROP\"\n");
-    let before = but_the_named_list(master);
-    assert!(cluster.runs.let_nodes_in(dialled(cluster)).await.unwrap().1);
-    assert!(has_rule(cluster));
-    before
-}
-
-fn has_rule(cluster: &TestCluster) -> bool {
-    cluster.host("m1").file("/etc/ufw/user.rules").is_some_and(|rules| rules.contains("allow tcp 7443"))
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_rule_of_ufw_stays_while_nodes_stay_that_dial_in_and_goes_with_the_last_of_them() {
-    let cluster = TestCluster::of(&["m1", "w1"]).await;
-    let before = let_nodes_in(&cluster).await;
-    let (_, end) = cluster.bootstrap(RUNS_PODS).await;
-    assert_eq!(end.phase, "done", "{end:?}");
-    let (_, end) = cluster.reset(&["m1"]).await;
-    assert_eq!(end.phase, "done", "{end:?}");
-    assert!(has_rule(&cluster), "w1 still dials this coordinator");
-    let (_, end) = cluster.reset(&[]).await;
-    assert_eq!(end.phase, "done", "{end:?}");
-    assert!(!has_rule(&cluster));
-    assert_same(&[before], &[but_the_named_list(cluster.host("m1"))], "after both");
-    let theirs = "### tuple ### allow tcp 7443 10.88.0.11 any 0.0.0.0/0 in\n";
-    cluster.host("m1").put_file("/etc/ufw/user.rules", theirs);
-    let (_, end) = cluster.reset(&[]).await;
-    assert_eq!(
-        (end.phase.as_str(), end.changed_steps),
-        ("done", 0),
-        "the same rule, set by somebody: {end:?}"
-    );
-    assert!(has_rule(&cluster));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn before_there_is_a_cluster_a_reset_takes_back_what_init_changed_and_nothing_else() {
-    let cluster = TestCluster::of(&["m1", "w1"]).await;
-    let states = |cluster: &TestCluster| {
-        cluster.hosts.values().map(|host| host.snapshot().host).collect::<Vec<State>>()
-    };
-    let (_, end) = cluster.reset(&[]).await;
-    assert_eq!((end.phase.as_str(), end.changed_steps), ("done", 0), "nothing was changed: {end:?}");
-    let_nodes_in(&cluster).await;
-    let before = states(&cluster);
-    let (_, end) = cluster.reset(&["m1"]).await;
-    assert_eq!((end.phase.as_str(), end.changed_steps), ("done", 0), "w1 dials this coordinator: {end:?}");
-    assert_same(&before, &states(&cluster), "after the reset of m1 alone");
-    let (_, end) = cluster.reset(&[]).await;
-    assert_eq!((end.phase.as_str(), end.changed_steps), ("done", 1), "{end:?}");
-    assert!(!has_rule(&cluster));
-    let error = cluster.runs.reset(removal()).await.err().unwrap();
-    assert!(error.message().contains("nodes revoke"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -369,54 +205,4 @@ async fn a_half_done_join_is_reset_and_done_again_by_the_same_bootstrap() {
     let runs: Vec<&str> = log.iter().filter_map(|line| line.strip_prefix("kubeadm ")).collect();
     let verbs: Vec<&str> = runs.iter().map(|run| run.split(' ').next().unwrap_or_default()).collect();
     assert_eq!(verbs, ["join", "reset", "join"], "{runs:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_firewalls_rule_that_init_has_set_is_in_the_agents_journal_and_a_reset_takes_it_back_last() {
-    let mut cluster = TestCluster::of(&["m1", "w1"]).await;
-    let mine = "### tuple ### allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 in\n";
-    cluster.host("m1").put_file("/etc/ufw/user.rules", mine);
-    let before = states(&cluster);
-    let dialled = dialled(&cluster);
-    let address = dialled.ip();
-
-    let (node, changed) = cluster.runs.let_nodes_in(dialled).await.unwrap();
-    assert_eq!((node.as_str(), changed), ("m1", true));
-    let rules = cluster.host("m1").file("/etc/ufw/user.rules").unwrap();
-    assert!(rules.starts_with(mine) && rules.contains(&format!("allow tcp 7443 {address}")), "{rules}");
-    assert!(!cluster.runs.let_nodes_in(dialled).await.unwrap().1, "it stands there already");
-    let events = Journal::read_only(&cluster.agent_journal("m1")).unwrap().after(0).unwrap();
-    let image = events.iter().find_map(|event| match &event.kind {
-        EventKind::Intended { before: Some(before), .. } => Some(before["/etc/ufw/user.rules"].clone()),
-        _ => None,
-    });
-    assert_eq!(image.unwrap(), mine, "what stood there before is journalled with the intent");
-
-    // The agent dies: what it did is in its journal, not in its memory.
-    cluster.kill_agent("m1");
-    cluster.gone("m1").await;
-    cluster.start_agent("m1");
-    assert_eq!(cluster.bootstrap(RUNS_PODS).await.1.phase, "done");
-    let (_, end) = cluster.reset(&[]).await;
-    assert_eq!(end.phase, "done", "{end:?}");
-    assert_same(&before, &states(&cluster), "after the reset");
-    let log = cluster.host("m1").run_log();
-    assert_eq!(log.last().unwrap(), &format!("ufw delete allow in proto tcp to {address} port 7443"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_firewalls_rule_that_stood_there_before_stays_and_without_an_own_agent_nothing_is_set() {
-    let cluster = TestCluster::of(&["m1", "w1"]).await;
-    let dialled = dialled(&cluster);
-    let address = dialled.ip();
-    let mine = format!("### tuple ### allow tcp 7443 {address} any 0.0.0.0/0 in\n");
-    cluster.host("m1").put_file("/etc/ufw/user.rules", mine.clone());
-    assert!(!cluster.runs.let_nodes_in(dialled).await.unwrap().1);
-    assert_eq!(cluster.bootstrap(RUNS_PODS).await.1.phase, "done");
-    assert_eq!(cluster.reset(&[]).await.1.phase, "done");
-    assert_eq!(cluster.host("m1").file("/etc/ufw/user.rules"), Some(mine));
-
-    let foreign = SocketAddr::new([192, 0, 2, 1].into(), 7443);
-    let error = cluster.runs.let_nodes_in(foreign).await.unwrap_err();
-    assert!(error.message().contains("coordinator init --node"), "{error}");
 }
