@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use muster_agent::cli;
 use muster_agent::engine::{Allowed, Engine};
+use muster_agent::host::change::Host;
 use muster_agent::host::system::{SystemHost, users};
 use muster_proto::journal::Journal;
 
@@ -26,7 +27,7 @@ async fn work() -> ExitCode {
         let allowed = Allowed { steps: settings.allow_steps.clone(), no_reset: !settings.allow_reset };
         let host = SystemHost::below(&paths.root);
         let ours = host.clone();
-        tokio::spawn(async move { ours.clear_left().await });
+        tokio::spawn(async move { ours.earlier_ended().await });
         Ok(Engine::new(host, journal, allowed))
     })
     .await

@@ -44,7 +44,10 @@ impl StepFold {
                 }
             }
             EventKind::Intended { summary, .. } => self.detail.clone_from(summary),
-            EventKind::Made { .. } | EventKind::NotMade { .. } | EventKind::Refused { .. } => {}
+            EventKind::Made { .. }
+            | EventKind::NotMade { .. }
+            | EventKind::EndUnknown { .. }
+            | EventKind::Refused { .. } => {}
             EventKind::Waiting { for_what } => self.detail.clone_from(for_what),
             EventKind::Noticed { what, .. } => self.detail.clone_from(what),
             // Once, although an agent that died in between says it again.

@@ -47,6 +47,11 @@ pub enum EventKind {
         index: u32,
         outcome: Outcome,
     },
+    /// The agent was ended in the middle of the change, and nothing is left that tells how it went: the look that follows
+    /// does.
+    EndUnknown {
+        index: u32,
+    },
     /// Nothing to change, but the state is not there yet.
     Waiting {
         for_what: String,
@@ -166,6 +171,8 @@ pub enum StepState {
     Running,
     /// The change with this index is under way.
     Changing(u32),
+    /// Begun again while the end of this change was not in the journal: that comes before anything else.
+    Resumed(u32),
     Waiting,
     Done,
     Blocked,
@@ -177,7 +184,7 @@ impl StepState {
     pub fn word(self) -> &'static str {
         match self {
             Self::Pending => "pending",
-            Self::Running => "running",
+            Self::Running | Self::Resumed(_) => "running",
             Self::Changing(_) => "changing",
             Self::Waiting => "waiting",
             Self::Done => "done",
@@ -200,28 +207,28 @@ pub struct IllegalEvent {
     pub event: String,
 }
 
-/// The one transition function. A crash may come between any two events, so `Started` may follow every
-/// state that is not final; the change whose result was never written is intended again or found made.
+/// The one transition function. A crash may come between any two events, so `Started` may follow every state that is not
+/// final; a change whose result was never written gets its end, or the word that nobody knows it, before the next one.
 pub fn transition(state: StepState, event: &EventKind) -> Result<StepState, IllegalEvent> {
     use EventKind as E;
     use StepState as S;
     match (state, event) {
-        (S::Pending | S::Running | S::Changing(_) | S::Waiting, E::Dispatched) => Ok(S::Running),
-        (S::Pending | S::Running | S::Changing(_) | S::Waiting, E::Started { .. }) => Ok(S::Running),
+        (S::Pending | S::Running | S::Waiting, E::Dispatched | E::Started { .. }) => Ok(S::Running),
+        (S::Changing(open) | S::Resumed(open), E::Dispatched | E::Started { .. }) => Ok(S::Resumed(open)),
         (S::Running | S::Waiting, E::Intended { index, .. }) => Ok(S::Changing(*index)),
-        (S::Changing(open), E::Made { index, .. } | E::NotMade { index, .. }) if open == *index => {
-            Ok(S::Running)
-        }
-        // The result of a program that outlived its agent is written by the agent that came back.
-        (S::Running, E::Made { .. } | E::NotMade { .. }) => Ok(S::Running),
+        (
+            S::Changing(open) | S::Resumed(open),
+            E::Made { index, .. } | E::NotMade { index, .. } | E::EndUnknown { index },
+        ) if open == *index => Ok(S::Running),
         (S::Running | S::Waiting, E::Waiting { .. }) => Ok(S::Waiting),
-        (S::Changing(open), E::Noticed { index, .. }) if open == *index => Ok(state),
-        // Of a program that outlived its agent.
-        (S::Running, E::Noticed { .. }) => Ok(S::Running),
+        // Also of a program that outlived its agent.
+        (S::Changing(open) | S::Resumed(open), E::Noticed { index, .. }) if open == *index => Ok(state),
         (S::Running | S::Waiting, E::Left { .. }) => Ok(S::Running),
         (S::Running | S::Waiting, E::Done { .. }) => Ok(S::Done),
         (S::Running | S::Waiting, E::Blocked { .. }) => Ok(S::Blocked),
-        (S::Pending | S::Running | S::Waiting | S::Changing(_), E::Failed { .. }) => Ok(S::Failed),
+        (S::Pending | S::Running | S::Waiting | S::Changing(_) | S::Resumed(_), E::Failed { .. }) => {
+            Ok(S::Failed)
+        }
         // Before all others, so that no agent can add one to its step.
         (S::Pending, E::Refused { .. }) => Ok(S::Pending),
         (state, event) => Err(IllegalEvent { state, event: event.word().to_owned() }),
@@ -231,14 +238,13 @@ pub fn transition(state: StepState, event: &EventKind) -> Result<StepState, Ille
 impl EventKind {
     /// Whether it tells how a change or a step ended.
     pub fn is_result(&self) -> bool {
-        matches!(
-            self,
-            Self::Made { .. }
-                | Self::NotMade { .. }
-                | Self::Done { .. }
-                | Self::Blocked { .. }
-                | Self::Failed { .. }
-        )
+        self.is_end_of_step()
+            || matches!(self, Self::Made { .. } | Self::NotMade { .. } | Self::EndUnknown { .. })
+    }
+
+    /// Whether it tells how a step ended.
+    pub fn is_end_of_step(&self) -> bool {
+        matches!(self, Self::Done { .. } | Self::Blocked { .. } | Self::Failed { .. })
     }
 
     /// The word under which the event stands in the journal.
@@ -249,6 +255,7 @@ impl EventKind {
             Self::Intended { .. } => "intended",
             Self::Made { .. } => "made",
             Self::NotMade { .. } => "not-made",
+            Self::EndUnknown { .. } => "end-unknown",
             Self::Waiting { .. } => "waiting",
             Self::Noticed { .. } => "noticed",
             Self::Left { .. } => "left",
@@ -303,6 +310,25 @@ mod tests {
         assert!(transition(StepState::Pending, &made(0)).is_err());
         assert!(transition(StepState::Changing(0), &made(1)).is_err());
         assert!(transition(StepState::Changing(0), &intended(1)).is_err());
+        assert!(fold(&[started(), made(0)]).is_err(), "of a change that was never intended");
+        assert!(fold(&[started(), intended(0), made(0), made(0)]).is_err(), "twice");
+        assert!(fold(&[started(), intended(0), started(), made(1)]).is_err(), "of another one");
+    }
+
+    #[test]
+    fn a_change_that_a_crash_left_open_is_closed_before_anything_else_happens_to_its_step() {
+        let left_open = [started(), intended(0), EventKind::Dispatched, started()];
+        assert_eq!(fold(&left_open), Ok(StepState::Resumed(0)));
+        let waiting = EventKind::Waiting { for_what: String::new() };
+        let done = EventKind::Done { changes: 0 };
+        for early in [intended(1), waiting, done, EventKind::EndUnknown { index: 1 }] {
+            assert!(transition(StepState::Resumed(0), &early).is_err(), "{}", early.word());
+        }
+        for end in [made(0), EventKind::EndUnknown { index: 0 }] {
+            assert_eq!(transition(StepState::Resumed(0), &end), Ok(StepState::Running));
+        }
+        let failed = EventKind::Failed { complaint: Complaint::new("a", "", "b") };
+        assert_eq!(transition(StepState::Resumed(0), &failed), Ok(StepState::Failed));
     }
 
     #[test]

@@ -115,6 +115,7 @@ impl Journal {
         let event = Event { sequence, time: Timestamp::now(), run: run.to_owned(), step: step.clone(), kind };
         self.insert(&transaction, &event, "self", sequence)?;
         self.commit(transaction, sequence)?;
+        into_the_file(&connection, &event);
         Ok(event)
     }
 
@@ -140,6 +141,7 @@ impl Journal {
         let event = Event { sequence, ..theirs.clone() };
         self.insert(&transaction, &event, origin, theirs.sequence)?;
         self.commit(transaction, sequence)?;
+        into_the_file(&connection, &event);
         Ok(true)
     }
 
@@ -186,11 +188,16 @@ impl Journal {
 
     /// All events of the step in whatever run, oldest first: what earlier lives left open.
     pub fn ever_of_step(&self, step: &StepId) -> Result<Vec<Event>, JournalError> {
+        self.of_step_after(step, 0)
+    }
+
+    /// The events of the step in whatever run with a sequence above `after`, oldest first.
+    pub fn of_step_after(&self, step: &StepId, after: u64) -> Result<Vec<Event>, JournalError> {
         let connection = self.connection.lock().expect("no holder of the lock panics");
         self.query(
             &connection,
-            "SELECT sequence, body FROM event WHERE step = ?1 ORDER BY sequence",
-            params![step.as_str()],
+            "SELECT sequence, body FROM event WHERE step = ?1 AND sequence > ?2 ORDER BY sequence",
+            params![step.as_str(), after as i64],
         )
     }
 
@@ -291,6 +298,14 @@ impl Journal {
 
     fn storage(&self, source: rusqlite::Error) -> JournalError {
         SCHEMA.error(&self.path, source).into()
+    }
+}
+
+/// With the end of a step all that was written comes out of SQLite's log into the journal's own file, so that a copy of that
+/// file alone, of a journal that is written, holds every step that ended. Who reads meanwhile may put it off to the next end.
+fn into_the_file(connection: &Connection, written: &Event) {
+    if written.kind.is_end_of_step() {
+        let _ = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
     }
 }
 

@@ -66,6 +66,12 @@ fn in_words(event: &Event) -> String {
         EventKind::NotMade { index, outcome } => {
             (format!("change {index} NOT made{}", ended(outcome)), outcome.output.clone())
         }
+        EventKind::EndUnknown { index } => (
+            format!(
+                "change {index}: the agent was ended in the middle of it; the next look tells what became of it"
+            ),
+            String::new(),
+        ),
         EventKind::Waiting { for_what } => (format!("waits: {for_what}"), String::new()),
         EventKind::Noticed { index, what } => {
             (format!("noticed while change {index} runs: {what}"), String::new())

@@ -82,12 +82,14 @@ impl<H: Host> Attempt<H> {
         let looks_in_turn = self.step.is_of_membership();
         let mut turn = if looks_in_turn { Some(inner.changing.lock().await) } else { None };
         self.settle_own(&started).await?;
+        self.settle_errands().await?;
         if looks_in_turn {
             self.settle_others().await?;
         }
 
         let mut changes_made = 0;
-        let mut index = next_index(&own);
+        // Numbers of this run, with those of programs that were taken over from an earlier one.
+        let mut index = next_index(&self.inner.journal.of_step(&self.run, &self.id)?);
         let mut rounds = 0;
         let mut deadline = Instant::now() + self.step.settle();
         let mut last_made: Vec<String> = Vec::new();
@@ -119,7 +121,16 @@ impl<H: Host> Attempt<H> {
                         return Err(Stop::Failed(self.going_in_circles(&wanted)));
                     } else {
                         if turn.is_none() {
-                            turn = Some(inner.changing.lock().await);
+                            let free = inner.changing.try_lock().ok();
+                            let waited = free.is_none();
+                            turn = Some(match free {
+                                Some(free) => free,
+                                None => inner.changing.lock().await,
+                            });
+                            if waited {
+                                // Another step changed the host meanwhile: what was found may not hold any more.
+                                continue;
+                            }
                         }
                         self.make(&changes, &mut index).await?;
                         if !looks_in_turn {
@@ -152,7 +163,7 @@ impl<H: Host> Attempt<H> {
         // A ticket captured by an earlier step of this node, or by a program of this very step.
         let ticket = self.input.ticket.clone().or_else(|| self.inner.memory().ticket.clone());
         let ledger = match self.step.reads_ledger() {
-            true => Ledger::of(&self.inner.journal.after(0)?),
+            true => self.inner.ledger()?,
             false => Ledger::default(),
         };
         let input = Input { ticket, pods: self.input.pods.clone(), ledger };
@@ -209,6 +220,10 @@ impl<H: Host> Attempt<H> {
                         let complaint = diagnosis::of_change(change, &outcome, self.id.node(), &found);
                         return Err(Stop::Failed(complaint));
                     }
+                }
+                // The change stays open: the next attempt finds the program, or that there is none.
+                Err(error @ HostError::EndUnknown { .. }) => {
+                    return Err(Stop::Failed(not_possible(change, &error)));
                 }
                 Err(error) => {
                     let outcome = Outcome { error: Some(chain(&error)), ..Outcome::default() };

@@ -1,5 +1,5 @@
-//! Programs that an earlier life of the agent started and whose end it never wrote: they are waited for and their results
-//! taken, never started a second time.
+//! Changes that an earlier life of the agent began and whose end it never wrote. A program is waited for and its result
+//! taken, never started a second time; of every other change the journal says that its end is not known.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -21,14 +21,21 @@ use crate::steps::OF_MEMBERSHIP;
 /// Who waits longer than this for another step's program says so.
 const SOON: Duration = Duration::from_secs(1);
 
-/// A program whose end the journal does not hold.
+/// A change whose end the journal does not hold.
 struct Open<'a> {
     index: u32,
     run: &'a str,
     change: &'a Value,
+    summary: &'a str,
     since: Timestamp,
     /// The content that its step was begun with.
     content: &'a str,
+}
+
+impl Open<'_> {
+    fn is_program(&self) -> bool {
+        self.change["change"] == "run"
+    }
 }
 
 /// Those of one step, of whose events the oldest come first; and the changes of its last run that ended, whose units may
@@ -41,10 +48,11 @@ fn open_of<'a>(events: &[&'a Event]) -> (Vec<Open<'a>>, Vec<u32>) {
     for event in events {
         match &event.kind {
             EventKind::Started { content: begun_with, .. } => content = begun_with,
-            EventKind::Intended { index, change, .. } if change["change"] == "run" => {
+            EventKind::Intended { index, change, summary, .. } => {
                 let (index, run, since) = (*index, event.run.as_str(), event.time);
-                open.insert(index, Open { index, run, change, since, content });
+                open.insert(index, Open { index, run, change, summary, since, content });
             }
+            EventKind::EndUnknown { index } => drop(open.remove(index)),
             EventKind::Made { index, .. } | EventKind::NotMade { index, .. } => {
                 let closed = open.remove(index).filter(|_| Some(event.run.as_str()) == last_run);
                 ended.extend(closed.map(|open| open.index));
@@ -56,8 +64,9 @@ fn open_of<'a>(events: &[&'a Event]) -> (Vec<Open<'a>>, Vec<u32>) {
 }
 
 impl<H: Host> Attempt<H> {
-    /// This step's own programs, of whatever run. Without its unit, looking at the host decides; so it does when the program
+    /// This step's own changes, of whatever run. Without its unit, looking at the host decides; so it does when the program
     /// belongs to another content: its end is recorded, and is not this attempt's. `started` is where this attempt began.
+    /// A step that does not look in its turn takes it for this: the program that is waited for changes the host.
     pub(super) async fn settle_own(&self, started: &Event) -> Result<(), Stop> {
         let events = self.inner.journal.ever_of_step(&self.id)?;
         let before: Vec<&Event> = events.iter().filter(|event| event.sequence != started.sequence).collect();
@@ -65,12 +74,30 @@ impl<H: Host> Attempt<H> {
         for index in ended {
             self.forget(&ChangeId { step: self.id.clone(), index }).await;
         }
-        for Open { index, change: record, since, content, .. } in open {
+        let programs = open.iter().any(Open::is_program);
+        let _turn = match programs && !self.step.is_of_membership() {
+            true => Some(self.inner.changing.lock().await),
+            false => None,
+        };
+        for one in open {
+            if !one.is_program() {
+                self.end_unknown(one.run, one.index)?;
+                continue;
+            }
+            let Open { index, run, change: record, summary, since, content } = one;
+            if run != self.run {
+                // From here on it is this run's, which tells how it ended.
+                let (change, summary) = (record.clone(), summary.to_owned());
+                self.record(EventKind::Intended { index, change, summary, before: None })?;
+            }
             let same_content = content == self.content;
             let id = ChangeId { step: self.id.clone(), index };
             let mut watch = self.watch_over_record(record, since);
             let attached = self.watched(self.inner.host.attach(&id), watch.as_mut(), index).await?;
-            let Some(applied) = attached.map_err(|error| not_attached(&error))? else { continue };
+            let Some(applied) = attached.map_err(|error| not_attached(&error))? else {
+                self.end_unknown(&self.run, index)?;
+                continue;
+            };
             let program = Yields { ticket: same_content && record["yields_ticket"] == true };
             let failed = self.conclude(&id, Some(program), applied).await?;
             let Some(outcome) = failed.filter(|_| same_content) else { continue };
@@ -94,12 +121,32 @@ impl<H: Host> Attempt<H> {
         Ok(())
     }
 
+    fn end_unknown(&self, run: &str, index: u32) -> Result<(), Stop> {
+        match self.inner.journal.append(run, &self.id, EventKind::EndUnknown { index }) {
+            // That run said already how its step ended.
+            Ok(_) | Err(JournalError::Illegal(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Changes of whatever step that no unit with an id makes: two at once would be in each other's way.
+    pub(super) async fn settle_errands(&self) -> Result<(), Stop> {
+        let mut ended = pin!(self.inner.host.earlier_ended());
+        if tokio::time::timeout(SOON, ended.as_mut()).await.is_err() {
+            let for_what = "for a change to end that this node's agent began before it was ended".to_owned();
+            self.record(EventKind::Waiting { for_what })?;
+            ended.await;
+        }
+        Ok(())
+    }
+
     /// The programs of the other steps of membership, which nobody may have asked for since the agent died. Their ends are
     /// recorded under the run and step that began them, and are not this attempt's.
     pub(super) async fn settle_others(&self) -> Result<(), Stop> {
         for other in self.others_of_membership() {
             let events = self.inner.journal.ever_of_step(&other)?;
-            for open in open_of(&events.iter().collect::<Vec<_>>()).0 {
+            let open = open_of(&events.iter().collect::<Vec<_>>()).0;
+            for open in open.into_iter().filter(Open::is_program) {
                 let id = ChangeId { step: other.clone(), index: open.index };
                 let Some(Applied { made, outcome, .. }) = self.end_of(&id).await? else { continue };
                 let index = open.index;
@@ -135,12 +182,11 @@ impl<H: Host> Attempt<H> {
     /// waited does not begin again.
     pub(super) fn still_asked_for(&self, started: &Event) -> Result<(), Stop> {
         for other in self.others_of_membership() {
-            let events = self.inner.journal.ever_of_step(&other)?;
-            let later = events.into_iter().rev().find(|event| {
-                event.sequence > started.sequence
-                    && event.run != self.run
-                    && matches!(event.kind, EventKind::Started { .. })
-            });
+            let events = self.inner.journal.of_step_after(&other, started.sequence)?;
+            let later = events
+                .into_iter()
+                .rev()
+                .find(|event| event.run != self.run && matches!(event.kind, EventKind::Started { .. }));
             if let Some(later) = later {
                 return Err(Stop::Failed(Complaint::new(
                     format!("the run {} began {other} meanwhile, and this step goes no further", later.run),
@@ -162,3 +208,6 @@ impl<H: Host> Attempt<H> {
 fn not_attached(error: &HostError) -> Stop {
     Stop::Failed(Complaint::new(chain(error), "", "run the same command again"))
 }
+
+#[cfg(test)]
+mod tests;

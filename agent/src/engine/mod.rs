@@ -90,6 +90,8 @@ struct Inner<H> {
     journal: Journal,
     allowed: Allowed,
     memory: Mutex<Memory>,
+    /// The account of the host, as of this sequence of the journal.
+    ledger: Mutex<Option<(u64, Ledger)>>,
     /// One CHANGING step at a time per node; waiting blocks nobody, nor does looking but that of a step of membership.
     changing: tokio::sync::Mutex<()>,
 }
@@ -119,6 +121,7 @@ impl<H: Host + 'static> Engine<H> {
             journal,
             allowed,
             memory: Mutex::default(),
+            ledger: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -134,7 +137,7 @@ impl<H: Host + 'static> Engine<H> {
         let step = self.inner.admit(request.step.as_ref())?;
         let mut input = Input { ticket: self.inner.memory().ticket.clone(), ..Input::default() };
         if step.reads_ledger() {
-            input.ledger = Ledger::of(&self.inner.journal.after(0)?);
+            input.ledger = self.inner.ledger()?;
         }
         let host = &self.inner.host;
         let finding = match step.check(host, &input).await? {
@@ -234,6 +237,20 @@ impl<H: Host + 'static> Engine<H> {
 impl<H: Host> Inner<H> {
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().expect("no holder of the lock panics")
+    }
+
+    /// Folded anew only when the journal grew: a step that waits looks every second, over a journal of years.
+    fn ledger(&self) -> Result<Ledger, JournalError> {
+        let mut held = self.ledger.lock().expect("no holder of the lock panics");
+        let sequence = self.journal.last_sequence();
+        match &*held {
+            Some((of, ledger)) if *of == sequence => Ok(ledger.clone()),
+            _ => {
+                let ledger = Ledger::of(&self.journal.after(0)?);
+                *held = Some((sequence, ledger.clone()));
+                Ok(ledger)
+            }
+        }
     }
 
     fn admit(&self, message: Option<&agent::Step>) -> Result<Step, Refused> {

@@ -289,6 +289,8 @@ pub trait Host: Observe {
     /// Finds the program that an earlier life of the agent started under this id, waits for its end and takes its
     /// result; none when there is no such unit.
     fn attach(&self, id: &ChangeId) -> impl Future<Output = Result<Option<Applied>, HostError>> + Send;
+    /// Returns when no change that an earlier life of the agent began, and that is no program with an id, goes on any more.
+    fn earlier_ended(&self) -> impl Future<Output = ()> + Send;
     /// Once the result is in the journal: removes the unit and its output files, so that the id can be used again.
     fn forget(&self, id: &ChangeId) -> impl Future<Output = Result<(), HostError>> + Send;
 }

@@ -31,6 +31,9 @@ pub enum HostError {
     /// A part of an answer would be taken for the whole of it: a file written back without its end.
     #[error("{program} printed more than {} MiB, which is more than Muster reads", limit / 1024 / 1024)]
     TooLong { program: String, limit: u64 },
+    /// The program was asked for and perhaps runs: nobody may take it for one that was not started.
+    #[error("how {unit} ended is not known, and it may still run")]
+    EndUnknown { unit: String, source: Box<HostError> },
     #[error("systemd refused {what}: {message}")]
     Systemd { what: String, message: String },
     #[error("the API server at {server}: {message}")]

@@ -43,6 +43,12 @@ impl Host for FakeHost {
         let applied = match change {
             Change::Run(program) => {
                 let mut result = self.start(program, id)?;
+                let unanswered = self.control().unanswered.take_if(|name| *name == program.program);
+                if unanswered.is_some() {
+                    let source =
+                        HostError::TimedOut { what: "systemd".into(), limit: Duration::from_secs(25) };
+                    return Err(HostError::EndUnknown { unit: id.unit(), source: Box::new(source) });
+                }
                 if moment == Some(Moment::WhileRunning) {
                     return self.die().await;
                 }
@@ -68,6 +74,13 @@ impl Host for FakeHost {
         }
     }
 
+    async fn earlier_ended(&self) {
+        let errand = self.control().errand.clone();
+        if let Some(mut errand) = errand {
+            let _ = errand.wait_for(|ended| *ended).await;
+        }
+    }
+
     async fn forget(&self, id: &ChangeId) -> Result<(), HostError> {
         self.control().started.remove(&id.unit());
         Ok(())
@@ -88,6 +101,18 @@ async fn ended(result: &mut watch::Receiver<Option<Ended>>) -> Applied {
 }
 
 impl FakeHost {
+    /// A change of an earlier life of the agent goes on, and is made after this.
+    pub fn errand_goes_on(&self, change: Change, takes: Duration) {
+        let (end, errand) = watch::channel(false);
+        self.control().errand = Some(errand);
+        let host = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(takes).await;
+            host.make(&change).expect("the change can be made");
+            end.send_replace(true);
+        });
+    }
+
     async fn die(&self) -> Result<Applied, HostError> {
         self.inner.died.notify_one();
         std::future::pending().await

@@ -104,6 +104,10 @@ struct Control {
     running: u32,
     overlaps: u32,
     program_takes: Duration,
+    /// systemd does not answer when this program is started next, which it is all the same.
+    unanswered: Option<ProgramName>,
+    /// Turns true when a change that an earlier life of the agent began has ended.
+    errand: Option<watch::Receiver<bool>>,
     /// By unit: programs that run or ended and were not forgotten.
     started: BTreeMap<String, watch::Receiver<Option<Ended>>>,
 }
@@ -174,6 +178,11 @@ impl FakeHost {
     /// The next run of this program that has no other failure before it ends so, without any effect.
     pub fn fail_next(&self, program: ProgramName, exit_code: i32, standard_error: impl Into<String>) {
         self.control().failures.push((program, exit_code, standard_error.into()));
+    }
+
+    /// systemd starts this program when it is asked next, and does not answer.
+    pub fn answer_is_lost(&self, program: ProgramName) {
+        self.control().unanswered = Some(program);
     }
 
     /// The agent dies in the n-th change from the beginning (the first is 1): that `apply` never returns, `died` does.

@@ -11,6 +11,7 @@ use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use muster_proto::cause::chain;
 use rustix::fs::MemfdFlags;
 use tokio::time::Instant;
 use zbus::{Fd, OwnedVariant, Variant};
@@ -25,8 +26,8 @@ use crate::host::HostError;
 /// Between SIGTERM and SIGKILL, and what the agent waits longer than the unit's own limit.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
-/// No errand of an earlier life goes on longer.
-const LEFT_LIMIT: Duration = Duration::from_secs(120);
+/// No errand goes on longer: that of the longest limit, swapoff, with what its end may take.
+const LEFT_LIMIT: Duration = Duration::from_secs(320);
 
 /// How the names of all their units begin.
 const PREFIX: &str = "muster-errand-";
@@ -52,8 +53,18 @@ pub(super) fn possible() -> bool {
     Path::new("/run/systemd/system").is_dir() && nix::unistd::geteuid().is_root()
 }
 
-/// Removes the units that errands of an earlier life of the agent left behind; one that still runs is waited for.
-pub(super) async fn clear_left() -> Result<(), HostError> {
+/// Removes the units that errands of an earlier life of the agent left behind; one that still runs is waited for: a second
+/// swapoff of the same device fails, a second writer of a user's file has the same temporary name.
+pub(super) async fn clear_left() {
+    if !possible() {
+        return;
+    }
+    if let Err(error) = clear().await {
+        tracing::warn!(error = chain(&error), "units of an earlier life of the agent may be left");
+    }
+}
+
+async fn clear() -> Result<(), HostError> {
     let own = own_prefix();
     let deadline = Instant::now() + LEFT_LIMIT;
     loop {

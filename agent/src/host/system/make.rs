@@ -5,7 +5,7 @@ use std::time::Instant;
 use muster_proto::event::Outcome;
 use serde_json::Value;
 
-use super::{SystemHost, files, units};
+use super::{SystemHost, errand, files, units};
 use crate::host::change::{Applied, Change, ChangeId, Host};
 use crate::host::{HostError, before};
 
@@ -55,6 +55,10 @@ impl Host for SystemHost {
 
     async fn attach(&self, id: &ChangeId) -> Result<Option<Applied>, HostError> {
         self.transient.attach(id).await
+    }
+
+    async fn earlier_ended(&self) {
+        self.left.get_or_init(errand::clear_left).await;
     }
 
     async fn forget(&self, id: &ChangeId) -> Result<(), HostError> {

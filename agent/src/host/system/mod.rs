@@ -23,8 +23,9 @@ pub mod users;
 mod witness;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use muster_proto::cause::chain;
+use tokio::sync::OnceCell;
 
 use crate::kubernetes::Kubernetes;
 use remembered::Remembered;
@@ -40,6 +41,8 @@ pub struct SystemHost {
     transient: Transient,
     kubernetes: Kubernetes,
     remembered: Remembered,
+    /// Set once the errands of an earlier life of the agent are over.
+    left: Arc<OnceCell<()>>,
 }
 
 impl SystemHost {
@@ -55,16 +58,7 @@ impl SystemHost {
             transient: Transient { folder: root.join("run/muster-agent/output") },
             kubernetes: Kubernetes::new(root.join("etc/kubernetes/admin.conf")),
             remembered: Remembered::default(),
-        }
-    }
-
-    /// Clears away what an earlier life of the agent left in systemd when it was killed: nothing is waited for in vain.
-    pub async fn clear_left(&self) {
-        if !errand::possible() {
-            return;
-        }
-        if let Err(error) = errand::clear_left().await {
-            tracing::warn!(error = chain(&error), "units of an earlier life of the agent may be left");
+            left: Arc::default(),
         }
     }
 

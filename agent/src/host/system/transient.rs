@@ -65,7 +65,8 @@ pub(super) struct Transient {
 }
 
 impl Transient {
-    /// Starts the program and waits for its end. An id whose unit exists is refused: the same change never runs twice.
+    /// Starts the program and waits for its end. An id whose unit exists is refused: the same change never runs twice. An
+    /// error is `EndUnknown` from the moment that systemd was asked.
     pub(super) async fn run(&self, id: &ChangeId, program: &Program) -> Result<Applied, HostError> {
         let unit = id.unit();
         let bus = Bus::connect().await?;
@@ -78,16 +79,17 @@ impl Transient {
         let properties = self.properties(id, program, units::version(&bus).await?)?;
         let started =
             bus.systemd.start_transient_unit(unit.clone(), "fail".into(), properties, Vec::new()).await;
+        let unknown = |source| HostError::EndUnknown { unit: unit.clone(), source: Box::new(source) };
         if let Err(error) = started {
             // With a broken bus the unit may run all the same: its existence decides.
             let refusal = refused(what, error);
-            let again = Bus::connect().await?;
-            if Progress::look(&again, &unit).await?.is_none() {
+            let look = async { Progress::look(&Bus::connect().await?, &unit).await };
+            if look.await.map_err(unknown)?.is_none() {
                 return Err(refusal);
             }
         }
         failpoint::reach(Point::MidEffect, &id.step).await;
-        self.finish(&unit, program.limit).await
+        self.finish(&unit, program.limit).await.map_err(unknown)
     }
 
     /// Waits for the end of a unit that exists and takes its result; none when there is no such unit.
