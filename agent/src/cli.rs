@@ -53,7 +53,8 @@ enum Command {
     Serve,
     /// Show what was done on this machine; nothing need be running
     Journal {
-        /// Read this file, for instance a copy from another machine
+        /// Read this file, for instance a copy from another machine. Of a service that runs, copy FILE-wal with it: without that the
+        /// copy ends with the last step that ended
         #[arg(long)]
         file: Option<PathBuf>,
         /// How to print

@@ -226,6 +226,16 @@ mod tests {
     }
 
     #[test]
+    fn what_was_committed_is_in_the_log_and_the_log_on_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = NOTES.open(&folder.path().join("a.db")).unwrap();
+        let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+        let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
+        // 2 is FULL: every commit waits until the log is on the disk.
+        assert_eq!((mode.as_str(), synchronous), ("wal", 2));
+    }
+
+    #[test]
     fn what_is_in_the_log_of_a_process_that_was_killed_is_read_too() {
         let folder = tempfile::tempdir().unwrap();
         let (path, copy) = (folder.path().join("a.db"), folder.path().join("copy.db"));

@@ -12,7 +12,8 @@ use crate::settings::Paths;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Read this file, for instance a copy from another machine
+    /// Read this file, for instance a copy from another machine. Of a service that runs, copy FILE-wal with it: without that the
+    /// copy ends with the last step that ended
     #[arg(long)]
     file: Option<PathBuf>,
     /// How to print; json is one object a line

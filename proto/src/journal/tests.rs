@@ -137,3 +137,23 @@ fn a_journal_of_the_first_schema_is_read_and_goes_on() {
     journal.append("r1", &step(), EventKind::Done { changes: 0 }).unwrap();
     assert_eq!(journal.whole().unwrap().len(), 2);
 }
+
+#[test]
+fn a_copy_of_the_file_alone_of_a_journal_that_is_written_holds_every_step_that_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, copy) = (folder.path().join("journal.db"), folder.path().join("copy.db"));
+    let journal = Journal::open(&path).unwrap();
+    let other: StepId = "m1/hosts".parse().unwrap();
+    for kind in [started(), EventKind::Done { changes: 0 }] {
+        journal.append("r", &step(), kind).unwrap();
+    }
+    journal.append("r", &other, started()).unwrap();
+    std::fs::copy(&path, &copy).unwrap();
+    let copied = Journal::read_only(&copy).unwrap().whole().unwrap();
+    assert_eq!(copied.len(), 2, "of a step that goes on the log tells, which was not copied");
+    journal.adopt("w1", &Event { sequence: 1, ..journal.append("s", &other, started()).unwrap() }).unwrap();
+    let end = Event { sequence: 2, kind: EventKind::Done { changes: 0 }, ..copied[0].clone() };
+    journal.adopt("w1", &Event { run: "s".into(), step: other, ..end }).unwrap();
+    std::fs::copy(&path, &copy).unwrap();
+    assert_eq!(Journal::read_only(&copy).unwrap().whole().unwrap().len() as u64, journal.last_sequence());
+}
