@@ -37,13 +37,19 @@ impl MachineKey {
     pub fn open(folder: &Path) -> Result<Self, IdentityError> {
         private_file::make_folder(folder)?;
         let path = folder.join("key.der");
-        if let Some(der) = private_file::read(&path)? {
-            let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der));
-            return Ok(Self(KeyPair::from_der_and_sign_algo(&der, &PKCS_ECDSA_P256_SHA256)?));
+        if let Some(known) = Self::read(&path)? {
+            return Ok(known);
         }
+        // Another enrolment may do the same just now: the key that stands there first is the one of both.
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        private_file::write(&path, key.serialized_der(), 0o600)?;
-        Ok(Self(key))
+        private_file::write_new(&path, key.serialized_der(), 0o600)?;
+        Ok(Self::read(&path)?.unwrap_or(Self(key)))
+    }
+
+    fn read(path: &Path) -> Result<Option<Self>, IdentityError> {
+        let Some(der) = private_file::read(path)? else { return Ok(None) };
+        let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der));
+        Ok(Some(Self(KeyPair::from_der_and_sign_algo(&der, &PKCS_ECDSA_P256_SHA256)?)))
     }
 
     /// A certificate request. It names nobody: the coordinator takes the name from the token.

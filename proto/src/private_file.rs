@@ -59,6 +59,14 @@ pub fn put_new(prepared: &Path, path: &Path) -> Result<(), FileError> {
     put().map_err(|source| FileError { path: path.to_owned(), action: "written", source })
 }
 
+/// Writes a file that is not there yet; one that stands there already stays as it is.
+pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    let prepared = temporary_beside(path)?;
+    let put = write(&prepared, bytes, mode).and_then(|()| put_new(&prepared, path));
+    remove(&prepared);
+    put
+}
+
 /// Removes a file that was only prepared; one that cannot be removed does no harm.
 pub fn remove(prepared: &Path) {
     let _ = fs::remove_file(prepared);
@@ -128,6 +136,16 @@ mod tests {
             assert!(ended.status.success(), "{ended:?}");
         }
         assert_eq!((mode(&fresh), mode(&there)), (0o755, 0o700));
+    }
+
+    #[test]
+    fn of_two_new_files_the_first_one_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        write_new(&path, b"first", 0o600).unwrap();
+        write_new(&path, b"second", 0o600).unwrap();
+        assert_eq!(read(&path).unwrap().unwrap(), b"first");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
     }
 
     #[test]
