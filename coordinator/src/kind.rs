@@ -1,5 +1,4 @@
-//! What a run is for, read off the run's steps: the record of an older coordinator has those as well, and its queries ask for the
-//! same step.
+//! What a run is for, read off the run's steps: the record of an older coordinator has those as well.
 
 use muster_proto::names::StepId;
 

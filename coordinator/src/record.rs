@@ -9,6 +9,8 @@ use muster_proto::names::{Malformed, NodeName, StepId};
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use serde::{Deserialize, Serialize};
 
+use crate::kind::RunKind;
+
 const SCHEMA: Schema = Schema {
     what: "record of runs",
     version: 1,
@@ -20,6 +22,9 @@ const SCHEMA: Schema = Schema {
     remedy: "move {} and {}-wal away, keep them, and restart muster-coordinator; then the same bootstrap goes on by looking at \
              the machines",
 };
+
+/// The step that every reset of a node of a cluster has.
+const RESET: &str = "kubeadm-reset";
 
 /// How a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +65,12 @@ pub struct Run {
     pub started: Timestamp,
     pub finished: Option<Timestamp>,
     pub phase: RunPhase,
+}
+
+impl Run {
+    fn is_bootstrap(&self) -> bool {
+        RunKind::of(&self.steps) == RunKind::Bootstrap
+    }
 }
 
 #[cfg(test)]
@@ -143,7 +154,7 @@ impl Record {
 
     /// The newest run that was to make a cluster.
     pub fn last_bootstrap(&self) -> Result<Option<Run>, RecordError> {
-        self.newest("WHERE steps LIKE '%/kubeadm-init\"%'", [])
+        Ok(self.newest_first()?.into_iter().find(Run::is_bootstrap))
     }
 
     /// The bootstraps of this cluster, newest first, since this control plane was reset and the reset came to its end.
@@ -152,33 +163,38 @@ impl Record {
         cluster: &NodeName,
         control_plane: &NodeName,
     ) -> Result<Vec<Run>, RecordError> {
-        let query = "SELECT id, cluster, plan_digest, steps, started, finished, phase FROM run
-            WHERE cluster = ?1 AND steps LIKE '%/kubeadm-init\"%' AND number > (SELECT coalesce(max(number), 0)
-            FROM run WHERE phase = 'done' AND instr(steps, ?2) > 0) ORDER BY number DESC";
-        let reset = format!("\"{control_plane}/kubeadm-reset\"");
-        let found: Vec<Result<Run, String>> = self.with(|connection| {
-            let mut statement = connection.prepare_cached(query)?;
-            statement.query_map([cluster.as_str(), &reset], |row| Ok(read(row)))?.collect()
-        })?;
-        let runs: Result<_, String> = found.into_iter().collect();
-        runs.map_err(|found| SCHEMA.damaged(&self.path, found).into())
-    }
-
-    fn newest(&self, condition: &'static str, values: impl Params) -> Result<Option<Run>, RecordError> {
-        let query = format!(
-            "SELECT id, cluster, plan_digest, steps, started, finished, phase FROM run {condition} ORDER BY number DESC LIMIT 1",
-        );
-        let found = self.with(|connection| {
-            connection.prepare_cached(&query)?.query_row(values, |row| Ok(read(row))).optional()
-        })?;
-        found.transpose().map_err(|found| SCHEMA.damaged(&self.path, found).into())
+        let resets =
+            |run: &Run| run.steps.iter().any(|id| id.step() == RESET && id.node() == control_plane.as_str());
+        let runs = self.newest_first()?.into_iter();
+        let since = runs.take_while(|run| !(run.phase == RunPhase::Done && resets(run)));
+        Ok(since.filter(|run| run.cluster == *cluster && run.is_bootstrap()).collect())
     }
 
     /// Whether a run of this very plan came to its end, and no reset was begun since.
     pub fn was_done(&self, plan_digest: &str) -> Result<bool, RecordError> {
-        let query = "SELECT EXISTS (SELECT 1 FROM run WHERE plan_digest = ?1 AND phase = 'done' AND number >
-            (SELECT coalesce(max(number), 0) FROM run WHERE steps LIKE '%/kubeadm-reset\"%'))";
-        self.with(|connection| connection.query_row(query, [plan_digest], |row| row.get(0)))
+        let resets = |run: &Run| run.steps.iter().any(|id| id.step() == RESET);
+        let mut since = self.newest_first()?.into_iter().take_while(|run| !resets(run));
+        Ok(since.any(|run| run.phase == RunPhase::Done && run.plan_digest == plan_digest))
+    }
+
+    fn newest(&self, condition: &'static str, values: impl Params) -> Result<Option<Run>, RecordError> {
+        let runs = self.select(&format!("{condition} ORDER BY number DESC LIMIT 1"), values)?;
+        Ok(runs.into_iter().next())
+    }
+
+    /// All of them: people run commands by the dozen, not by the thousand.
+    fn newest_first(&self) -> Result<Vec<Run>, RecordError> {
+        self.select("ORDER BY number DESC", [])
+    }
+
+    fn select(&self, which: &str, values: impl Params) -> Result<Vec<Run>, RecordError> {
+        let query =
+            format!("SELECT id, cluster, plan_digest, steps, started, finished, phase FROM run {which}");
+        let found: Vec<Result<Run, String>> = self.with(|connection| {
+            connection.prepare_cached(&query)?.query_map(values, |row| Ok(read(row)))?.collect()
+        })?;
+        let runs: Result<_, String> = found.into_iter().collect();
+        runs.map_err(|found| SCHEMA.damaged(&self.path, found).into())
     }
 
     fn execute(&self, statement: &str, values: impl Params) -> Result<(), RecordError> {
