@@ -63,6 +63,8 @@ pub struct Runs {
     journal: Journal,
     record: Record,
     active: Arc<Mutex<Option<Active>>>,
+    /// Held while the hosts are checked: two that check at once would take each other's open ports for a program's.
+    checking: Arc<tokio::sync::Mutex<()>>,
     /// How many runs ended.
     ends: watch::Sender<u64>,
     /// How long a step waits for its node's agent to come back.
@@ -73,8 +75,8 @@ impl Runs {
     /// Over the coordinator's journal, with the record of runs that is, or is made, at this path.
     pub fn open(journal: Journal, record: &Path, fleet: Fleet, store: Store) -> Result<Self, RunsError> {
         let record = Record::open(record)?;
-        let (active, ends) = (Arc::default(), watch::Sender::new(0));
-        Ok(Self { fleet, store, journal, record, active, ends, patience: AGENT_PATIENCE })
+        let (active, checking, ends) = (Arc::default(), Arc::default(), watch::Sender::new(0));
+        Ok(Self { fleet, store, journal, record, active, checking, ends, patience: AGENT_PATIENCE })
     }
 
     /// With another patience for agents that are away.
@@ -106,6 +108,7 @@ impl Runs {
         let ignored = ignored_checks(&files)?;
         match self.make_plan(&files).await? {
             Ok((spec, plan)) => {
+                let _checking = self.checking.lock().await;
                 self.refuse_beside(None)?;
                 Ok(preflight(&self.fleet, &spec, &plan, &ignored).await.into())
             }
@@ -133,6 +136,12 @@ impl Runs {
                 return Ok(Box::pin(stream::once(async { Ok(refused) })));
             }
         };
+        let _checking = self.checking.lock().await;
+        if let Some((active, found)) = self.attach(&asked) {
+            // The same command, given twice at once: the other one was quicker.
+            let first = stream::iter([Ok(found)]);
+            return Ok(Box::pin(first.chain(self.clone().progress(active))));
+        }
         let digest = plan.digest();
         self.refuse_beside(Some(&digest))?;
         let mut found = PreflightReply::default();

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use muster_agent::host::change::ProgramName;
 use muster_agent::host::fake::Moment;
-use muster_proto::coordinator::{Progress, RunEnd, progress};
+use muster_proto::coordinator::{Progress, RunEnd, StepStatus, progress};
 use muster_proto::event::EventKind;
 use muster_proto::journal::Journal;
 use muster_tests::cluster::TestCluster;
@@ -43,18 +43,23 @@ async fn position(name: &str, summary: &str) -> u32 {
 
 /// Until the status shows the step in this state.
 async fn shown(cluster: &TestCluster, id: &str, state: &str) {
+    until(cluster, |steps| steps.iter().any(|step| step.id == id && step.state == state)).await;
+}
+
+/// Until this step, and no other one, changes something.
+async fn alone_changing(cluster: &TestCluster, id: &str) {
+    let changes = |step: &&StepStatus| step.state == "changing";
+    let alone = |steps: &[StepStatus]| steps.iter().filter(changes).all(|step| step.id == id);
+    until(cluster, |steps| steps.iter().any(|step| changes(&step)) && alone(steps)).await;
+}
+
+async fn until(cluster: &TestCluster, holds: impl Fn(&[StepStatus]) -> bool) {
     let seen = async {
-        loop {
-            let status = cluster.runs.status().unwrap();
-            if status.steps.iter().any(|step| step.id == id && step.state == state) {
-                return;
-            }
+        while !holds(&cluster.runs.status().unwrap().steps) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), seen)
-        .await
-        .unwrap_or_else(|_| panic!("{id} never {state}"));
+    tokio::time::timeout(Duration::from_secs(60), seen).await.expect("the run comes that far");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,7 +68,7 @@ async fn a_run_that_the_coordinator_left_is_interrupted_and_the_same_command_say
     let mut cluster = TestCluster::of(&["m1", "w1"]).await;
     cluster.host("w1").crash_at(join, Moment::WhileRunning);
     let first = cluster.runs.bootstrap(cluster.files(RUNS_PODS)).await.unwrap();
-    shown(&cluster, "w1/kubeadm-join", "changing").await;
+    alone_changing(&cluster, "w1/kubeadm-join").await;
     drop(first);
     cluster.restart_coordinator();
     let status = cluster.runs.status().unwrap();
@@ -84,6 +89,17 @@ async fn a_run_that_the_coordinator_left_is_interrupted_and_the_same_command_say
     assert_eq!((joins, cluster.host("w1").overlaps()), (1, 0));
     let (found, _) = told(cluster.runs.bootstrap(cluster.files(RUNS_PODS)).await.unwrap()).await;
     assert_eq!(found, "", "there is nothing to resume any more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_command_twice_at_the_same_moment_is_one_run_that_both_follow() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    let bootstrap = || async { told(cluster.runs.bootstrap(cluster.files(RUNS_PODS)).await.unwrap()).await };
+    let ((one, end), (other, same)) = tokio::join!(bootstrap(), bootstrap());
+    assert_eq!((end.phase.as_str(), &end), ("done", &same));
+    assert!((one + &other).starts_with("attached: "), "one of them begins it");
+    let inits = cluster.host("m1").run_log().iter().filter(|line| line.starts_with("kubeadm init")).count();
+    assert_eq!(inits, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
