@@ -9,7 +9,7 @@ use muster_proto::private_file;
 use muster_proto::redaction::printable;
 use muster_proto::settings_file::{SettingsError, SettingsFile};
 use muster_proto::token::{EnrolmentToken, KeyPin, UnreadableCertificate, public_key_of};
-use muster_proto::transport::channel_over;
+use muster_proto::transport::{channel_over, connection_ended};
 use muster_proto::version::{ALPN_ENROL, PROTOCOL, VERSION};
 use rustls::ClientConfig;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -45,6 +45,10 @@ pub enum EnrollError {
     #[error("{0}")]
     Refused(String),
     #[error(
+        "the connection to the coordinator was lost ({0}): run the same command again, the token stays good for this machine"
+    )]
+    Lost(String),
+    #[error(
         "the coordinator did not answer within {DIAL_TIMEOUT:?}: run the same command again, the token stays good for this machine"
     )]
     NoAnswer,
@@ -54,6 +58,13 @@ pub enum EnrollError {
     Forged,
     #[error(transparent)]
     Unreadable(#[from] UnreadableCertificate),
+}
+
+impl From<tonic::Status> for EnrollError {
+    fn from(status: tonic::Status) -> Self {
+        let said = printable(status.message());
+        if connection_ended(&status) { Self::Lost(said) } else { Self::Refused(said) }
+    }
 }
 
 /// Enrols this machine and keeps its identity and its settings. The same token may be used again from this machine
@@ -109,7 +120,7 @@ async fn ask(
     let reply = timeout(DIAL_TIMEOUT, client.enrol(request.clone()))
         .await
         .map_err(|_| EnrollError::NoAnswer)?
-        .map_err(|status| EnrollError::Refused(printable(status.message())))?;
+        .map_err(EnrollError::from)?;
     Ok((reply.into_inner(), request))
 }
 

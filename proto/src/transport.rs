@@ -1,5 +1,6 @@
 //! What both ends of a connection set the same way: limits, keepalive, and a socket whose end can be seen and forced.
 
+use std::error::Error as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -10,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{oneshot, watch};
 use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Code, Status};
 
 /// The largest message either side sends or takes.
 pub const MESSAGE_LIMIT: usize = 8 * 1024 * 1024;
@@ -28,6 +30,12 @@ const RESET_STREAMS: usize = 20;
 pub fn install_cryptography() {
     // An error says that it is installed already, and that is what holds afterwards.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// Whether the answer stands for a connection that ended in the middle of the call: what a coordinator answers has no source
+/// on the caller's side, and none of these codes.
+pub fn connection_ended(answer: &Status) -> bool {
+    answer.source().is_some() || matches!(answer.code(), Code::Unknown | Code::Unavailable | Code::Cancelled)
 }
 
 /// A gRPC server with the limits that every server of this program has.

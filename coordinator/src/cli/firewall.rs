@@ -12,10 +12,12 @@ use crate::settings::{File, Paths};
 
 /// The rule could not be set.
 #[derive(Debug, thiserror::Error)]
-#[error("the rule was not set; by hand: `sudo {rule}`")]
-pub struct FirewallError {
-    rule: Rule,
-    source: ClientError,
+pub enum FirewallError {
+    #[error("the rule was not set; by hand: `sudo {rule}`")]
+    NotSet { rule: Rule, source: ClientError },
+    /// The agent sets it all the same. One that were set by hand besides would go with a reset.
+    #[error("whether the rule was set is not known; run the same command again, which tells")]
+    Unknown { source: ClientError },
 }
 
 /// The rule that is missing; none when ufw is off, lets everything in, or has such a rule.
@@ -43,7 +45,10 @@ pub async fn offer(root: &Path, paths: &Paths, file: &File, allowed: bool) -> Re
         );
         return Ok(());
     }
-    let refused = |source| FirewallError { rule, source };
+    let refused = |source| match source {
+        ClientError::Lost(_) => FirewallError::Unknown { source },
+        _ => FirewallError::NotSet { rule, source },
+    };
     let mut client = admin(paths).await.map_err(refused)?;
     let answer = client.let_nodes_in(LetNodesInRequest {}).await;
     let node = answer.map_err(|status| refused(status.into()))?.into_inner().node;

@@ -62,7 +62,7 @@ pub(super) async fn follow(mut stream: Streaming<Progress>, words: &Words) -> Re
             }
             Err(status) => {
                 screen.clear();
-                return Err(ClientError::Lost(printable(status.message())).into());
+                return Err(ClientError::from(status).into());
             }
         }
     }

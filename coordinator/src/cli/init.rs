@@ -11,6 +11,7 @@ use muster_proto::names::NodeName;
 use muster_proto::private_file;
 use muster_proto::settings_file::SettingsFile;
 use muster_proto::version::DEFAULT_PORT;
+use nix::sys::stat::{Mode, umask};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
@@ -65,6 +66,8 @@ pub async fn run(root: &Path, arguments: Arguments) -> Result<(), Failure> {
     if !nix::unistd::geteuid().is_root() {
         return Err(InitError::NotRoot.into());
     }
+    // Of whoever calls sudo: a folder that only root may enter would shut the daemon out.
+    umask(Mode::from_bits_truncate(0o022));
     let paths = Paths::under(root);
     let known = File::read(&paths.configuration)?;
     let chosen = match (known, arguments.address) {

@@ -17,7 +17,6 @@ pub mod service;
 mod status;
 pub mod token;
 
-use std::error::Error as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,7 +25,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use muster_proto::cause::chain;
 use muster_proto::coordinator::admin_client::AdminClient;
 use muster_proto::redaction::printable;
-use muster_proto::transport::{MESSAGE_LIMIT, channel_over};
+use muster_proto::transport::{MESSAGE_LIMIT, channel_over, connection_ended};
 use tokio::net::UnixStream;
 use tonic::transport::Channel;
 
@@ -107,15 +106,8 @@ pub enum ClientError {
 impl From<tonic::Status> for ClientError {
     fn from(status: tonic::Status) -> Self {
         let said = printable(status.message());
-        // What came from the coordinator has no source on this side, and it answers nothing with these codes: they stand for a
-        // connection that ended in the middle of the call.
-        let ended = status.source().is_some()
-            || matches!(
-                status.code(),
-                tonic::Code::Unknown | tonic::Code::Unavailable | tonic::Code::Cancelled
-            );
         match status.code() {
-            _ if ended => Self::Lost(said),
+            _ if connection_ended(&status) => Self::Lost(said),
             tonic::Code::InvalidArgument => Self::Invalid(said),
             _ => Self::Refused(said),
         }
