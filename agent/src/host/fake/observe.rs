@@ -38,6 +38,9 @@ impl FakeHost {
 
 impl Observe for FakeHost {
     async fn read_file(&self, path: &Path) -> Answer<Option<String>> {
+        if path == Path::new("/proc/net/tcp") {
+            return Ok(Some(self.file(path).unwrap_or_default() + &self.open_doors()));
+        }
         Ok(self.file(path))
     }
 

@@ -27,6 +27,16 @@ impl Drop for HeldOpen {
     }
 }
 
+impl FakeHost {
+    /// The doors that this host's own agent holds open, as lines of /proc/net/tcp.
+    pub(super) fn open_doors(&self) -> String {
+        let addresses = self.state().addresses.clone();
+        let doors = self.cluster.doors.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let own = doors.iter().filter(|(address, door)| addresses.contains(address) && !door.datagrams);
+        own.map(|(_, door)| format!("\n0: 00000000:{:04X} 00000000:0000 0A", door.port)).collect()
+    }
+}
+
 impl Reach for FakeHost {
     async fn listen(&self, address: IpAddr, doors: &[Door], _: Word) -> Result<Listening, HostError> {
         let (news, heard) = mpsc::channel(1);
