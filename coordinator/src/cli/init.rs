@@ -57,6 +57,11 @@ enum InitError {
     OtherAddress { known: File, wanted: File, path: PathBuf },
     #[error("{program} cannot be run: is the package muster-agent installed on this machine?")]
     NoAgent { program: PathBuf, source: std::io::Error },
+    #[error(
+        "{node} is another machine, which is connected from {address}: give this one the name that its control plane has in the cluster \
+         file (`sudo coordinator nodes list` shows the names that are taken)"
+    )]
+    OtherMachine { node: NodeName, address: String },
     #[error("the agent of this machine could not be enrolled: it says why above")]
     AgentFailed,
 }
@@ -105,7 +110,10 @@ pub async fn run(root: &Path, arguments: Arguments) -> Result<(), Failure> {
 async fn enrol_own_agent(paths: &Paths, node: &NodeName, file: &File) -> Result<(), Failure> {
     let mut client = admin(paths).await?;
     match standing(&mut client, node, OWN_CONNECTION).await? {
-        Standing::Connected => {
+        Standing::Connected(address) if address != file.address.to_string() => {
+            return Err(InitError::OtherMachine { node: node.clone(), address }.into());
+        }
+        Standing::Connected(_) => {
             anstream::println!("{node} is enrolled already.");
             return Ok(());
         }
@@ -139,13 +147,14 @@ async fn enrol_own_agent(paths: &Paths, node: &NodeName, file: &File) -> Result<
 }
 
 /// How a node stands with the coordinator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     NotEnrolled,
     /// On the list, and its agent did not come. The list has it before the agent keeps its certificate and its settings and
     /// has its unit started: an enrolment that was cut off looks like this.
     Away,
-    Connected,
+    /// Its agent is here, from this address of its machine.
+    Connected(String),
 }
 
 /// How the node stands, once its agent had this long to come.
@@ -159,7 +168,7 @@ pub async fn standing(
         let nodes = client.list_nodes(ListNodesRequest {}).await?.into_inner().nodes;
         match nodes.iter().find(|row| row.name == node.as_str()) {
             None => return Ok(Standing::NotEnrolled),
-            Some(row) if row.connected => return Ok(Standing::Connected),
+            Some(row) if row.connected => return Ok(Standing::Connected(row.address.clone())),
             Some(_) if Instant::now() >= deadline => return Ok(Standing::Away),
             Some(_) => sleep(LOOK_AGAIN).await,
         }

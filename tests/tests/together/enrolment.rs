@@ -135,7 +135,7 @@ async fn an_enrolment_that_was_cut_off_is_not_taken_for_one_that_succeeded_and_i
     assert!(another.contains("`coordinator nodes revoke node-1`"), "the name is not given away: {another}");
     machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
     machine.serve(&coordinator);
-    assert_eq!(standing(&mut admin, &node, SOON).await.unwrap(), Standing::Connected);
+    assert_eq!(standing(&mut admin, &node, SOON).await.unwrap(), Standing::Connected("127.0.0.1".into()));
 }
 
 #[tokio::test]
