@@ -139,6 +139,7 @@ fn a_journal_of_the_first_schema_is_read_and_goes_on() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "a person copies the file")]
 fn a_copy_of_the_file_alone_of_a_journal_that_is_written_holds_every_step_that_ended() {
     let folder = tempfile::tempdir().unwrap();
     let (path, copy) = (folder.path().join("journal.db"), folder.path().join("copy.db"));
