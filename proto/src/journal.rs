@@ -136,8 +136,18 @@ impl Journal {
         if held.iter().any(same) {
             return Ok(false);
         }
-        transition(self.fold(&transaction, &theirs.run, &theirs.step)?, &theirs.kind)?;
-        let sequence = self.next(&transaction)?;
+        let mut sequence = self.next(&transaction)?;
+        let state = self.fold(&transaction, &theirs.run, &theirs.step)?;
+        if let (StepState::Resumed(index), Err(_)) = (state, transition(state, &theirs.kind)) {
+            // A node whose journal was moved away knows nothing of the change that this side saw begin.
+            let kind = EventKind::EndUnknown { index };
+            transition(transition(state, &kind)?, &theirs.kind)?;
+            let (time, run, step) = (theirs.time, theirs.run.clone(), theirs.step.clone());
+            self.insert(&transaction, &Event { sequence, time, run, step, kind }, "self", sequence)?;
+            sequence += 1;
+        } else {
+            transition(state, &theirs.kind)?;
+        }
         let event = Event { sequence, ..theirs.clone() };
         self.insert(&transaction, &event, origin, theirs.sequence)?;
         self.commit(transaction, sequence)?;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::event::Outcome;
+use serde_json::Value::Null;
 
 fn step() -> StepId {
     "node-1/swap".parse().unwrap()
@@ -157,4 +158,29 @@ fn a_copy_of_the_file_alone_of_a_journal_that_is_written_holds_every_step_that_e
     journal.adopt("w1", &Event { run: "s".into(), step: other, ..end }).unwrap();
     std::fs::copy(&path, &copy).unwrap();
     assert_eq!(Journal::read_only(&copy).unwrap().whole().unwrap().len() as u64, journal.last_sequence());
+}
+
+#[test]
+fn a_node_whose_journal_was_moved_away_in_the_middle_of_a_change_goes_on_and_the_change_is_closed_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+    let intended = |index| EventKind::Intended { index, change: Null, summary: String::new(), before: None };
+    let event = |sequence, kind| Event {
+        sequence,
+        time: format!("2026-11-26T10:00:0{sequence}Z").parse().unwrap(),
+        run: "r".into(),
+        step: step(),
+        kind,
+    };
+    for (sequence, kind) in [(1, started()), (2, intended(3))] {
+        journal.adopt("w1", &event(sequence, kind)).unwrap();
+    }
+    let made = EventKind::Made { index: 0, outcome: Outcome::default() };
+    let ends = [(3, started()), (4, intended(0)), (5, made), (6, EventKind::Done { changes: 1 })];
+    for (sequence, kind) in ends {
+        journal.adopt("w1", &event(sequence, kind)).unwrap();
+    }
+    let events = journal.whole().unwrap();
+    assert_eq!(events[3].kind, EventKind::EndUnknown { index: 3 });
+    assert_eq!((events.len(), journal.last_sequence()), (7, 7));
 }
