@@ -3,7 +3,11 @@
 use serde_json::{Map, Value, json};
 
 /// The three lists of a kubeconfig, and the key below which an entry holds its content.
-const LISTS: [(&str, &str); 3] = [("clusters", "cluster"), ("users", "user"), ("contexts", "context")];
+pub(crate) const LISTS: [(&str, &str); 3] =
+    [("clusters", "cluster"), ("users", "user"), ("contexts", "context")];
+pub(crate) const CLUSTERS: usize = 0;
+pub(crate) const USERS: usize = 1;
+pub(crate) const CONTEXTS: usize = 2;
 
 /// The user's file with admin.conf's cluster, user and context in it; none when it has them already, or what keeps it
 /// from being read (never a piece of its text, which may hold keys).
@@ -23,9 +27,9 @@ pub fn merged(existing: &str, admin: &str) -> Result<Option<String>, String> {
         Some(name) => [name; 3],
         None => [&ours.cluster_name, &ours.user_name, &ours.context_name],
     };
-    put(&mut after, 0, cluster, ours.cluster.clone());
-    put(&mut after, 1, user, ours.user.clone());
-    put(&mut after, 2, context, json!({ "cluster": cluster, "user": user }));
+    put(&mut after, CLUSTERS, cluster, ours.cluster.clone());
+    put(&mut after, USERS, user, ours.user.clone());
+    put(&mut after, CONTEXTS, context, json!({ "cluster": cluster, "user": user }));
     if after["current-context"].as_str().unwrap_or_default().is_empty() {
         after["current-context"] = json!(context);
     }
@@ -54,11 +58,12 @@ impl Admin {
         let text = |value: &Value, what| value.as_str().map(str::to_owned).ok_or_else(|| incomplete(what));
         let config = parse(admin)?;
         let context_name = text(&config["current-context"], "current context")?;
-        let context = content(&config, 2, &context_name).ok_or_else(|| incomplete("current context"))?;
+        let context =
+            content(&config, CONTEXTS, &context_name).ok_or_else(|| incomplete("current context"))?;
         let cluster_name = text(&context["cluster"], "cluster")?;
         let user_name = text(&context["user"], "user")?;
-        let cluster = content(&config, 0, &cluster_name).ok_or_else(|| incomplete("cluster"))?.clone();
-        let user = content(&config, 1, &user_name).ok_or_else(|| incomplete("user"))?.clone();
+        let cluster = content(&config, CLUSTERS, &cluster_name).ok_or_else(|| incomplete("cluster"))?.clone();
+        let user = content(&config, USERS, &user_name).ok_or_else(|| incomplete("user"))?.clone();
         Ok(Self {
             server: text(&cluster["server"], "server")?,
             cluster_name,
@@ -70,13 +75,13 @@ impl Admin {
     }
 
     fn may_keep_names(&self, config: &Value) -> bool {
-        let same =
-            content(config, 0, &self.cluster_name).map(|cluster| cluster["server"] == self.server.as_str());
+        let same = content(config, CLUSTERS, &self.cluster_name)
+            .map(|cluster| cluster["server"] == self.server.as_str());
         let foreign = |entry: &Value| {
             let context = &entry["context"];
             context["user"] == self.user_name.as_str() && context["cluster"] != self.cluster_name.as_str()
         };
-        let shared = entries(config, 2).any(foreign);
+        let shared = entries(config, CONTEXTS).any(foreign);
         same.unwrap_or_else(|| {
             LISTS.iter().enumerate().all(|(list, _)| entries(config, list).next().is_none())
         }) && !shared
@@ -84,7 +89,7 @@ impl Admin {
 }
 
 /// The file as a kubeconfig whose three lists are lists of named entries; an empty file has none.
-fn parse(file: &str) -> Result<Value, String> {
+pub(crate) fn parse(file: &str) -> Result<Value, String> {
     let value: Value = serde_saphyr::from_str(file).map_err(|error| match error.location() {
         Some(location) => format!("no YAML from line {} on", location.line()),
         None => "no YAML".to_owned(),
@@ -102,7 +107,7 @@ fn parse(file: &str) -> Result<Value, String> {
     Ok(value)
 }
 
-fn entries(config: &Value, list: usize) -> impl Iterator<Item = &Value> {
+pub(crate) fn entries(config: &Value, list: usize) -> impl Iterator<Item = &Value> {
     config[LISTS[list].0].as_array().into_iter().flatten()
 }
 
@@ -137,10 +142,10 @@ fn host_of(server: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn config(cluster: &str, user: &str, server: &str, key: &str) -> String {
+    pub(crate) fn config(cluster: &str, user: &str, server: &str, key: &str) -> String {
         format!(
             "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: {key}\n    server: {server}\n  name: {cluster}\n\
              contexts:\n- context:\n    cluster: {cluster}\n    user: {user}\n  name: {user}@{cluster}\n\
@@ -148,7 +153,7 @@ mod tests {
         )
     }
 
-    fn admin() -> String {
+    pub(crate) fn admin() -> String {
         config("kubernetes", "kubernetes-admin", "https://10.88.0.11:6443", "bmV3")
     }
 

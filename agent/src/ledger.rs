@@ -3,14 +3,18 @@
 //! nor is what a reset did.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use muster_proto::event::{Event, EventKind};
-use muster_proto::names::UserName;
 use muster_proto::ufw::Rule;
 use serde_json::Value;
 
 use crate::host::change::{Change, ProgramName, UnitAction};
+
+mod secret_file;
+mod target;
+
+pub use secret_file::SecretFile;
+pub use target::{Place, Target};
 
 /// The steps of a reset.
 pub const RESET_STEPS: [&str; 3] =
@@ -45,57 +49,6 @@ pub struct Entry {
     pub target: Target,
     /// Made again once the target is put back: a restart of the program that reads it.
     pub follow_up: Vec<Change>,
-}
-
-#[derive(Debug, Clone)]
-pub enum Target {
-    File {
-        place: Place,
-        before: Option<String>,
-        /// None where a before-image of an earlier release does not tell.
-        mode: Option<u32>,
-        ours: Vec<String>,
-        mixed: bool,
-    },
-    /// A file whose content the journal does not hold.
-    Secret {
-        user: UserName,
-        path: PathBuf,
-        existed: bool,
-        digest: String,
-    },
-    Hostname {
-        kernel: String,
-        file: Option<String>,
-        ours: String,
-    },
-    Sysctl {
-        key: String,
-        before: String,
-        ours: String,
-    },
-    Unit {
-        unit: String,
-        active: bool,
-        file_state: String,
-        actions: BTreeSet<UnitAction>,
-    },
-    Swap {
-        device: PathBuf,
-    },
-    /// ufw was on.
-    Firewall,
-    /// ufw did not have this rule.
-    FirewallRule {
-        rule: Rule,
-    },
-}
-
-/// Where a file is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    Host(PathBuf),
-    Home(UserName, PathBuf),
 }
 
 impl Ledger {
@@ -186,12 +139,9 @@ fn note(entries: &mut Vec<(String, Entry)>, step: &str, change: &Change, before:
             file(Place::Host(path.clone()), text("content"), before, Some(content))
         }
         Change::RemoveFile { path } => file(Place::Host(path.clone()), text("content"), before, None),
-        Change::WriteUserFile { user, path, content, secret: true, .. } => Target::Secret {
-            user: user.clone(),
-            path: path.clone(),
-            existed: before.is_some(),
-            digest: content.clone(),
-        },
+        Change::WriteUserFile { user, path, content, secret: true, .. } => {
+            Target::Secret(SecretFile::of(user, path, content, before))
+        }
         Change::WriteUserFile { user, path, content, .. } => {
             file(Place::Home(user.clone(), path.clone()), text("content"), before, Some(content))
         }
@@ -244,52 +194,6 @@ fn add_follow_up(entries: &mut [(String, Entry)], step: &str, change: &Change) {
     for (_, entry) in entries.iter_mut().filter(|(of, entry)| of == step && entry.target.is_file()) {
         if !entry.follow_up.iter().any(|known| known.to_string() == change.to_string()) {
             entry.follow_up.push(change.clone());
-        }
-    }
-}
-
-impl Target {
-    fn is_file(&self) -> bool {
-        matches!(self, Self::File { .. })
-    }
-
-    /// Whether the later change was of the same target, and is now part of this one.
-    fn absorb(&mut self, later: &Self) -> bool {
-        match (self, later) {
-            (
-                Self::File { place, before, ours, mixed, .. },
-                Self::File { place: same, before: found, ours: new, .. },
-            ) if place == same => {
-                // What was found is neither what stood there first nor what we wrote: somebody else wrote in between.
-                *mixed |= found != before && !found.as_ref().is_some_and(|found| ours.contains(found));
-                ours.extend(new.iter().cloned());
-                true
-            }
-            (
-                Self::Secret { user, path, digest, .. },
-                Self::Secret { user: of, path: same, digest: new, .. },
-            ) if user == of && path == same => {
-                digest.clone_from(new);
-                true
-            }
-            (Self::Hostname { ours, .. }, Self::Hostname { ours: new, .. }) => {
-                ours.clone_from(new);
-                true
-            }
-            (Self::Sysctl { key, ours, .. }, Self::Sysctl { key: same, ours: new, .. }) if key == same => {
-                ours.clone_from(new);
-                true
-            }
-            (Self::Unit { unit, actions, .. }, Self::Unit { unit: same, actions: new, .. })
-                if unit == same =>
-            {
-                actions.extend(new);
-                true
-            }
-            (Self::Swap { device }, Self::Swap { device: same }) => device == same,
-            (Self::Firewall, Self::Firewall) => true,
-            (Self::FirewallRule { rule }, Self::FirewallRule { rule: same }) => rule == same,
-            _ => false,
         }
     }
 }
@@ -391,7 +295,7 @@ mod tests {
         };
         assert!(!change.record().to_string().contains("a key"));
         let ledger = Ledger::of(&[intended(1, "kubeconfig.student", &change, None)]);
-        let Target::Secret { existed, digest, .. } = &ledger.entries[0].target else { panic!() };
-        assert_eq!((*existed, digest.as_str()), (false, crate::host::change::digest_of("a key").as_str()));
+        let Target::Secret(file) = &ledger.entries[0].target else { panic!() };
+        assert_eq!(file.whole, [crate::host::change::digest_of("a key")]);
     }
 }

@@ -14,6 +14,7 @@ pub mod host;
 pub mod identity;
 mod inspect;
 pub mod kubeadm;
+pub mod kubeconfig_marks;
 pub mod kubeconfig_merge;
 pub mod kubectl;
 pub mod kubelet;

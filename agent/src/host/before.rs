@@ -6,11 +6,12 @@ use muster_proto::ufw;
 use serde_json::{Value, json};
 
 use super::HostError;
-use super::change::{Change, ProgramName};
+use super::change::{Change, ProgramName, digest_of};
 use super::query::{ObjectKind, Observe};
+use crate::kubeconfig_marks::Marks;
 
-/// The before-image of a change; none when nothing stands there yet. Never holds a secret: of a user's secret file and of
-/// a Secret only that they existed. `mode` is the mode of the file that the change names, when there is one.
+/// The before-image of a change; none when nothing stands there yet. Never holds a secret: of a Secret only
+/// that it existed, of a user's secret file its digest and the names and digests of the entries that are new in it. `mode` is the mode of the file that the change names, when there is one.
 pub(super) async fn image(
     host: &impl Observe,
     change: &Change,
@@ -34,10 +35,15 @@ pub(super) async fn image(
             let unit = host.unit(unit).await?;
             Some(json!({ "exists": unit.exists, "active": unit.active, "file_state": unit.file_state }))
         }
-        Change::WriteUserFile { user, path, secret, .. } => {
-            let content = host.user_file(user, path).await?;
-            content.map(|content| if *secret { hidden(content) } else { file(content) })
+        Change::WriteUserFile { user, path, content, secret: true, .. } => {
+            let found = host.user_file(user, path).await?;
+            let entries = Marks::of(found.as_deref(), content);
+            let digest = found.as_deref().map(digest_of);
+            let mut image = found.map_or_else(|| json!({ "secret": true }), hidden);
+            (image["digest"], image["entries"]) = (json!(digest), json!(entries));
+            Some(image)
         }
+        Change::WriteUserFile { user, path, .. } => host.user_file(user, path).await?.map(file),
         Change::RemoveUserFile { user, path } => host.user_file(user, path).await?.map(hidden),
         Change::RemoveTaints { node, .. } => {
             let node = host.object(ObjectKind::Node, "", node.as_str()).await?;

@@ -10,7 +10,7 @@ use muster_proto::agent;
 
 use super::{BadStep, Finding, Input, Yield};
 use crate::host::HostError;
-use crate::host::change::{Change, FileMode, Program, ProgramName, UnitAction, digest_of};
+use crate::host::change::{Change, FileMode, Program, ProgramName, UnitAction};
 use crate::host::query::Observe;
 use crate::ledger::{Entry, Place, Target};
 use crate::line_changes::{added, without};
@@ -18,6 +18,7 @@ use crate::membership::KUBELET_CONF;
 use crate::ufw;
 
 mod host_name;
+mod secret_file;
 
 pub const NAME: &str = "restore";
 pub const SETTLE: Duration = Duration::from_secs(30);
@@ -132,16 +133,7 @@ async fn undo<H: Observe>(host: &H, target: &Target) -> Result<Undoing, HostErro
                 Content::Kept(lines) => Undoing::kept(format!("{}: {}", shown(place), lines.join(" | "))),
             }
         }
-        Target::Secret { user, path, existed, digest } => match host.user_file(user, path).await? {
-            Some(now) if digest_of(&now) == *digest && *existed => Undoing::kept(format!(
-                "~{user}/{}: this cluster's entries stand beside others (`kubectl config delete-context` removes them)",
-                path.display()
-            )),
-            Some(now) if digest_of(&now) == *digest => {
-                Undoing::change(Change::RemoveUserFile { user: user.clone(), path: path.clone() })
-            }
-            _ => Undoing::default(),
-        },
+        Target::Secret(file) => secret_file::put_back(host, file).await?,
         Target::Hostname { kernel, file, ours } => {
             host_name::put_back(host, kernel, file.as_deref(), ours).await?
         }

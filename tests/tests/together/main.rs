@@ -22,5 +22,6 @@ mod resume;
 mod security_document;
 mod strangers;
 mod tls_errors;
+mod user_clusters;
 mod watching;
 mod whole_run;
