@@ -12,9 +12,11 @@ use crate::host::change::{Change, ProgramName, UnitAction};
 
 mod secret_file;
 mod target;
+mod writes;
 
 pub use secret_file::SecretFile;
 pub use target::{Place, Target};
+pub use writes::Writes;
 
 /// The steps of a reset.
 pub const RESET_STEPS: [&str; 3] =
@@ -85,7 +87,7 @@ impl Ledger {
                 ledger.init = Init::Begun;
             }
             if RESET_STEPS.contains(&step) {
-                ledger.take_undoing(&change, &entries);
+                ledger.take_undoing(&change, &mut entries);
                 under_way = Some(change);
             } else {
                 note(&mut entries, step, &change, before.as_ref());
@@ -96,15 +98,25 @@ impl Ledger {
     }
 
     /// A restored file asks for its follow-up, which a later event may show as made.
-    fn take_undoing(&mut self, change: &Change, entries: &[(String, Entry)]) {
-        let place = match change {
-            Change::WriteFile { path, .. } | Change::RemoveFile { path } => Place::Host(path.clone()),
+    fn take_undoing(&mut self, change: &Change, entries: &mut [(String, Entry)]) {
+        let (place, content) = match change {
+            Change::WriteFile { path, content, .. } => (Place::Host(path.clone()), Some(content)),
+            Change::RemoveFile { path } => (Place::Host(path.clone()), None),
+            Change::WriteUserFile { user, path, content, secret: false, .. } => {
+                (Place::Home(user.clone(), path.clone()), Some(content))
+            }
             _ => return,
         };
-        let of_file = |entry: &&(String, Entry)| matches!(&entry.1.target, Target::File { place: known, .. } if *known == place);
-        for follow_up in entries.iter().find(of_file).iter().flat_map(|(_, entry)| &entry.follow_up) {
-            if !self.pending.iter().any(|known| known.to_string() == follow_up.to_string()) {
-                self.pending.push(follow_up.clone());
+        for (_, entry) in entries {
+            let Target::File { place: known, writes, .. } = &mut entry.target else { continue };
+            if *known != place {
+                continue;
+            }
+            content.iter().for_each(|content| writes.undo(content));
+            for follow_up in &entry.follow_up {
+                if !self.pending.iter().any(|known| known.to_string() == follow_up.to_string()) {
+                    self.pending.push(follow_up.clone());
+                }
             }
         }
     }
@@ -185,9 +197,9 @@ fn is_kubeadms(path: &std::path::Path) -> bool {
     folders.iter().any(|place| path.starts_with(place))
 }
 
-fn file(place: Place, content: Option<String>, before: Option<&Value>, ours: Option<&String>) -> Target {
+fn file(place: Place, found: Option<String>, before: Option<&Value>, left: Option<&String>) -> Target {
     let mode = before.and_then(|before| before["mode"].as_u64()).and_then(|mode| u32::try_from(mode).ok());
-    Target::File { place, before: content, mode, ours: ours.into_iter().cloned().collect(), mixed: false }
+    Target::File { place, mode, writes: Writes::of(found, left.cloned()) }
 }
 
 fn add_follow_up(entries: &mut [(String, Entry)], step: &str, change: &Change) {
@@ -234,10 +246,10 @@ mod tests {
             intended(4, "swap", &write("/etc/fstab", "z!"), stood("z")),
         ];
         let ledger = Ledger::of(&events);
-        let Target::File { before, mode, mixed, .. } = &ledger.entries[1].target else { panic!() };
-        assert_eq!((before.as_deref(), *mode, *mixed), (Some("a"), Some(0o600), false));
-        let Target::File { mixed, .. } = &ledger.entries[0].target else { panic!() };
-        assert!(mixed, "newest first: fstab, where z is neither x nor y");
+        let Target::File { writes, mode, .. } = &ledger.entries[1].target else { panic!() };
+        assert_eq!((writes.before(), *mode, writes.in_effect("b").len()), (Some("a"), Some(0o600), 1));
+        let Target::File { writes, .. } = &ledger.entries[0].target else { panic!() };
+        assert_eq!((writes.before(), writes.in_effect("z!").len()), (Some("x"), 2), "newest first: fstab");
     }
 
     #[test]

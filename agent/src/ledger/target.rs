@@ -7,6 +7,7 @@ use muster_proto::names::UserName;
 use muster_proto::ufw::Rule;
 
 use super::secret_file::SecretFile;
+use super::writes::Writes;
 use crate::host::change::UnitAction;
 
 /// What a change of ours was made to, with what stood there before us.
@@ -14,11 +15,9 @@ use crate::host::change::UnitAction;
 pub enum Target {
     File {
         place: Place,
-        before: Option<String>,
         /// None where a before-image of an earlier release does not tell.
         mode: Option<u32>,
-        ours: Vec<String>,
-        mixed: bool,
+        writes: Writes,
     },
     /// A file whose content the journal does not hold.
     Secret(SecretFile),
@@ -64,13 +63,10 @@ impl Target {
     /// Whether the later change was of the same target, and is now part of this one.
     pub(super) fn absorb(&mut self, later: &Self) -> bool {
         match (self, later) {
-            (
-                Self::File { place, before, ours, mixed, .. },
-                Self::File { place: same, before: found, ours: new, .. },
-            ) if place == same => {
-                // What was found is neither what stood there first nor what we wrote: somebody else wrote in between.
-                *mixed |= found != before && !found.as_ref().is_some_and(|found| ours.contains(found));
-                ours.extend(new.iter().cloned());
+            (Self::File { place, writes, .. }, Self::File { place: same, writes: new, .. })
+                if place == same =>
+            {
+                writes.absorb(new.clone());
                 true
             }
             (Self::Secret(file), Self::Secret(later)) => file.absorb(later),

@@ -10,14 +10,14 @@ use muster_proto::agent;
 
 use super::{BadStep, Finding, Input, Yield};
 use crate::host::HostError;
-use crate::host::change::{Change, FileMode, Program, ProgramName, UnitAction};
+use crate::host::change::{Change, Program, ProgramName, UnitAction};
 use crate::host::query::Observe;
-use crate::ledger::{Entry, Place, Target};
-use crate::line_changes::{added, without};
+use crate::ledger::{Entry, Target};
 use crate::membership::KUBELET_CONF;
 use crate::ufw;
 
 mod host_name;
+mod plain_file;
 mod secret_file;
 
 pub const NAME: &str = "restore";
@@ -118,21 +118,7 @@ async fn is_member<H: Observe>(host: &H) -> Result<bool, HostError> {
 
 async fn undo<H: Observe>(host: &H, target: &Target) -> Result<Undoing, HostError> {
     Ok(match target {
-        Target::File { place, before, mode, ours, mixed } => {
-            let now = match place {
-                Place::Host(path) => host.read_file(path).await?,
-                Place::Home(user, path) => host.user_file(user, path).await?,
-            };
-            match content(now.as_deref(), before.as_deref(), ours, *mixed) {
-                Content::Stays => Undoing::default(),
-                Content::Becomes(content) => {
-                    // One that somebody else changed too keeps the mode that it has now.
-                    let mode = mode.filter(|_| content == *before);
-                    Undoing::change(put(place, content, mode))
-                }
-                Content::Kept(lines) => Undoing::kept(format!("{}: {}", shown(place), lines.join(" | "))),
-            }
-        }
+        Target::File { place, mode, writes } => plain_file::put_back(host, place, *mode, writes).await?,
         Target::Secret(file) => secret_file::put_back(host, file).await?,
         Target::Hostname { kernel, file, ours } => {
             host_name::put_back(host, kernel, file.as_deref(), ours).await?
@@ -213,122 +199,10 @@ async fn is_gone<H: Observe>(host: &H, device: &Path) -> Result<bool, HostError>
     Ok(!device.starts_with("/dev") && !names.iter().any(|there| there == name))
 }
 
-/// What becomes of a file.
-#[derive(Debug, PartialEq)]
-enum Content {
-    Stays,
-    /// None: it is removed.
-    Becomes(Option<String>),
-    /// Somebody changed it after us; these lines of ours are still in it.
-    Kept(Vec<String>),
-}
-
-fn content(now: Option<&str>, before: Option<&str>, ours: &[String], mixed: bool) -> Content {
-    let Some(now) = now else { return Content::Stays };
-    if Some(now) == before {
-        return Content::Stays;
-    }
-    if !mixed && ours.iter().any(|ours| ours == now) {
-        return Content::Becomes(before.map(str::to_owned));
-    }
-    // What we wrote over somebody's change holds that change too; the first of ours is ours alone.
-    let written = if mixed { ours.first() } else { ours.last() };
-    let (before, written) = (before.unwrap_or_default(), written.map(String::as_str).unwrap_or_default());
-    let lines = added(before, written);
-    let still: Vec<String> =
-        lines.iter().filter(|line| now.lines().any(|other| other == **line)).cloned().collect();
-    if still.is_empty() {
-        return Content::Stays;
-    }
-    // Where we only added lines, taking them out again keeps all that somebody else wrote.
-    let only_added = added(written, before).is_empty() && !before.is_empty();
-    match without(now, &lines).filter(|_| only_added) {
-        Some(rest) => Content::Becomes(Some(rest)),
-        None => Content::Kept(still),
-    }
-}
-
-/// Without a mode a file keeps its own.
-fn put(place: &Place, content: Option<String>, mode: Option<u32>) -> Change {
-    let mode = mode.map_or(FileMode::IfNew(0o644), FileMode::exactly);
-    match (place.clone(), content) {
-        (Place::Host(path), Some(content)) => Change::WriteFile { path, content, mode },
-        (Place::Host(path), None) => Change::RemoveFile { path },
-        (Place::Home(user, path), Some(content)) => {
-            Change::WriteUserFile { user, path, content, mode, secret: false }
-        }
-        (Place::Home(user, path), None) => Change::RemoveUserFile { user, path },
-    }
-}
-
-fn shown(place: &Place) -> String {
-    match place {
-        Place::Host(path) => path.display().to_string(),
-        Place::Home(user, path) => format!("~{user}/{}", path.display()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use muster_proto::agent::step::Kind;
-
     use super::*;
-    use crate::host::fake::{FakeCluster, FakeHost, File};
-    use crate::steps::rehearsal::{carry_out, step};
-
-    fn of(now: Option<&str>, before: Option<&str>, ours: &str) -> Content {
-        content(now, before, &[ours.to_owned()], false)
-    }
-
-    #[test]
-    fn a_file_of_ours_becomes_what_it_was_and_one_that_we_made_goes() {
-        assert_eq!(of(Some("b\n"), Some("a\n"), "b\n"), Content::Becomes(Some("a\n".into())));
-        assert_eq!(of(Some("b\n"), None, "b\n"), Content::Becomes(None));
-        assert_eq!(of(Some("a\n"), Some("a\n"), "b\n"), Content::Stays);
-        assert_eq!(of(None, Some("a\n"), "b\n"), Content::Stays, "somebody removed it");
-    }
-
-    #[test]
-    fn what_somebody_wrote_after_us_is_kept_and_our_lines_are_named() {
-        let kept = of(Some("# x none swap\nmine\n"), Some("x none swap\n"), "# x none swap\n");
-        assert_eq!(kept, Content::Kept(vec!["# x none swap".into()]));
-        assert_eq!(of(Some("mine\n"), Some("x\n"), "# x\n"), Content::Stays, "nothing of ours is left in it");
-        assert_eq!(of(Some("b\nmine\n"), None, "b\n"), Content::Kept(vec!["b".into()]));
-    }
-
-    #[test]
-    fn lines_that_we_only_added_are_taken_out_of_a_file_that_somebody_changed_since() {
-        assert_eq!(
-            of(Some("a\nours\nmine\n"), Some("a\n"), "a\nours\n"),
-            Content::Becomes(Some("a\nmine\n".into()))
-        );
-    }
-
-    #[tokio::test]
-    async fn a_file_gets_the_mode_that_it_had_unless_that_is_not_known_or_somebody_changed_the_file_too() {
-        let fstab = || std::path::PathBuf::from("/etc/fstab");
-        for (mode, now, after) in [
-            (Some(0o600), "a\nours\n", ("a\n", 0o600)),
-            (None, "a\nours\n", ("a\n", 0o640)),
-            (Some(0o600), "a\nours\nmine\n", ("a\nmine\n", 0o640)),
-        ] {
-            let host = FakeHost::debian("m1", FakeCluster::default());
-            host.with(|state| state.files.insert(fstab(), File { content: now.into(), mode: 0o640 }));
-            let (before, ours) = (Some("a\n".to_owned()), vec!["a\nours\n".to_owned()]);
-            let target = Target::File { place: Place::Host(fstab()), before, mode, ours, mixed: false };
-            let mut input = Input::default();
-            input.ledger.entries.push(Entry { target, follow_up: Vec::new() });
-            carry_out(&host, &step(Kind::Restore(agent::Restore::default())), &mut input).await;
-            let stands = host.with(|state| state.files[&fstab()].clone());
-            assert_eq!((stands.content.as_str(), stands.mode), after, "{mode:?} {now:?}");
-        }
-    }
-
-    #[test]
-    fn a_file_that_somebody_changed_between_two_of_our_changes_does_not_lose_that() {
-        let both = ["b\n".to_owned(), "mine\nb\n".to_owned()];
-        assert_eq!(content(Some("mine\nb\n"), Some("a\n"), &both, true), Content::Kept(vec!["b".into()]));
-    }
+    use crate::host::fake::{FakeCluster, FakeHost};
 
     #[tokio::test]
     async fn swap_is_gone_only_where_its_device_or_file_would_be_seen() {

@@ -25,3 +25,4 @@ mod tls_errors;
 mod user_clusters;
 mod watching;
 mod whole_run;
+mod written_between;

@@ -131,23 +131,31 @@ async fn a_reset_without_the_clusters_name_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_somebody_changed_in_between_is_kept_and_named() {
+async fn what_somebody_changed_since_is_kept_and_named_only_where_nobody_can_tell_what_is_left_of_it() {
+    const OURS: &str = "/etc/modules-load.d/muster.conf";
     let cluster = TestCluster::of(&["m1", "w1"]).await;
-    cluster.bootstrap(RUNS_PODS).await;
     let host = cluster.host("w1");
-    let fstab = host.file("/etc/fstab").unwrap() + "/dev/sdb1 /data ext4 defaults 0 2\n";
-    host.put_file("/etc/fstab", fstab.clone());
+    let fstab = host.file("/etc/fstab").unwrap();
+    cluster.bootstrap(RUNS_PODS).await;
+    let data = "/dev/sdb1 /data ext4 defaults 0 2\n";
+    host.put_file("/etc/fstab", host.file("/etc/fstab").unwrap() + data);
+    let modules = host.file(OURS).unwrap();
+    host.put_file(OURS, modules.clone() + "loop\n");
     let (_, end) = cluster.reset(&[]).await;
     assert_eq!(end.phase, "failed");
     let failure = &end.failures[0];
     assert_eq!((failure.node.as_str(), failure.step.as_str()), ("w1", "restore"));
-    assert!(failure.evidence.contains("/etc/fstab: # muster: UUID="), "{failure:?}");
-    assert_eq!(host.file("/etc/fstab"), Some(fstab.clone()));
-    assert!(!host.file("/etc/hosts").unwrap().contains("muster"), "everything else is put back");
-    host.put_file("/etc/fstab", fstab.replace("# muster: ", ""));
+    assert!(failure.evidence.starts_with(OURS) && failure.evidence.contains("overlay"), "{failure:?}");
+    assert_eq!(host.file(OURS), Some(modules + "loop\n"));
+    assert_eq!(
+        host.file("/etc/fstab"),
+        Some(fstab + data),
+        "everything else is put back, beside what is new"
+    );
+    host.put_file(OURS, "loop\n");
     let (_, end) = cluster.reset(&[]).await;
     assert_eq!(end.phase, "done", "{end:?}");
-    assert!(host.file("/etc/fstab").unwrap().contains("/data"));
+    assert_eq!(host.file(OURS).as_deref(), Some("loop\n"));
 }
 
 /// How many changes a bootstrap and a reset after it make on a node.

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use muster_proto::names::NodeName;
 
-use super::{Undoing, put};
+use super::Undoing;
+use super::plain_file::put;
 use crate::host::HostError;
 use crate::host::change::Change;
 use crate::host::query::Observe;
