@@ -27,22 +27,37 @@ pub const RESET_STEPS: [&str; 3] =
 pub struct Ledger {
     /// The targets of our changes, the newest target first.
     pub entries: Vec<Entry>,
-    /// Whether `kubeadm join` came to its end here since the last reset.
-    pub joined: bool,
+    /// How far `kubeadm join` came here since the last reset.
+    pub join: Progress,
     /// How far `kubeadm init` came here since the last reset.
-    pub init: Init,
+    pub init: Progress,
     /// What a restored file needs to be taken up and did not get yet, because the agent died in between.
     pub pending: Vec<Change>,
 }
 
-/// How far Muster's own `kubeadm init` came on a host.
+/// How far Muster's own `kubeadm init` or `kubeadm join` came on a host; somebody else's counts for nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Init {
+pub enum Progress {
     #[default]
     Never,
-    /// It was begun. Its step never ended well, so nobody was ever given a ticket.
+    /// The program was begun. Its step never ended well: nobody was given a ticket, and nobody counts on this node.
     Begun,
     Done,
+}
+
+impl Progress {
+    fn begin(&mut self) {
+        if *self == Self::Never {
+            *self = Self::Begun;
+        }
+    }
+
+    /// Of what Muster never began, a step that finds it done says nothing.
+    fn end(&mut self) {
+        if *self == Self::Begun {
+            *self = Self::Done;
+        }
+    }
 }
 
 /// One thing that we changed.
@@ -69,9 +84,11 @@ impl Ledger {
             let step = event.step.step();
             if let EventKind::Done { .. } = event.kind {
                 match step {
-                    crate::steps::kubeadm_join::NAME => ledger.joined = true,
-                    crate::steps::kubeadm_init::NAME => ledger.init = Init::Done,
-                    crate::steps::kubeadm_reset::NAME => (ledger.joined, ledger.init) = (false, Init::Never),
+                    crate::steps::kubeadm_join::NAME => ledger.join.end(),
+                    crate::steps::kubeadm_init::NAME => ledger.init.end(),
+                    crate::steps::kubeadm_reset::NAME => {
+                        (ledger.join, ledger.init) = (Progress::Never, Progress::Never);
+                    }
                     _ => {}
                 }
             }
@@ -80,11 +97,10 @@ impl Ledger {
             }
             let EventKind::Intended { change, before, .. } = &event.kind else { continue };
             let Ok(change) = serde_json::from_value::<Change>(change.clone()) else { continue };
-            if step == crate::steps::kubeadm_init::NAME
-                && ledger.init == Init::Never
-                && matches!(change, Change::Run(_))
-            {
-                ledger.init = Init::Begun;
+            match change.kubeadm_verb() {
+                Some("init") => ledger.init.begin(),
+                Some("join") => ledger.join.begin(),
+                _ => {}
             }
             if RESET_STEPS.contains(&step) {
                 ledger.take_undoing(&change, &mut entries);
@@ -261,23 +277,36 @@ mod tests {
         assert_eq!(Ledger::of(&events).entries.len(), 1);
         events.push(event(3, "restore", EventKind::Done { changes: 1 }));
         assert!(Ledger::of(&events).entries.is_empty());
-        events.push(event(4, "kubeadm-join", EventKind::Done { changes: 1 }));
-        assert!(Ledger::of(&events).joined);
     }
 
     #[test]
-    fn how_far_init_came_is_known_and_a_reset_forgets_it() {
-        let done = |sequence, step| event(sequence, step, EventKind::Done { changes: 1 });
-        let program = Program::new(ProgramName::Kubeadm, ["init"], std::time::Duration::from_secs(1));
-        let configuration = write("/var/lib/muster-agent/kubeadm-init.yaml", "a");
-        let mut events = vec![intended(1, "kubeadm-init", &configuration, None)];
-        assert_eq!(Ledger::of(&events).init, Init::Never);
-        events.push(intended(2, "kubeadm-init", &Change::Run(program), None));
-        assert_eq!(Ledger::of(&events).init, Init::Begun);
-        events.push(done(3, "kubeadm-init"));
-        assert_eq!(Ledger::of(&events).init, Init::Done);
-        events.push(done(4, "kubeadm-reset"));
-        assert_eq!(Ledger::of(&events).init, Init::Never, "although nothing was restored yet");
+    fn how_far_init_and_join_came_is_known_and_a_reset_forgets_it() {
+        for (step, verb) in [("kubeadm-init", "init"), ("kubeadm-join", "join")] {
+            let done = |sequence, step| event(sequence, step, EventKind::Done { changes: 1 });
+            let run = |verb: &str| {
+                Change::Run(Program::new(ProgramName::Kubeadm, [verb], std::time::Duration::from_secs(1)))
+            };
+            let of = |events: &[Event]| {
+                let ledger = Ledger::of(events);
+                let (own, other) =
+                    if verb == "init" { (ledger.init, ledger.join) } else { (ledger.join, ledger.init) };
+                assert_eq!(other, Progress::Never);
+                own
+            };
+            let mut events = vec![
+                event(1, step, EventKind::Started { content: String::new(), attempt: 1 }),
+                intended(2, step, &write("/run/muster-agent/configuration", "a"), None),
+                intended(3, step, &run("reset"), None),
+                done(4, step),
+            ];
+            assert_eq!(of(&events), Progress::Never, "somebody else's, which the step found done");
+            events.push(intended(5, step, &run(verb), None));
+            assert_eq!(of(&events), Progress::Begun);
+            events.push(done(6, step));
+            assert_eq!(of(&events), Progress::Done);
+            events.push(done(7, "kubeadm-reset"));
+            assert_eq!(of(&events), Progress::Never, "although nothing was restored yet");
+        }
     }
 
     #[test]

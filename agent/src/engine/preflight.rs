@@ -17,6 +17,7 @@ use super::{Engine, Refused};
 use crate::host::change::Host;
 use crate::host::reach::{Door, Listening, Reach, Target, Word};
 use crate::inspect::inspect;
+use crate::ledger::{Ledger, Progress};
 use crate::steps::{kubeadm_init, kubeadm_join, kubeadm_reset};
 
 /// More doors or targets no cluster asks of one node at once.
@@ -30,6 +31,9 @@ impl<H: Host + Reach + 'static> Engine<H> {
         let names: Vec<NodeName> =
             request.names.iter().take(MOST).map(|name| name.parse()).collect::<Result<_, Malformed>>()?;
         let mut report = inspect(&self.inner.host, &names).await?;
+        // Not by the events of the steps: one that was blocked or only looked has made nothing here.
+        let ledger = Ledger::of(&self.inner.journal.after(0)?);
+        report.begun_here = [ledger.init, ledger.join].iter().any(|progress| *progress != Progress::Never);
         let last = |step| -> Result<(u64, StepState, StepId), Refused> {
             let id = StepId::new(&node, step)?;
             let events = self.inner.journal.last_of_step(&id)?;
@@ -39,11 +43,8 @@ impl<H: Host + Reach + 'static> Engine<H> {
         let (reset, ..) = last(kubeadm_reset::NAME)?;
         for step in [kubeadm_init::NAME, kubeadm_join::NAME] {
             let (sequence, state, id) = last(step)?;
-            if sequence > reset {
-                report.begun_here = true;
-                if !state.is_final() {
-                    report.under_way = id.to_string();
-                }
+            if sequence > reset && !state.is_final() {
+                report.under_way = id.to_string();
             }
         }
         Ok(report)
@@ -114,10 +115,12 @@ fn target(message: &agent::Target) -> Result<Target, Refused> {
 
 #[cfg(test)]
 mod tests {
+    use muster_proto::event::{Complaint, EventKind};
     use muster_proto::journal::Journal;
 
     use super::*;
     use crate::engine::Allowed;
+    use crate::host::change::{Change, Program, ProgramName};
     use crate::host::fake::{FakeCluster, FakeHost};
 
     fn engine() -> (tempfile::TempDir, Engine<FakeHost>) {
@@ -149,11 +152,24 @@ mod tests {
         let request = InspectRequest { node: "m1".into(), names: Vec::new() };
         let report = engine.inspect(request.clone()).await.unwrap();
         assert!(!report.begun_here && report.under_way.is_empty());
-        let id: StepId = "m1/kubeadm-init".parse().unwrap();
-        let started = muster_proto::event::EventKind::Started { content: String::new(), attempt: 1 };
-        engine.inner.journal.append("run", &id, started).unwrap();
-        let report = engine.inspect(request).await.unwrap();
-        assert!(report.begun_here);
+        let record = |step: &str, kind| {
+            let id: StepId = format!("m1/{step}").parse().unwrap();
+            engine.inner.journal.append("run", &id, kind).unwrap();
+        };
+        let started = || EventKind::Started { content: String::new(), attempt: 1 };
+        record("kubeadm-join", started());
+        record("kubeadm-join", EventKind::Blocked { complaint: Complaint::new("half done", "", "") });
+        record("kubeadm-init", started());
+        let report = engine.inspect(request.clone()).await.unwrap();
+        assert!(!report.begun_here, "no program was begun, so what is there is somebody else's");
         assert_eq!(report.under_way, "m1/kubeadm-init");
+        let limit = std::time::Duration::from_secs(1);
+        let init = Change::Run(Program::new(ProgramName::Kubeadm, ["init"], limit));
+        let (change, summary) = (init.record(), init.to_string());
+        record("kubeadm-init", EventKind::Intended { index: 0, change, summary, before: None });
+        assert!(engine.inspect(request.clone()).await.unwrap().begun_here);
+        record("kubeadm-reset", started());
+        record("kubeadm-reset", EventKind::Done { changes: 0 });
+        assert!(!engine.inspect(request).await.unwrap().begun_here);
     }
 }

@@ -217,10 +217,19 @@ impl Change {
         record
     }
 
+    /// What it runs of kubeadm: init, join, reset, token; none where it runs something else.
+    pub fn kubeadm_verb(&self) -> Option<&str> {
+        match self {
+            Self::Run(program) if program.program == ProgramName::Kubeadm => {
+                program.arguments.first().map(String::as_str)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether it takes everything of kubeadm's off the node.
     pub fn resets(&self) -> bool {
-        let reset = |program: &Program| program.arguments.first().is_some_and(|verb| verb == "reset");
-        matches!(self, Self::Run(program) if program.program == ProgramName::Kubeadm && reset(program))
+        self.kubeadm_verb() == Some("reset")
     }
 }
 

@@ -17,7 +17,7 @@ use crate::host::HostError;
 use crate::host::change::{Change, FileMode, Program, ProgramName};
 use crate::host::query::{KubernetesProgram, ObjectKind, Observe, name_of};
 use crate::kubeadm::{ADMIN_CONF, ConfigApi};
-use crate::ledger::Init;
+use crate::ledger::Progress;
 use crate::membership::{CA_CERTIFICATE, KUBELET_CONF, Membership};
 
 pub const NAME: &str = "kubeadm-init";
@@ -109,7 +109,7 @@ impl KubeadmInit {
         // The engine has waited for every unit of an earlier life: no init runs any more. Its step never ended well, so no
         // ticket was ever given to anybody, and what the API server knows of, if it answers, agrees.
         if self.redo
-            && input.ledger.init == Init::Begun
+            && input.ledger.init == Progress::Begun
             && others != Others::Joined
             && let Some(kubeadm) = host.kubernetes_version(KubernetesProgram::Kubeadm).await?
         {
@@ -309,7 +309,7 @@ mod tests {
         let knows = |init| Input { ledger: Ledger { init, ..Ledger::default() }, ..Input::default() };
         let (host, _) = master().await;
         host.cluster.with(|cluster| cluster.delete("DaemonSet", "kube-system", "kube-proxy"));
-        let Finding::Todo(changes) = allowed.check(&host, &knows(Init::Begun)).await.unwrap() else {
+        let Finding::Todo(changes) = allowed.check(&host, &knows(Progress::Begun)).await.unwrap() else {
             panic!()
         };
         let [change] = &changes[..] else { panic!("{changes:?}") };
@@ -317,13 +317,13 @@ mod tests {
 
         let half_done = "kubeadm init on m1 is half done";
         // Not begun by Muster, or once at its end: a ticket may have been given out.
-        for init in [Init::Never, Init::Done] {
+        for init in [Progress::Never, Progress::Done] {
             assert_eq!(cause_of(allowed.check(&host, &knows(init)).await.unwrap()), half_done, "{init:?}");
         }
         let forbidden = step(Kind::KubeadmInit(message()));
-        assert_eq!(cause_of(forbidden.check(&host, &knows(Init::Begun)).await.unwrap()), half_done);
+        assert_eq!(cause_of(forbidden.check(&host, &knows(Progress::Begun)).await.unwrap()), half_done);
         host.cluster.with(|cluster| cluster.add_node("w1", "10.88.0.12", "v1.20.2", false));
-        assert_eq!(cause_of(allowed.check(&host, &knows(Init::Begun)).await.unwrap()), half_done);
+        assert_eq!(cause_of(allowed.check(&host, &knows(Progress::Begun)).await.unwrap()), half_done);
     }
 
     #[tokio::test]

@@ -1,26 +1,27 @@
 //! Afterwards: this node is a member of the cluster at the given endpoint and its kubelet is healthy. The ticket's token
 //! reaches kubeadm on its standard input only; server and CA certificate, which are no secret, stand in a file while it
-//! runs (discovery by file: the CA is known already, so nobody waits until the cluster has signed the token). A join that was cut off before the kubelet got its own identity blocks with the
-//! command that resets the node; a node of another cluster is left alone. Nothing else is ever joined a second time.
+//! runs (discovery by file: the CA is known already, so nobody waits until the cluster has signed the token). A join of Muster's
+//! that was cut off before the kubelet got its own identity is reset and done again; somebody else's blocks with the command
+//! that resets the node, and a node of another cluster is left alone. Nothing else is ever joined a second time.
 
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use base64::prelude::{BASE64_STANDARD, Engine};
 use muster_proto::agent;
 use muster_proto::event::reset_command;
 use muster_proto::names::{ApiEndpoint, KubernetesVersion, Malformed, NodeName};
-use secrecy::ExposeSecret;
-use serde_json::json;
 
 use super::{BadStep, Finding, Input};
 use crate::host::HostError;
 use crate::host::change::{Change, FileMode, Program, ProgramName};
 use crate::host::query::{KubernetesProgram, Observe};
-use crate::kubeadm::{ADMIN_CONF, ConfigApi, file_of};
+use crate::kubeadm::{ADMIN_CONF, ConfigApi};
+use crate::ledger::Progress;
 use crate::membership::{CA_CERTIFICATE, KUBELET_CONF, Membership};
-use crate::ticket::{PinnedCa, Ticket};
+use crate::ticket::Ticket;
+
+mod configuration;
 
 pub const NAME: &str = "kubeadm-join";
 /// After a reboot the kubelet needs some seconds, on slow machines a minute.
@@ -28,9 +29,6 @@ pub const SETTLE: Duration = Duration::from_secs(120);
 
 /// Two minutes of discovery, five of kubeadm's own wait for the kubelet, and the preflight checks.
 const LIMIT: Duration = Duration::from_secs(480);
-/// Whoever made the ticket has just spoken to the API server, so that this is time to open a firewall; kubeadm would wait 5
-/// minutes.
-const DISCOVERY: &str = "2m0s";
 /// What kubeadm reads instead of cluster-info: the server and its CA certificate. Removed after the join.
 pub(crate) const DISCOVERY_FILE: &str = "/run/muster-agent/join-discovery.conf";
 /// Holds the token while a join runs; kubeadm removes it at its end.
@@ -91,20 +89,7 @@ impl KubeadmJoin {
             [(torn, KUBELET_CONF), (bootstrap, BOOTSTRAP_CONF), (self.has_ca(host).await?, CA_CERTIFICATE)];
         let half: Vec<&str> = left.into_iter().filter_map(|(there, path)| there.then_some(path)).collect();
         if !half.is_empty() {
-            // The engine has waited for every unit of an earlier life: no join runs any more. Without a kubelet.conf the
-            // kubelet never got its identity, so the node was never Ready, and there is nothing to lose.
-            let kubeadm = host.kubernetes_version(KubernetesProgram::Kubeadm).await?;
-            if let (Some(kubeadm), false) = (kubeadm, input.ledger.joined || is_control_plane(host).await?) {
-                return Ok(Finding::Todo(vec![super::kubeadm_reset::reset(kubeadm)]));
-            }
-            return Ok(Finding::blocked(
-                format!("kubeadm join on {} is half done", self.node),
-                format!("there: {}\nmissing: {KUBELET_CONF}", half.join(", ")),
-                format!(
-                    "on the master run `{}`, then the same bootstrap again",
-                    reset_command(self.node.as_str())
-                ),
-            ));
+            return self.half_done(host, input, &half).await;
         }
         let Some(ticket) = &input.ticket else {
             return Ok(Finding::blocked(
@@ -144,6 +129,33 @@ impl KubeadmJoin {
         })
     }
 
+    /// Muster's own is reset and begun again by itself. Without a kubelet.conf the kubelet never got its identity, so the node
+    /// was never Ready, and there is nothing to lose. Somebody else's may still be running: a person says what becomes of it.
+    async fn half_done<H: Observe>(
+        &self,
+        host: &H,
+        input: &Input,
+        there: &[&str],
+    ) -> Result<Finding, HostError> {
+        // The engine has waited for every unit of an earlier life: no join of Muster's runs any more.
+        let begun = input.ledger.join;
+        if begun == Progress::Begun
+            && let Some(kubeadm) = host.kubernetes_version(KubernetesProgram::Kubeadm).await?
+            && !is_control_plane(host).await?
+        {
+            return Ok(Finding::Todo(vec![super::kubeadm_reset::reset(kubeadm)]));
+        }
+        let foreign = if begun == Progress::Never { "\nMuster has begun no join here" } else { "" };
+        Ok(Finding::blocked(
+            format!("kubeadm join on {} is half done", self.node),
+            format!("there: {}\nmissing: {KUBELET_CONF}{foreign}", there.join(", ")),
+            format!(
+                "on the master run `{}`, then the same bootstrap again",
+                reset_command(self.node.as_str())
+            ),
+        ))
+    }
+
     async fn has_ca<H: Observe>(&self, host: &H) -> Result<bool, HostError> {
         Ok(host.read_file(Path::new(CA_CERTIFICATE)).await?.is_some())
     }
@@ -172,40 +184,6 @@ impl KubeadmJoin {
             ),
         ))
     }
-
-    /// A kubeconfig in the form of the one in cluster-info: one cluster without a name, no user and no context.
-    fn discovery(&self, ca: &PinnedCa) -> String {
-        let cluster = json!({
-            "certificate-authority-data": BASE64_STANDARD.encode(ca.pem()),
-            "server": format!("https://{}", self.endpoint),
-        });
-        file_of(&[json!({
-            "apiVersion": "v1",
-            "clusters": [{"cluster": cluster, "name": ""}],
-            "contexts": [],
-            "current-context": "",
-            "kind": "Config",
-            "preferences": {},
-            "users": [],
-        })])
-    }
-
-    /// The configuration; holds the token. All versions from v1beta1 (kubeadm 1.13) on read these fields.
-    fn render(&self, api: ConfigApi, ticket: &Ticket) -> String {
-        let mut fields = json!({
-            "discovery": {
-                "file": {"kubeConfigPath": DISCOVERY_FILE},
-                "tlsBootstrapToken": ticket.token.expose_secret(),
-            },
-            "nodeRegistration": api.node_registration(&self.node, self.address),
-        });
-        if api == ConfigApi::V1beta4 {
-            fields["timeouts"] = json!({"discovery": DISCOVERY});
-        } else {
-            fields["discovery"]["timeout"] = json!(DISCOVERY);
-        }
-        file_of(&[api.document("JoinConfiguration", fields)])
-    }
 }
 
 /// Whether a control plane, or what is left of one, is on this host.
@@ -220,64 +198,26 @@ async fn is_control_plane<H: Observe>(host: &H) -> Result<bool, HostError> {
 #[cfg(test)]
 mod tests {
     use muster_proto::agent::step::Kind;
+    use secrecy::ExposeSecret;
 
     use super::super::rehearsal::{
         cause_of, join_of_w1, master_and_worker, master_with_ticket, prepared, step, waits_for,
     };
     use super::*;
     use crate::host::fake::{CA_CERTIFICATE as CA_FILE, CA_HASH, FakeHost};
+    use crate::ledger::Ledger;
+    use crate::ticket::PinnedCa;
 
     async fn look(host: &FakeHost, input: &Input) -> Finding {
         step(Kind::KubeadmJoin(join_of_w1())).check(host, input).await.unwrap()
     }
 
-    fn ticket() -> Ticket {
+    pub(super) fn ticket() -> Ticket {
         let ticket = Ticket::parse(&format!(
             "kubeadm join 10.88.0.11:6443 --token bynk2r.ds9fu7perja4osn8 --discovery-token-ca-cert-hash {CA_HASH}"
         ))
         .unwrap();
         Ticket { ca: PinnedCa::of(CA_FILE, &ticket.ca_hashes), ..ticket }
-    }
-
-    #[test]
-    fn the_discovery_time_out_stands_where_each_version_looks_for_it() {
-        let join = KubeadmJoin::parse(&join_of_w1()).unwrap();
-        let file = |api| serde_saphyr::from_str::<serde_json::Value>(&join.render(api, &ticket())).unwrap();
-        let (old, new) = (file(ConfigApi::V1beta2), file(ConfigApi::V1beta4));
-        assert_eq!(old["discovery"]["timeout"], "2m0s");
-        assert_eq!((&new["timeouts"]["discovery"], new["discovery"].get("timeout")), (&json!("2m0s"), None));
-        assert_eq!(new["nodeRegistration"]["kubeletExtraArgs"][0]["value"], "10.88.0.12");
-    }
-
-    #[test]
-    fn the_configuration_is_the_one_that_kubeadm_1_20_2_was_seen_to_read() {
-        // Given to `kubeadm config migrate` of 1.20.2, which read every field, and to its `join phase preflight`, which
-        // found the API server by the file and went on with the token.
-        let join = KubeadmJoin::parse(&join_of_w1()).unwrap();
-        let expected = r#"{
-  "apiVersion": "kubeadm.k8s.io/v1beta2",
-  "discovery": {
-    "file": {
-      "kubeConfigPath": "/run/muster-agent/join-discovery.conf"
-    },
-    "timeout": "2m0s",
-    "tlsBootstrapToken": "bynk2r.ds9fu7perja4osn8"
-  },
-  "kind": "JoinConfiguration",
-  "nodeRegistration": {
-    "kubeletExtraArgs": {
-      "node-ip": "10.88.0.12"
-    },
-    "name": "w1"
-  }
-}
-"#;
-        assert_eq!(join.render(ConfigApi::V1beta2, &ticket()), expected);
-        let discovery = join.discovery(ticket().ca.as_ref().unwrap());
-        let membership = Membership::read(&discovery).unwrap();
-        assert_eq!(membership.server, "https://10.88.0.11:6443");
-        assert_eq!(membership.ca_hashes, [CA_HASH.parse().unwrap()]);
-        assert!(!discovery.contains("bynk2r"), "{discovery}");
     }
 
     #[tokio::test]
@@ -317,14 +257,24 @@ mod tests {
 
     #[tokio::test]
     async fn half_done_foreign_and_misdirected_joins_are_blocked() {
-        let (master, input) = master_with_ticket().await;
+        let (master, ticket_alone) = master_with_ticket().await;
+        let knows = |join| Input {
+            ticket: ticket_alone.ticket.clone(),
+            ledger: Ledger { join, ..Ledger::default() },
+            ..Input::default()
+        };
+        let input = knows(Progress::Begun);
         let half = prepared("w1", &master.cluster);
         half.put_file(BOOTSTRAP_CONF, "");
         let Finding::Todo(changes) = look(&half, &input).await else { panic!() };
         assert!(changes[0].to_string().starts_with("run kubeadm reset -f"), "{changes:?}");
-        let ledger = crate::ledger::Ledger { joined: true, ..Default::default() };
-        let was_ready = Input { ledger, ..Input::default() };
-        assert_eq!(cause_of(look(&half, &was_ready).await), "kubeadm join on w1 is half done");
+        // Somebody else's, which may still be running; or the node was a member once.
+        for join in [Progress::Never, Progress::Done] {
+            let Finding::Blocked(complaint) = look(&half, &knows(join)).await else { panic!("{join:?}") };
+            assert_eq!(complaint.cause, "kubeadm join on w1 is half done");
+            assert_eq!(complaint.evidence.contains("Muster has begun no join here"), join == Progress::Never);
+            assert!(complaint.remedy.contains(&reset_command("w1")), "{}", complaint.remedy);
+        }
         let torn = prepared("w1", &master.cluster);
         torn.put_file(KUBELET_CONF, "");
         let Finding::Todo(changes) = look(&torn, &input).await else {
