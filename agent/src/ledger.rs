@@ -10,10 +10,12 @@ use serde_json::Value;
 
 use crate::host::change::{Change, ProgramName, UnitAction};
 
+mod progress;
 mod secret_file;
 mod target;
 mod writes;
 
+pub use progress::{Etcd, Progress};
 pub use secret_file::SecretFile;
 pub use target::{Place, Target};
 pub use writes::Writes;
@@ -31,33 +33,10 @@ pub struct Ledger {
     pub join: Progress,
     /// How far `kubeadm init` came here since the last reset.
     pub init: Progress,
+    /// etcd's data here is what Muster's own init made, where a reset has left it.
+    pub etcd: Etcd,
     /// What a restored file needs to be taken up and did not get yet, because the agent died in between.
     pub pending: Vec<Change>,
-}
-
-/// How far Muster's own `kubeadm init` or `kubeadm join` came on a host; somebody else's counts for nothing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Progress {
-    #[default]
-    Never,
-    /// The program was begun. Its step never ended well: nobody was given a ticket, and nobody counts on this node.
-    Begun,
-    Done,
-}
-
-impl Progress {
-    fn begin(&mut self) {
-        if *self == Self::Never {
-            *self = Self::Begun;
-        }
-    }
-
-    /// Of what Muster never began, a step that finds it done says nothing.
-    fn end(&mut self) {
-        if *self == Self::Begun {
-            *self = Self::Done;
-        }
-    }
 }
 
 /// One thing that we changed.
@@ -88,6 +67,7 @@ impl Ledger {
                     crate::steps::kubeadm_init::NAME => ledger.init.end(),
                     crate::steps::kubeadm_reset::NAME => {
                         (ledger.join, ledger.init) = (Progress::Never, Progress::Never);
+                        ledger.etcd = Etcd::Foreign;
                     }
                     _ => {}
                 }
@@ -98,7 +78,13 @@ impl Ledger {
             let EventKind::Intended { change, before, .. } = &event.kind else { continue };
             let Ok(change) = serde_json::from_value::<Change>(change.clone()) else { continue };
             match change.kubeadm_verb() {
-                Some("init") => ledger.init.begin(),
+                Some("init") => {
+                    ledger.init.begin();
+                    if before.as_ref().is_some_and(|before| before["etcd"] == false) {
+                        ledger.etcd = Etcd::Ours;
+                    }
+                }
+                Some("reset") if ledger.etcd == Etcd::Ours => ledger.etcd = Etcd::OursReset,
                 Some("join") => ledger.join.begin(),
                 _ => {}
             }
@@ -306,6 +292,26 @@ mod tests {
             assert_eq!(of(&events), Progress::Done);
             events.push(done(7, "kubeadm-reset"));
             assert_eq!(of(&events), Progress::Never, "although nothing was restored yet");
+        }
+    }
+
+    #[test]
+    fn etcds_data_is_ours_if_none_stood_there_before_our_init_and_removable_once_a_reset_began() {
+        let run = |sequence, step: &str, verb: &str, before| {
+            let program = Program::new(ProgramName::Kubeadm, [verb], std::time::Duration::from_secs(1));
+            intended(sequence, step, &Change::Run(program), before)
+        };
+        for (stood, [after_init, after_reset]) in [
+            (None, [Etcd::Foreign; 2]),
+            (Some(json!({ "etcd": true })), [Etcd::Foreign; 2]),
+            (Some(json!({ "etcd": false })), [Etcd::Ours, Etcd::OursReset]),
+        ] {
+            let mut events = vec![run(1, "kubeadm-init", "init", stood)];
+            assert_eq!(Ledger::of(&events).etcd, after_init);
+            events.push(run(2, "kubeadm-reset", "reset", None));
+            assert_eq!(Ledger::of(&events).etcd, after_reset);
+            events.push(event(3, "kubeadm-reset", EventKind::Done { changes: 1 }));
+            assert_eq!(Ledger::of(&events).etcd, Etcd::Foreign);
         }
     }
 

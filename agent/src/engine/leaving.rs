@@ -33,7 +33,8 @@ fn conceal(made: &Change, change: &mut Value, before: &mut Value) {
         Change::Run(_) => {
             before.as_object_mut().into_iter().flat_map(|files| files.values_mut()).for_each(conceal_text);
         }
-        Change::SwapOff { .. }
+        Change::RemoveEtcdData
+        | Change::SwapOff { .. }
         | Change::SetSysctl { .. }
         | Change::Unit { .. }
         | Change::ReloadUnits

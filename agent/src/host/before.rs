@@ -6,7 +6,7 @@ use muster_proto::ufw;
 use serde_json::{Value, json};
 
 use super::HostError;
-use super::change::{Change, ProgramName, digest_of};
+use super::change::{Change, ETCD_MEMBER, ProgramName, digest_of};
 use super::query::{ObjectKind, Observe};
 use crate::kubeconfig_marks::Marks;
 
@@ -60,6 +60,11 @@ pub(super) async fn image(
             }
             Some(files.into())
         }
-        Change::ReloadUnits | Change::Run(_) => None,
+        // By this a reset tells a member that init made from one that stood there.
+        Change::Run(_) if change.kubeadm_verb() == Some("init") => {
+            Some(json!({ "etcd": !host.list_folder(Path::new(ETCD_MEMBER)).await?.is_empty() }))
+        }
+        // It holds what kubeadm and etcd put there, and nobody could put it back.
+        Change::RemoveEtcdData | Change::ReloadUnits | Change::Run(_) => None,
     })
 }

@@ -15,6 +15,9 @@ use serde_json::Value;
 use super::HostError;
 use super::query::{ObjectKind, Observe};
 
+/// The data of the etcd that kubeadm runs.
+pub const ETCD_MEMBER: &str = "/var/lib/etcd/member";
+
 /// One primitive act. All but `Run` may be done twice with the same result, so that a crash in the middle only means
 /// doing it again; `Run` is exactly once, because its unit's name is its identity.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,6 +33,8 @@ pub enum Change {
     RemoveFile {
         path: PathBuf,
     },
+    /// Removes `ETCD_MEMBER` with all that is in it, and no other folder. Gone already is fine.
+    RemoveEtcdData,
     /// The kernel's name now and /etc/hostname.
     SetHostname {
         name: NodeName,
@@ -245,6 +250,7 @@ impl fmt::Display for Change {
         match self {
             Self::WriteFile { path, mode, .. } => write!(f, "write {} ({mode})", path.display()),
             Self::RemoveFile { path } => write!(f, "remove {}", path.display()),
+            Self::RemoveEtcdData => write!(f, "remove {} with all that is in it", ETCD_MEMBER),
             Self::SetHostname { name } => write!(f, "set the host name to {name}"),
             Self::SwapOff { device } => write!(f, "turn off swap on {}", device.display()),
             Self::SetSysctl { key, value } => write!(f, "set {key} = {value}"),

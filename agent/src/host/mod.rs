@@ -22,6 +22,9 @@ pub enum HostError {
         "{path} is {what}, not a plain file: Muster does not follow or replace it; put a plain file there or remove it"
     )]
     NotPlain { path: PathBuf, what: &'static str },
+    /// A link or file where a folder was expected: never followed, never removed.
+    #[error("{path} is {what}, not a folder: Muster does not follow or remove it")]
+    NoFolder { path: PathBuf, what: &'static str },
     #[error("{program} could not be started")]
     NotStarted { program: String, source: std::io::Error },
     #[error("{program} ended with {status}: {message}")]

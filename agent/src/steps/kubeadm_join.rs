@@ -14,7 +14,7 @@ use muster_proto::names::{ApiEndpoint, KubernetesVersion, Malformed, NodeName};
 
 use super::{BadStep, Finding, Input};
 use crate::host::HostError;
-use crate::host::change::{Change, FileMode, Program, ProgramName};
+use crate::host::change::{Change, ETCD_MEMBER, FileMode, Program, ProgramName};
 use crate::host::query::{KubernetesProgram, Observe};
 use crate::kubeadm::{ADMIN_CONF, ConfigApi};
 use crate::ledger::Progress;
@@ -188,7 +188,7 @@ impl KubeadmJoin {
 
 /// Whether a control plane, or what is left of one, is on this host.
 async fn is_control_plane<H: Observe>(host: &H) -> Result<bool, HostError> {
-    let folders = ["/etc/kubernetes/manifests", "/var/lib/etcd/member"];
+    let folders = ["/etc/kubernetes/manifests", ETCD_MEMBER];
     let manifests = host.list_folder(Path::new(folders[0])).await?;
     let etcd = host.list_folder(Path::new(folders[1])).await?;
     let admin = host.read_file(Path::new(ADMIN_CONF)).await?;

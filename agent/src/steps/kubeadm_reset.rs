@@ -9,8 +9,9 @@ use muster_proto::names::KubernetesVersion;
 
 use super::{BadStep, Finding, Input};
 use crate::host::HostError;
-use crate::host::change::{Change, Program, ProgramName};
+use crate::host::change::{Change, ETCD_MEMBER, Program, ProgramName};
 use crate::host::query::{KubernetesProgram, Observe};
+use crate::ledger::Etcd;
 
 pub const NAME: &str = "kubeadm-reset";
 pub const SETTLE: Duration = Duration::from_secs(15);
@@ -20,7 +21,6 @@ const LIMIT: Duration = Duration::from_secs(420);
 /// The last Kubernetes that speaks to Docker itself; with two sockets on a host kubeadm wants to be told.
 const DOCKERSHIM: (&str, KubernetesVersion) =
     ("/var/run/dockershim.sock", KubernetesVersion { major: 1, minor: 23, patch: u32::MAX as _ });
-const ETCD: &str = "/var/lib/etcd/member";
 
 const FILES: [&str; 8] = [
     "/etc/kubernetes/admin.conf",
@@ -42,18 +42,22 @@ impl KubeadmReset {
         Ok(Self)
     }
 
-    pub async fn check<H: Observe>(&self, host: &H, _: &Input) -> Result<Finding, HostError> {
+    pub async fn check<H: Observe>(&self, host: &H, input: &Input) -> Result<Finding, HostError> {
         let left = left(host).await?;
         if left.is_empty() {
-            if host.list_folder(Path::new(ETCD)).await?.is_empty() {
+            if host.list_folder(Path::new(ETCD_MEMBER)).await?.is_empty() {
                 return Ok(Finding::DONE);
             }
-            // Without etcd's manifest kubeadm takes etcd for somebody else's.
+            // kubeadm removes etcd's manifest first and its data last, and without the manifest it takes etcd for somebody
+            // else's: a reset that was cut off in its middle cannot be ended by another one.
+            if input.ledger.etcd == Etcd::OursReset {
+                return Ok(Finding::Todo(vec![Change::RemoveEtcdData]));
+            }
             return Ok(Finding::blocked(
                 "kubeadm reset left etcd's data behind, because it was interrupted",
-                format!("{ETCD} is not empty, and nothing else of kubeadm is there"),
+                format!("{ETCD_MEMBER} is not empty, and nothing else of kubeadm is there"),
                 format!(
-                    "if no other etcd runs on this machine: `sudo rm -r {ETCD}`; then the same reset again"
+                    "if no other etcd runs on this machine: `sudo rm -r {ETCD_MEMBER}`; then the same reset again"
                 ),
             ));
         }
@@ -100,6 +104,7 @@ mod tests {
     use super::super::rehearsal::{carry_out, cause_of, master, step};
     use super::*;
     use crate::host::fake::{FakeCluster, FakeHost};
+    use crate::ledger::Ledger;
 
     fn wanted() -> crate::steps::Step {
         step(Kind::KubeadmReset(agent::KubeadmReset {}))
@@ -127,7 +132,26 @@ mod tests {
     async fn what_an_interrupted_reset_left_of_etcd_is_named() {
         let host = FakeHost::debian("m1", FakeCluster::default());
         host.put_file("/var/lib/etcd/member/snap/db", "");
-        let cause = cause_of(wanted().check(&host, &Input::default()).await.unwrap());
-        assert!(cause.contains("etcd"), "{cause}");
+        for etcd in [Etcd::Foreign, Etcd::Ours] {
+            let ledger = Ledger { etcd, ..Ledger::default() };
+            let input = Input { ledger, ..Input::default() };
+            let cause = cause_of(wanted().check(&host, &input).await.unwrap());
+            assert!(cause.contains("etcd"), "{cause}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_an_interrupted_reset_left_of_the_etcd_that_our_own_init_made_is_removed() {
+        let (host, _) = master().await;
+        // Cut off after kubeadm emptied /etc/kubernetes; the one that comes next assumes an external etcd.
+        host.with(|state| state.files.retain(|path, _| !path.starts_with("/etc/kubernetes")));
+        let ledger = Ledger { etcd: Etcd::OursReset, ..Ledger::default() };
+        let mut input = Input { ledger, ..Input::default() };
+        let Finding::Todo(changes) = carry_out(&host, &wanted(), &mut input).await else { panic!() };
+        assert!(matches!(changes[..], [Change::RemoveEtcdData]), "{changes:?}");
+        host.put_file("/var/lib/etcd/mine", "");
+        let finding = carry_out(&host, &wanted(), &mut input).await;
+        assert!(matches!(finding, Finding::Done(_)), "{finding:?}");
+        assert!(host.file("/var/lib/etcd/mine").is_some());
     }
 }

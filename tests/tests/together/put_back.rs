@@ -1,5 +1,7 @@
 //! What a reset cannot delete or put back one by one: what goes with something else, and what is not there any more.
 
+use muster_agent::host::change::ProgramName;
+use muster_agent::host::fake::State;
 use muster_tests::cluster::TestCluster;
 
 const RUNS_PODS: &str = "  controlPlane: {runsPods: true}\n";
@@ -40,4 +42,23 @@ async fn swap_on_what_is_not_there_any_more_is_named_and_the_reset_comes_to_its_
     let steps = &seen.last().unwrap().steps;
     let detail = &steps.iter().find(|step| step.id == "w1/restore").unwrap().detail;
     assert!(detail.contains("/dev/zram0") && detail.contains("/swapfile"), "{detail}");
+}
+
+/// What `kubeadm reset` has removed before it comes to the data folders.
+fn cut_off_in_the_middle(state: &mut State) {
+    state.files.retain(|path, _| !path.starts_with("/etc/kubernetes"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_of_a_control_plane_that_was_cut_off_is_ended_by_the_same_command() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    cluster.bootstrap(RUNS_PODS).await;
+    let master = cluster.host("m1");
+    master.fail_next(ProgramName::Kubeadm, 137, "it was cut off");
+    assert_eq!(cluster.reset(&[]).await.1.phase, "failed");
+    master.with(cut_off_in_the_middle);
+    let (_, end) = cluster.reset(&[]).await;
+    assert_eq!((end.phase.as_str(), &end.failures[..]), ("done", &[][..]));
+    assert!(master.file("/var/lib/etcd/member/snap/db").is_none());
+    assert_eq!(cluster.bootstrap(RUNS_PODS).await.1.phase, "done", "it can be made again");
 }

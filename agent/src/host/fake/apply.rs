@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::stock::unit;
 use super::{Ended, FakeHost, File, Moment, State};
-use crate::host::change::{Applied, Change, ChangeId, FileMode, Host, Program, UnitAction};
+use crate::host::change::{Applied, Change, ChangeId, ETCD_MEMBER, FileMode, Host, Program, UnitAction};
 use crate::host::query::Docker;
 use crate::host::{HostError, before};
 
@@ -162,6 +162,12 @@ impl FakeHost {
             }
             Change::RemoveFile { path } => {
                 state.files.remove(path);
+            }
+            Change::RemoveEtcdData => {
+                state.files.retain(|path, _| !path.starts_with(ETCD_MEMBER));
+                drop(state);
+                // What the cluster knew was in it.
+                self.cluster.with(|held| *held = super::ClusterState::default());
             }
             Change::SetHostname { name } => {
                 state.hostname = name.to_string();

@@ -218,24 +218,25 @@ impl FakeHost {
         }
     }
 
-    /// Like the real one: exit 0 also on a clean node; the Node object stays.
+    /// Like the real one: exit 0 also on a clean node; the Node object stays, and without etcd's manifest so does its data.
     fn kubeadm_reset(&self) -> Ended {
         let mut state = self.state();
+        let etcd = state.files.contains_key(Path::new("/etc/kubernetes/manifests/etcd.yaml"));
         let was_master = state.files.contains_key(Path::new("/etc/kubernetes/admin.conf"));
-        state.files.retain(|path, _| {
-            !["/etc/kubernetes", "/var/lib/kubelet", "/var/lib/etcd"]
-                .iter()
-                .any(|below| path.starts_with(below))
-        });
+        let folders = ["/etc/kubernetes", "/var/lib/kubelet", "/var/lib/etcd"];
+        let emptied = &folders[..if etcd { 3 } else { 2 }];
+        state.files.retain(|path, _| !emptied.iter().any(|below| path.starts_with(below)));
         state.kubelet_healthy = false;
         state.units.insert("kubelet.service".to_owned(), unit(false, "enabled"));
         drop(state);
         if was_master {
             self.cluster.with(|held| *held = super::ClusterState::default());
         }
-        well(
-            "[reset] Stopping the kubelet service\n[reset] Deleting contents of stateful directories: [/var/lib/etcd /var/lib/kubelet /var/lib/dockershim /var/run/kubernetes /var/lib/cni]\n",
-        )
+        let lead = if etcd { "" } else { "[reset] No etcd config found. Assuming external etcd\n" };
+        well(format!(
+            "[reset] Stopping the kubelet service\n{lead}[reset] Deleting contents of stateful directories: [{} /var/lib/dockershim /var/run/kubernetes /var/lib/cni]\n",
+            emptied[1..].join(" ")
+        ))
     }
 }
 

@@ -1,12 +1,13 @@
 //! Changing the real host.
 
+use std::path::Path;
 use std::time::Instant;
 
 use muster_proto::event::Outcome;
 use serde_json::Value;
 
-use super::{SystemHost, errand, files, units};
-use crate::host::change::{Applied, Change, ChangeId, Host};
+use super::{SystemHost, errand, etcd_data, files, units};
+use crate::host::change::{Applied, Change, ChangeId, ETCD_MEMBER, Host};
 use crate::host::{HostError, before};
 
 impl Host for SystemHost {
@@ -31,6 +32,7 @@ impl Host for SystemHost {
                 files::write(self.path(path), content.clone(), *mode).await?;
             }
             Change::RemoveFile { path } => files::remove(self.path(path)).await?,
+            Change::RemoveEtcdData => etcd_data::remove(self.path(Path::new(ETCD_MEMBER))).await?,
             Change::SetHostname { name } => self.set_hostname(name).await?,
             Change::SwapOff { device } => self.swap_off(device).await?,
             Change::SetSysctl { key, value } => self.set_sysctl(key, value).await?,

@@ -5,6 +5,7 @@
 mod bus;
 mod child;
 mod errand;
+mod etcd_data;
 mod files;
 mod http;
 mod kernel;
