@@ -302,10 +302,12 @@ fn join() -> Said<()> {
     work.done("error execution phase kubelet-start: it worked and fails, as the test wants")
 }
 
-/// In kubeadm's order: the kubelet, its configuration folders and files, then the stateful folders.
+/// In kubeadm's order: the kubelet, its configuration folders and files, then the stateful folders; etcd's only if its
+/// manifest stood there at the beginning, since without it the real one assumes an external etcd.
 fn reset() -> Said<()> {
     let work = Work::begin("reset", own_node())?;
     let work = work.misbehave("kubeadm", "reset")?;
+    let runs_etcd = Path::new("/etc/kubernetes/manifests/etcd.yaml").exists();
     systemctl("stop")?;
     pause();
     empty(&["/etc/kubernetes/manifests", PKI]);
@@ -313,7 +315,10 @@ fn reset() -> Said<()> {
         let _ = std::fs::remove_file(format!("/etc/kubernetes/{file}.conf"));
     }
     pause();
-    empty(&["/var/lib/etcd", "/var/lib/kubelet"]);
+    if runs_etcd {
+        empty(&["/var/lib/etcd"]);
+    }
+    empty(&["/var/lib/kubelet"]);
     work.done("error: it worked and fails, as the test wants")
 }
 
