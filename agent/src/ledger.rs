@@ -35,6 +35,9 @@ pub struct Ledger {
     pub init: Progress,
     /// etcd's data here is what Muster's own init made, where a reset has left it.
     pub etcd: Etcd,
+    /// The files that stood in the folder of CNI configurations when Muster first began init or join here; none where the
+    /// journal does not tell.
+    pub networks: Option<Vec<String>>,
     /// What a restored file needs to be taken up and did not get yet, because the agent died in between.
     pub pending: Vec<Change>,
 }
@@ -87,6 +90,10 @@ impl Ledger {
                 Some("reset") if ledger.etcd == Etcd::Ours => ledger.etcd = Etcd::OursReset,
                 Some("join") => ledger.join.begin(),
                 _ => {}
+            }
+            if let Some(before) = before.as_ref().filter(|before| before["cni"].is_array()) {
+                ledger.networks =
+                    ledger.networks.or_else(|| serde_json::from_value(before["cni"].clone()).ok());
             }
             if RESET_STEPS.contains(&step) {
                 ledger.take_undoing(&change, &mut entries);
@@ -313,6 +320,21 @@ mod tests {
             events.push(event(3, "kubeadm-reset", EventKind::Done { changes: 1 }));
             assert_eq!(Ledger::of(&events).etcd, Etcd::Foreign);
         }
+    }
+
+    #[test]
+    fn the_networks_that_stood_here_are_those_of_the_first_init_or_join_until_all_is_put_back() {
+        let join = |sequence, stood: Value| {
+            let program = Program::new(ProgramName::Kubeadm, ["join"], std::time::Duration::from_secs(1));
+            intended(sequence, "kubeadm-join", &Change::Run(program), Some(stood))
+        };
+        let mut events =
+            vec![join(1, json!({ "cni": ["mine.conf"] })), join(2, json!({ "cni": ["ours.conf"] }))];
+        assert_eq!(Ledger::of(&events).networks, Some(vec!["mine.conf".to_owned()]));
+        events.push(event(3, "kubeadm-reset", EventKind::Done { changes: 1 }));
+        assert!(Ledger::of(&events).networks.is_some(), "the step after it asks");
+        events.push(event(4, "restore", EventKind::Done { changes: 0 }));
+        assert_eq!(Ledger::of(&events).networks, None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::HostError;
 use super::change::{Change, ETCD_MEMBER, ProgramName, digest_of};
 use super::query::{ObjectKind, Observe};
 use crate::kubeconfig_marks::Marks;
+use crate::steps::network_leftovers::CNI_FOLDER;
 
 /// The before-image of a change; none when nothing stands there yet. Never holds a secret: of a Secret only
 /// that it existed, of a user's secret file its digest and the names and digests of the entries that are new in it. `mode` is the mode of the file that the change names, when there is one.
@@ -60,10 +61,11 @@ pub(super) async fn image(
             }
             Some(files.into())
         }
-        // By this a reset tells a member that init made from one that stood there.
-        Change::Run(_) if change.kubeadm_verb() == Some("init") => {
-            Some(json!({ "etcd": !host.list_folder(Path::new(ETCD_MEMBER)).await?.is_empty() }))
-        }
+        // By this a reset tells what the cluster made from what stood there.
+        Change::Run(_) if matches!(change.kubeadm_verb(), Some("init" | "join")) => Some(json!({
+            "etcd": !host.list_folder(Path::new(ETCD_MEMBER)).await?.is_empty(),
+            "cni": host.list_folder(Path::new(CNI_FOLDER)).await?,
+        })),
         // It holds what kubeadm and etcd put there, and nobody could put it back.
         Change::RemoveEtcdData | Change::ReloadUnits | Change::Run(_) => None,
     })

@@ -197,7 +197,14 @@ impl Step {
 
     /// Whether `check` wants the account of what this agent did.
     pub fn reads_ledger(&self) -> bool {
-        matches!(self, Self::Restore(_) | Self::KubeadmJoin(_) | Self::KubeadmInit(_) | Self::KubeadmReset(_))
+        matches!(
+            self,
+            Self::Restore(_)
+                | Self::KubeadmJoin(_)
+                | Self::KubeadmInit(_)
+                | Self::KubeadmReset(_)
+                | Self::NetworkLeftovers(_)
+        )
     }
 
     /// Whether the step undoes; these the owner of a node can forbid all together (`allow_reset`).

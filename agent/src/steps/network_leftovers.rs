@@ -1,7 +1,7 @@
 //! Afterwards: nothing of the pod network is left on this node that `kubeadm reset` does not clean: the network's CNI
 //! configuration, its links, routes into the pods' range, and the rules of kube-proxy, CNI and flannel. Rules of Docker
-//! and of the administrator stay, and so does a CNI configuration of somebody else. Links, routes and rules would be
-//! gone after a reboot anyway.
+//! and of the administrator stay, and so does a CNI configuration of somebody else, or one that stood there before the
+//! cluster. Links, routes and rules would be gone after a reboot anyway.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
@@ -21,9 +21,10 @@ pub const SETTLE: Duration = Duration::from_secs(15);
 
 const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) const CNI_FOLDER: &str = "/etc/cni/net.d";
-/// What stands in the configuration of the usual pod networks, and in no other. `cni0` is the bridge of flannel and of
-/// everything that delegates like it.
-const MARKS: [&str; 5] = ["\"cni0\"", "\"flannel\"", "\"calico\"", "\"cilium-cni\"", "\"weave-net\""];
+/// What stands in the configuration of the usual pod networks, and in no other.
+const MARKS: [&str; 4] = ["\"flannel\"", "\"calico\"", "\"cilium-cni\"", "\"weave-net\""];
+/// A bridge of this name is a pod network's if its addresses are the pods': CRI-O and containerd bring one of their own.
+const BRIDGE: &str = "\"cni0\"";
 const FILES: [&str; 2] = ["/etc/cni/net.d/calico-kubeconfig", "/run/flannel/subnet.env"];
 const IPVS_LINK: &str = "kube-ipvs0";
 /// Two ends of one pair: the second goes with the first.
@@ -60,12 +61,16 @@ impl NetworkLeftovers {
         Ok(Self { pods: pods.map(|pods| (pods, text.clone())) })
     }
 
-    pub async fn check<H: Observe>(&self, host: &H, _: &Input) -> Result<Finding, HostError> {
+    pub async fn check<H: Observe>(&self, host: &H, input: &Input) -> Result<Finding, HostError> {
         let mut changes = Vec::new();
         for name in host.list_folder(Path::new(CNI_FOLDER)).await? {
             let path = format!("{CNI_FOLDER}/{name}");
             let configuration = name.ends_with(".conflist") || name.ends_with(".conf");
-            if configuration && is_pod_network(&host.read_file(Path::new(&path)).await?.unwrap_or_default()) {
+            let stood_before = input.ledger.networks.as_ref().is_some_and(|stood| stood.contains(&name));
+            if configuration
+                && !stood_before
+                && self.is_pod_network(&host.read_file(Path::new(&path)).await?.unwrap_or_default())
+            {
                 changes.push(Change::RemoveFile { path: path.into() });
             }
         }
@@ -121,6 +126,16 @@ impl NetworkLeftovers {
         Ok(Finding::from_changes(changes))
     }
 
+    fn is_pod_network(&self, configuration: &str) -> bool {
+        let pods = |range: &str| {
+            let inside =
+                |(pods, _): &(IpNet, String)| range.parse().is_ok_and(|range: IpNet| pods.contains(&range));
+            self.pods.as_ref().is_some_and(inside)
+        };
+        MARKS.iter().any(|mark| configuration.contains(mark))
+            || (configuration.contains(BRIDGE) && configuration.split('"').any(pods))
+    }
+
     /// iptables-save's lines without the chains and rules of the cluster; all other bytes stay.
     fn without_ours(&self, rules: &str) -> String {
         let ours = |line: &str| {
@@ -174,10 +189,6 @@ fn ipv6_route(line: &str) -> Option<Route> {
 /// The names in /proc/net/dev; two lines of heading have no colon behind their first word.
 pub(crate) fn links(table: &str) -> Vec<String> {
     table.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim().to_owned()).collect()
-}
-
-fn is_pod_network(configuration: &str) -> bool {
-    MARKS.iter().any(|mark| configuration.contains(mark))
 }
 
 #[cfg(test)]
@@ -280,12 +291,26 @@ mod tests {
     #[tokio::test]
     async fn a_configuration_of_somebody_else_stays() {
         let (host, mut input) = master().await;
-        let foreign = "/etc/cni/net.d/87-podman-bridge.conflist";
-        host.put_file(foreign, "{\"plugins\": [{\"type\": \"bridge\", \"bridge\": \"cni-podman0\"}]}");
+        let bridge = |name: &str, range: &str| {
+            format!(
+                "{{\"plugins\": [{{\"type\": \"bridge\", \"bridge\": \"{name}\", \"ipam\": {{\"subnet\": \"{range}\"}}}}]}}"
+            )
+        };
+        let file = |name: &str| format!("{CNI_FOLDER}/{name}");
+        // podman's, CRI-O's that was installed since, one that stood there before; and a pod network's own bridge.
+        let foreign = ["87-podman-bridge.conflist", "100-crio-bridge.conf", "05-mine.conflist"];
+        host.put_file(file(foreign[0]), bridge("cni-podman0", "10.88.0.0/16"));
+        host.put_file(file(foreign[1]), bridge("cni0", "10.85.0.0/16"));
+        host.put_file(file(foreign[2]), "{\"plugins\": [{\"type\": \"flannel\"}]}");
+        host.put_file(file("10-pods.conflist"), bridge("cni0", "10.244.1.0/24"));
+        input.ledger.networks = Some(vec![foreign[2].to_owned()]);
         let message = agent::NetworkLeftovers { pod_subnet: "10.244.0.0/16".into() };
         let finding = carry_out(&host, &step(Kind::NetworkLeftovers(message)), &mut input).await;
         assert!(matches!(finding, Finding::Done(_)), "{finding:?}");
-        assert!(host.file(foreign).is_some());
+        for name in foreign {
+            assert!(host.file(file(name)).is_some(), "{name}");
+        }
+        assert!(host.file(file("10-pods.conflist")).is_none());
         host.with(|state| {
             assert!(!state.packet_filter.contains("KUBE-") && state.packet_filter.contains("DOCKER"))
         });

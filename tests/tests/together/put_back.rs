@@ -44,6 +44,26 @@ async fn swap_on_what_is_not_there_any_more_is_named_and_the_reset_comes_to_its_
     assert!(detail.contains("/dev/zram0") && detail.contains("/swapfile"), "{detail}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_configuration_that_stood_there_before_the_cluster_stays() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    // CRI-O's stock configuration; and one that an earlier cluster left, under the name that this one's will have.
+    let bridge = "{\"name\": \"crio\", \"plugins\": [{\"type\": \"bridge\", \"bridge\": \"cni0\", \"ipam\": {\"subnet\": \"10.85.0.0/16\"}}]}";
+    let flannel = "{\"name\": \"old\", \"plugins\": [{\"type\": \"flannel\"}]}";
+    let stood =
+        [("/etc/cni/net.d/100-crio-bridge.conflist", bridge), ("/etc/cni/net.d/05-old.conflist", flannel)];
+    for (path, content) in stood {
+        cluster.host("w1").put_file(path, content);
+    }
+    assert_eq!(cluster.bootstrap(RUNS_PODS).await.1.phase, "done");
+    let (_, end) = cluster.reset(&[]).await;
+    assert_eq!((end.phase.as_str(), &end.failures[..]), ("done", &[][..]));
+    for (path, content) in stood {
+        assert_eq!(cluster.host("w1").file(path).as_deref(), Some(content), "{path}");
+    }
+    assert_eq!(cluster.host("w1").file("/etc/cni/net.d/10-flannel.conflist"), None, "the pod network's own");
+}
+
 /// What `kubeadm reset` has removed before it comes to the data folders.
 fn cut_off_in_the_middle(state: &mut State) {
     state.files.retain(|path, _| !path.starts_with("/etc/kubernetes"));
