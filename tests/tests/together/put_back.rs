@@ -1,5 +1,7 @@
 //! What a reset cannot delete or put back one by one: what goes with something else, and what is not there any more.
 
+use std::time::Duration;
+
 use muster_agent::host::change::ProgramName;
 use muster_agent::host::fake::State;
 use muster_tests::cluster::TestCluster;
@@ -62,6 +64,29 @@ async fn a_network_configuration_that_stood_there_before_the_cluster_stays() {
         assert_eq!(cluster.host("w1").file(path).as_deref(), Some(content), "{path}");
     }
     assert_eq!(cluster.host("w1").file("/etc/cni/net.d/10-flannel.conflist"), None, "the pod network's own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_that_others_set_while_links_and_routes_are_removed_are_not_lost() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    cluster.bootstrap(RUNS_PODS).await;
+    let host = cluster.host("w1").clone();
+    host.programs_take(Duration::from_millis(100));
+    let rule = "-A INPUT -s 192.0.2.7/32 -j DROP\n";
+    // fail2ban bans somebody while the first link goes.
+    let bans = tokio::spawn(async move {
+        while !host.run_log().iter().any(|line| line.starts_with("ip link delete")) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        host.with(|state| {
+            state.packet_filter = state.packet_filter.replace("COMMIT\n", &format!("{rule}COMMIT\n"));
+        });
+    });
+    let (_, end) = cluster.reset(&[]).await;
+    bans.await.unwrap();
+    assert_eq!((end.phase.as_str(), &end.failures[..]), ("done", &[][..]));
+    let rules = cluster.host("w1").with(|state| state.packet_filter.clone());
+    assert!(rules.contains(rule) && !rules.contains("KUBE-"), "{rules}");
 }
 
 /// What `kubeadm reset` has removed before it comes to the data folders.
