@@ -136,9 +136,9 @@ async fn undo<H: Observe>(host: &H, target: &Target) -> Result<Undoing, HostErro
             let now = host.unit(unit).await?;
             let mut changes = Vec::new();
             let mut change = |action| changes.push(Change::Unit { unit: unit.clone(), action });
-            let (did, masked) =
-                (|action| actions.contains(&action), |state: &str| state.starts_with("masked"));
-            if did(UnitAction::Mask) && masked(&now.file_state) && !masked(file_state) {
+            let did = |action| actions.contains(&action);
+            // `masked-runtime` is another mask, which lasts until the next reboot and stays below ours.
+            if did(UnitAction::Mask) && now.file_state == "masked" && file_state != "masked" {
                 change(UnitAction::Unmask);
             }
             if did(UnitAction::Disable) && now.file_state == "disabled" && file_state == "enabled" {

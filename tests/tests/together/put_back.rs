@@ -89,6 +89,18 @@ async fn rules_that_others_set_while_links_and_routes_are_removed_are_not_lost()
     assert!(rules.contains(rule) && !rules.contains("KUBE-"), "{rules}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_that_was_masked_until_the_next_reboot_is_not_masked_for_good() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    let state_of = |state: &mut State| state.units["dev-sda5.swap"].file_state.clone();
+    let host = cluster.host("w1");
+    host.with(|state| state.units.get_mut("dev-sda5.swap").unwrap().file_state = "masked-runtime".into());
+    cluster.bootstrap(RUNS_PODS).await;
+    assert_eq!(host.with(state_of), "masked");
+    assert_eq!(cluster.reset(&[]).await.1.phase, "done");
+    assert_ne!(host.with(state_of), "masked", "the mask of ours is gone");
+}
+
 /// What `kubeadm reset` has removed before it comes to the data folders.
 fn cut_off_in_the_middle(state: &mut State) {
     state.files.retain(|path, _| !path.starts_with("/etc/kubernetes"));
