@@ -4,7 +4,9 @@ use crate::arm::{filler, journal};
 use crate::cell::{Cell, Kind, Side, Since};
 use crate::machine::{Done, Said, told};
 use crate::pair::{MASTER, Pair};
+use crate::runs::undone;
 use crate::stand_in::memory::How;
+use crate::survey::Survey;
 
 /// How often the same command may be needed: once more for every process that the fault ends, and once to be sure.
 const MOST_RUNS: u32 = 4;
@@ -60,7 +62,7 @@ pub fn mend(cell: &Cell, pair: &Pair) -> Done<()> {
 
 /// The same command until it is done, and then once more: nothing is left to do. A reset only where the design names it:
 /// a `kubeadm init` that lost its power half-way.
-pub fn converge(cell: &Cell, pair: &Pair, first: &Said) -> Done<()> {
+pub fn converge(cell: &Cell, survey: &Survey, pair: &Pair, first: &Said) -> Done<()> {
     let (scenario, command) = (cell.scenario, cell.scenario.command());
     let (mut resets, mut said, mut runs) = (0, first.clone(), 1);
     while !scenario.is_done(&said) {
@@ -73,7 +75,10 @@ pub fn converge(cell: &Cell, pair: &Pair, first: &Said) -> Done<()> {
             break;
         }
         let remedy = format!("coordinator reset --node {MASTER}");
-        if said.text.contains(&remedy) && resets == 0 && may_reset(cell) {
+        if said.text.contains(&remedy)
+            && resets == 0
+            && undone(cell, survey).is_some_and(|node| node == MASTER)
+        {
             resets += 1;
             pair.master.must(&["coordinator", "reset", "--node", MASTER, "--confirm", "faults"])?;
         }
@@ -83,8 +88,4 @@ pub fn converge(cell: &Cell, pair: &Pair, first: &Said) -> Done<()> {
         true => Ok(()),
         false => Err(format!("when all is done the same command says: {}", again.text)),
     }
-}
-
-fn may_reset(cell: &Cell) -> bool {
-    matches!(cell.kind, Kind::PowerLoss(_)) && cell.step.step() == "kubeadm-init"
 }

@@ -10,6 +10,7 @@ pub mod judgement;
 pub mod machine;
 pub mod matrix;
 pub mod pair;
+pub mod runs;
 pub mod scenario;
 pub mod snapshot;
 pub mod stand_in;

@@ -81,8 +81,9 @@ fn through(cell: &Cell, world: &World, pair: &mut Pair, folder: &Path) -> Done<(
     let said = Said { status, text };
     named(cell, &said)?;
     mend(cell, pair)?;
-    converge(cell, pair, &said)?;
-    looks_clean(cell, &world.clean(cell.scenario)?.end, pair)
+    let clean = world.clean(cell.scenario)?;
+    converge(cell, &clean.survey, pair, &said)?;
+    looks_clean(cell, clean, pair)
 }
 
 /// The fault, while the first command runs.

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -14,6 +14,8 @@ use serde_json::Value;
 use super::{Said, said};
 
 const LIMIT: Duration = Duration::from_secs(5);
+/// As long as a join is told to ask for its cluster.
+const DISCOVERY: Duration = Duration::from_secs(120);
 
 /// Whoever can speak to one API server.
 pub(super) struct Client {
@@ -107,9 +109,16 @@ fn parse(answer: &[u8]) -> Option<(u16, Value)> {
     (body.len() >= length).then(|| (code, serde_json::from_str(&body[..length]).unwrap_or_default()))
 }
 
-/// Endpoint and CA of a discovery file, once a server with a certificate of this CA has answered: kubeadm's discovery.
+/// Endpoint and CA of a discovery file, once a server with a certificate of this CA has answered: kubeadm's discovery, which
+/// asks a server that is away again and again.
 pub(super) fn discover(file: &str) -> Said<(String, String)> {
     let client = Client::of(file)?;
-    client.ask("GET", "/healthz", None)?;
+    let deadline = Instant::now() + DISCOVERY;
+    while let Err(problem) = client.ask("GET", "/healthz", None) {
+        if Instant::now() > deadline {
+            return Err(format!("couldn't validate the identity of the API Server: {problem}"));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
     Ok((client.server, client.ca))
 }
