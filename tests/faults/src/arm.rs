@@ -86,12 +86,12 @@ pub fn journal(side: Side) -> &'static str {
     }
 }
 
-/// What fills the disk.
-pub fn filler(place: Place) -> &'static str {
+/// Where the disk that can be full is mounted, and what fills it.
+pub fn disk(place: Place) -> (&'static str, &'static str) {
     match place {
-        Place::AgentState => "/var/lib/muster-agent/filler",
-        Place::CoordinatorState => "/var/lib/muster-coordinator/filler",
-        Place::Target => "/etc/filler",
+        Place::AgentState => ("/var/lib/muster-agent", "/var/lib/muster-agent/filler"),
+        Place::CoordinatorState => ("/var/lib/muster-coordinator", "/var/lib/muster-coordinator/filler"),
+        Place::Target => ("/etc", "/etc/filler"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! After the fault: what the first command may have said, what a person mends, and the same command until it is done.
 
-use crate::arm::{filler, journal};
+use crate::arm::{disk, journal};
 use crate::cell::{Cell, Kind, Side, Since};
 use crate::machine::{Done, Said, told};
 use crate::pair::{MASTER, Pair};
@@ -44,7 +44,7 @@ pub fn mend(cell: &Cell, pair: &Pair) -> Done<()> {
     let machine = pair.machine(cell.armed_on());
     match cell.kind {
         Kind::Clock(..) => std::fs::write(machine.folder.join("faults/clock"), "0").map_err(told),
-        Kind::DiskFull(place) => std::fs::remove_file(machine.inside(filler(place))).map_err(told),
+        Kind::DiskFull(place) => std::fs::remove_file(machine.inside(disk(place).1)).map_err(told),
         Kind::Journal(_, side) => {
             // "move the file away"
             let unit =

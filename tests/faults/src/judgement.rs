@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use crate::arm::disk;
 use crate::cell::{Cell, Kind, Side};
 use crate::machine::Done;
 use crate::pair::Pair;
 use crate::runs::Runs;
-use crate::snapshot;
+use crate::snapshot::live::mount_at;
+use crate::snapshot::{self, Difference, listed};
 use crate::survey::{AGENT_JOURNAL, COORDINATOR_JOURNAL, events, is_legal};
 use crate::world::Clean;
 
@@ -36,12 +38,13 @@ pub fn looks_clean(cell: &Cell, clean: &Clean, pair: &Pair) -> Done<()> {
     loop {
         let found = snapshot::of(pair)?;
         let differences = snapshot::differences(&clean.end, &found);
-        let differences: Vec<String> = differences.into_iter().filter(|line| !expected(cell, line)).collect();
+        let differences: Vec<Difference> =
+            differences.into_iter().filter(|one| !expected(cell, one)).collect();
         if differences.is_empty() {
             return Ok(());
         }
         if Instant::now() > deadline {
-            return Err(format!("not as after a clean run:\n  {}", differences.join("\n  ")));
+            return Err(format!("not as after a clean run:{}", listed(&differences)));
         }
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -52,13 +55,19 @@ fn boots_after_reset(cell: &Cell) -> bool {
     matches!(cell.kind, Kind::PowerLoss(_)) && cell.scenario.once().contains(&("reset", cell.step.node()))
 }
 
-/// A disk that can be full is a mount more; the packet filter is empty after a boot.
-fn expected(cell: &Cell, difference: &str) -> bool {
+/// A disk that can be full is one mount more; the packet filter is empty after a boot.
+fn expected(cell: &Cell, difference: &Difference) -> bool {
+    let node = cell.armed_on();
     match cell.kind {
-        Kind::DiskFull(_) => difference.contains(": mounts:"),
+        Kind::DiskFull(place) => {
+            let clean: u32 = difference.clean.as_ref().map_or(Some(0), |text| text.parse().ok()).unwrap_or(0);
+            difference.name == mount_at(node, disk(place).0)
+                && difference.found == Some((clean + 1).to_string())
+        }
         Kind::PowerLoss(_) => {
             boots_after_reset(cell)
-                && difference.starts_with(&format!("{}: packet filter: \"\" instead of", cell.step.node()))
+                && difference.name == format!("{node}: packet filter")
+                && difference.found.as_deref() == Some("")
         }
         _ => false,
     }

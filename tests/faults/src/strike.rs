@@ -8,7 +8,7 @@ use muster_proto::failpoint::Point;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::arm::{fill, filler, harm_journal, journal, prepare};
+use crate::arm::{disk, fill, harm_journal, journal, prepare};
 use crate::cell::{Cell, Kind, Side, Since};
 use crate::converge::{converge, mend, named};
 use crate::judgement::looks_clean;
@@ -129,7 +129,7 @@ fn during(cell: &Cell, world: &World, pair: &mut Pair, folder: &Path, first: &mu
             kill(process, Signal::SIGCONT).map_err(told)?;
         }
         Kind::DiskFull(place) => {
-            fill(&machine.inside(filler(place)))?;
+            fill(&machine.inside(disk(place).1))?;
             std::fs::write(release, "").map_err(told)?;
         }
         Kind::Clock(seconds, Since::MidEffect) => {
