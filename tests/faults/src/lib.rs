@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "test machines are built, broken and looked at from outside")]
 
 pub mod arm;
+pub mod backwards;
 pub mod cell;
 pub mod converge;
 pub mod enumeration;

@@ -1,6 +1,5 @@
 //! Looks at the status all the time, as a script would, and remembers when it went backwards.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,8 +10,9 @@ use muster_coordinator::cli::connect;
 use muster_proto::coordinator::status_client::StatusClient;
 use muster_proto::coordinator::{ClusterStatus, GetStatusRequest};
 
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-const FINAL: [&str; 3] = ["done", "blocked", "failed"];
+use crate::backwards::Past;
+
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 pub struct Watcher {
     stop: Arc<AtomicBool>,
@@ -24,7 +24,7 @@ pub struct Watcher {
 pub struct Seen {
     pub looks: u32,
     pub backwards: Vec<String>,
-    last: ClusterStatus,
+    past: Past,
 }
 
 impl Watcher {
@@ -68,20 +68,6 @@ impl Watcher {
 impl Seen {
     fn take(&mut self, status: ClusterStatus) {
         self.looks += 1;
-        if status.sequence < self.last.sequence {
-            self.backwards
-                .push(format!("the sequence went from {} to {}", self.last.sequence, status.sequence));
-        }
-        if status.run_id == self.last.run_id {
-            let now: BTreeMap<&str, &str> =
-                status.steps.iter().map(|step| (step.id.as_str(), step.state.as_str())).collect();
-            for step in &self.last.steps {
-                let state = now.get(step.id.as_str()).copied().unwrap_or("gone");
-                if FINAL.contains(&step.state.as_str()) && state != step.state {
-                    self.backwards.push(format!("{} went from {} to {state}", step.id, step.state));
-                }
-            }
-        }
-        self.last = status;
+        self.backwards.extend(self.past.take(status));
     }
 }
