@@ -6,10 +6,10 @@ use muster_proto::failpoint::Point;
 use serde_json::json;
 
 use crate::cell::{Cell, Harm, Kind, Place, Side, Since};
-use crate::machine::{Done, told};
+use crate::machine::{Done, Machine, told};
 use crate::pair::{Pair, machine_letter};
 use crate::stand_in::memory::{How, Misbehaviour};
-use crate::survey::{AGENT_JOURNAL, COORDINATOR_JOURNAL, Survey};
+use crate::survey::{AGENT_JOURNAL, COORDINATOR_JOURNAL, Survey, events_of};
 
 /// For the time limit of a program that hangs, and for an agent that does not come back.
 const SHORT_MS: u32 = 3_000;
@@ -105,26 +105,54 @@ pub fn fill(path: &Path) -> Done<()> {
     Ok(())
 }
 
-pub fn harm_journal(path: &Path, harm: Harm) -> Done<()> {
-    let ends = |end: &str| std::path::PathBuf::from(format!("{}{end}", path.display()));
-    match harm {
-        Harm::Corrupt => {
-            let size = std::fs::metadata(path).map_err(told)?.len().max(4096) as usize;
-            std::fs::write(path, vec![0x5a; size]).map_err(told)?;
-        }
-        Harm::Truncated => {
-            let file = std::fs::OpenOptions::new().write(true).open(path).map_err(told)?;
-            file.set_len(1000).map_err(told)?;
-        }
+/// Where a file says which version of its tables it holds: user_version, in the first page.
+const VERSION_AT: std::ops::Range<usize> = 60..64;
+
+/// Nobody may have it open any more, or go on with it.
+pub fn harm_journal(machine: &Machine, side: Side, harm: Harm) -> Done<()> {
+    let path = machine.inside(journal(side));
+    let whole = folded(&path, &machine.folder.join("whole"))?;
+    let harmed = match harm {
+        Harm::Corrupt => vec![0x5a; whole.len()],
+        Harm::Truncated => whole[..1000].to_vec(),
         Harm::Newer => {
-            // user_version stands at byte 60 of the first page.
-            use std::os::unix::fs::FileExt;
-            let file = std::fs::OpenOptions::new().write(true).open(path).map_err(told)?;
-            file.write_all_at(&9_i32.to_be_bytes(), 60).map_err(told)?;
+            let mut newer = whole.clone();
+            newer[VERSION_AT].copy_from_slice(&9_i32.to_be_bytes());
+            newer
         }
+    };
+    std::fs::write(&path, &harmed).map_err(told)?;
+    remove(&path, &["-wal", "-shm"]);
+    std::fs::write(machine.folder.join("harmed.db"), harmed).map_err(told)
+}
+
+/// All of a journal in one file, without the log beside it.
+fn folded(path: &Path, place: &Path) -> Done<Vec<u8>> {
+    events_of(path, place)?;
+    if place.join("journal.db-wal").exists() {
+        return Err("the copy of the journal still has a log beside it".to_owned());
     }
-    for end in ["-wal", "-shm"] {
-        let _ = std::fs::remove_file(ends(end));
+    std::fs::read(place.join("journal.db")).map_err(told)
+}
+
+/// What the daemon's refusal says to do: a damaged one is moved away; for a newer one that version is installed again, which
+/// knows the file as it is. It must lie there as it did: whoever refuses it does not touch it.
+pub fn mend_journal(machine: &Machine, side: Side, harm: Harm) -> Done<()> {
+    let path = machine.inside(journal(side));
+    let harmed = std::fs::read(machine.folder.join("harmed.db")).map_err(told)?;
+    if std::fs::read(&path).map_err(told)? != harmed {
+        return Err(format!("the refused journal {} was written to", journal(side)));
     }
-    Ok(())
+    if harm != Harm::Newer {
+        remove(&path, &["", "-wal", "-shm"]);
+        return Ok(());
+    }
+    let whole = std::fs::read(machine.folder.join("whole/journal.db")).map_err(told)?;
+    std::fs::write(&path, whole).map_err(told)
+}
+
+fn remove(path: &Path, ends: &[&str]) {
+    for end in ends {
+        let _ = std::fs::remove_file(format!("{}{end}", path.display()));
+    }
 }

@@ -1,40 +1,14 @@
-//! After the fault: what the first command may have said, what a person mends, and the same command until it is done.
+//! After the fault: what a person mends, and the same command until it is done.
 
-use crate::arm::{disk, journal};
-use crate::cell::{Cell, Kind, Side, Since};
+use crate::arm::{disk, mend_journal};
+use crate::cell::{Cell, Kind, Side};
 use crate::machine::{Done, Said, told};
 use crate::pair::{MASTER, Pair};
 use crate::runs::undone;
-use crate::stand_in::memory::How;
 use crate::survey::Survey;
 
 /// How often the same command may be needed: once more for every process that the fault ends, and once to be sure.
 const MOST_RUNS: u32 = 4;
-
-/// What the first command may say: a failure has to name something that a person can act on.
-pub fn named(cell: &Cell, said: &Said) -> Done<()> {
-    let wanted = match cell.kind {
-        Kind::DiskFull(_) => "No space left|is the disk full|database or disk is full",
-        Kind::Program(How::Fails | How::FailsThoughItWorked) => "as the test wants",
-        Kind::Program(_) => "time limit",
-        Kind::Clock(_, Since::TheBeginning) => {
-            // The check before a bootstrap refuses it; otherwise the clock was not wrong at all.
-            let wanted = ["the clock of", "s ahead of the coordinator's", "s behind the coordinator's"];
-            let told =
-                said.text.contains(wanted[0]) && wanted[1..].iter().any(|words| said.text.contains(words));
-            return match told && said.code() == Some(3) {
-                true => Ok(()),
-                false => Err(format!("the wrong clock is not told: {}", said.text)),
-            };
-        }
-        _ => return Ok(()),
-    };
-    let fails = said.code() != Some(0);
-    match fails && !wanted.split('|').any(|word| said.text.contains(word)) {
-        true => Err(format!("the failure does not name its cause ({wanted}): {}", said.text)),
-        false => Ok(()),
-    }
-}
 
 /// What a person does about the cause; nothing for a crash.
 pub fn mend(cell: &Cell, pair: &Pair) -> Done<()> {
@@ -45,15 +19,11 @@ pub fn mend(cell: &Cell, pair: &Pair) -> Done<()> {
     match cell.kind {
         Kind::Clock(..) => std::fs::write(machine.folder.join("faults/clock"), "0").map_err(told),
         Kind::DiskFull(place) => std::fs::remove_file(machine.inside(disk(place).1)).map_err(told),
-        Kind::Journal(_, side) => {
-            // "move the file away"
+        Kind::Journal(harm, side) => {
             let unit =
                 if side == Side::Agent { "muster-agent.service" } else { "muster-coordinator.service" };
             machine.must(&["systemctl", "stop", unit])?;
-            let path = machine.inside(journal(side));
-            for end in ["", "-wal", "-shm"] {
-                let _ = std::fs::remove_file(format!("{}{end}", path.display()));
-            }
+            mend_journal(machine, side, harm)?;
             machine.must(&["systemctl", "start", unit]).map(|_| ())
         }
         _ => Ok(()),
