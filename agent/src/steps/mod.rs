@@ -118,6 +118,9 @@ macro_rules! steps {
         pub enum Step { $($variant($module::$variant)),* }
 
         impl Step {
+            /// The names of all.
+            pub const NAMES: &'static [&'static str] = &[$($module::NAME),*];
+
             /// Parses the message at the edge; nothing of it is believed.
             pub fn parse(message: &agent::Step) -> Result<Self, BadStep> {
                 match message.kind.as_ref().ok_or(BadStep::Unknown)? {

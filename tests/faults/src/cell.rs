@@ -147,22 +147,22 @@ impl Cell {
     /// Whether the cell is among those that run with all other tests: every step with an effect at every point of the agent,
     /// and every other kind of fault where it hurts most.
     pub fn is_of_every_test_run(&self, survey: &Survey) -> bool {
-        let last = survey.changes.get(&self.step).map_or(1, |changes| changes.len() as u32);
+        let weightiest = survey.weightiest(&self.step);
         let name = self.step.step();
         let central = matches!(name, "kubeadm-init" | "kubeadm-join");
         let on_worker = self.step.node() == WORKER;
         if self.scenario != Scenario::Bootstrap {
-            return self.is_of_every_test_run_of_others(last);
+            return self.is_of_every_test_run_of_others(weightiest);
         }
         match self.kind {
             Kind::Kill(point) if Point::OF_THE_AGENT.contains(&point) => {
                 // What prepares a host is the same on both.
                 let told_by_worker = !on_worker && survey.is_on_both(name) && point != Point::MidEffect;
                 let repeats = self.speaks_as_1_36 && point != Point::ResultRecorded;
-                self.nth == last && !told_by_worker && !repeats
+                self.nth == weightiest && !told_by_worker && !repeats
             }
             Kind::Kill(_) => central,
-            Kind::PowerLoss(_) => central && self.nth == last,
+            Kind::PowerLoss(_) => central && self.nth == weightiest,
             Kind::Cut(_)
             | Kind::Program(How::Fails | How::FailsThoughItWorked)
             | Kind::Replay
@@ -177,7 +177,7 @@ impl Cell {
     }
 
     /// Of an undoing: an agent that dies in the middle of every kind of step, and a coordinator.
-    fn is_of_every_test_run_of_others(&self, last: u32) -> bool {
+    fn is_of_every_test_run_of_others(&self, weightiest: u32) -> bool {
         let wanted = match self.scenario {
             Scenario::Reset => match self.kind {
                 Kind::Kill(Point::MidEffect) => matches!(self.step.step(), "kubeadm-reset" | "restore"),
@@ -189,7 +189,7 @@ impl Cell {
         };
         let is_coordinators =
             matches!(self.kind, Kind::Kill(point) if Point::OF_THE_COORDINATOR.contains(&point));
-        wanted && (self.nth == last || is_coordinators)
+        wanted && (self.nth == weightiest || is_coordinators)
     }
 
     /// Whose folder the fault is armed in.

@@ -1,16 +1,73 @@
 //! The cells, enumerated from what a clean run did: every step with an effect, every change of it, every point. A new step
 //! joins by itself; one without an effect has to be named here, and a point that is reached nowhere fails its cells.
 
+use std::collections::BTreeSet;
+
+use muster_agent::steps::Step;
 use muster_proto::failpoint::Point;
+use muster_proto::names::StepId;
 
 use crate::cell::{Cell, Harm, Kind, Place, Side, Since};
+use crate::machine::Done;
 use crate::pair::{MASTER, WORKER};
 use crate::scenario::Scenario;
 use crate::stand_in::memory::How;
 use crate::survey::Survey;
 
-/// Steps that only look: there is nothing of theirs that a crash could leave half done.
-pub const ONLY_LOOK: [&str; 5] = ["images", "join-ticket", "node-network", "nodes-ready", "smoke-answer"];
+/// Steps that changed nothing in the clean run of a scenario, each by its node: there is nothing of theirs that a crash could
+/// leave half done. The same step on another node, or in another scenario, has to have an effect there.
+pub const ONLY_LOOK: [(Scenario, &str, &str); 7] = [
+    (Scenario::Bootstrap, "m1/images", "Muster pulls none"),
+    (Scenario::Bootstrap, "w1/images", "Muster pulls none"),
+    (Scenario::Bootstrap, "m1/join-ticket", "kubeadm init has just printed one; `add-w1` mints one"),
+    (Scenario::Bootstrap, "m1/node-network", "waits; the master's kubelet is never started anew"),
+    (Scenario::Bootstrap, "m1/nodes-ready", "waits"),
+    (Scenario::Bootstrap, "m1/smoke-answer", "asks the pods"),
+    (Scenario::Bootstrap, "w1/smoke-answer", "asks the pods"),
+];
+
+/// Steps of the agent that no scenario asks for, and why none can.
+const ASKED_FOR_NOWHERE: [(&str, &str); 0] = [];
+
+/// The kinds of step that the agent knows and that are not among these: their cells would be missing in silence.
+pub fn unasked<'a>(seen: impl Iterator<Item = &'a str>) -> Vec<&'static str> {
+    let seen: BTreeSet<&str> = seen.map(kind_of).collect();
+    let excused = |name: &str| ASKED_FOR_NOWHERE.iter().any(|(excused, _)| *excused == name);
+    Step::NAMES.iter().copied().filter(|name| !seen.contains(name) && !excused(name)).collect()
+}
+
+/// Of `drain-node.w1` the part that names what is done.
+fn kind_of(step: &str) -> &str {
+    step.split('.').next().unwrap_or(step)
+}
+
+/// Every step without an effect has to be one that only looks: otherwise its cells would be missing in silence. And who is
+/// excused from having an effect has to be there, and to have none.
+pub fn all_are_named(scenario: Scenario, survey: &Survey) -> Done<()> {
+    let excused = |id: &StepId| ONLY_LOOK.iter().any(|(of, step, _)| *of == scenario && *step == id.as_str());
+    let steps = survey.steps.iter().filter(|step| scenario.contributes(step));
+    let silent: Vec<&StepId> = steps.filter(|step| !survey.changes.contains_key(*step)).collect();
+    let unknown: Vec<&str> = silent.iter().filter(|id| !excused(id)).map(|id| id.as_str()).collect();
+    if !unknown.is_empty() {
+        return Err(format!(
+            "steps that changed nothing in a clean run, and are not among those that only look: {}",
+            unknown.join(", ")
+        ));
+    }
+    let is_silent = |step: &str| silent.iter().any(|id| id.as_str() == step);
+    let wrong: Vec<&str> = ONLY_LOOK
+        .iter()
+        .filter(|(of, step, _)| *of == scenario && !is_silent(step))
+        .map(|(_, step, _)| *step)
+        .collect();
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(format!(
+            "steps that are said to only look, and do not or are not there: {}",
+            wrong.join(", ")
+        )),
+    }
+}
 
 /// Every cell of a scenario, given what its clean run did.
 pub fn enumerate(scenario: Scenario, survey: &Survey) -> Vec<Cell> {
@@ -23,11 +80,11 @@ pub fn enumerate(scenario: Scenario, survey: &Survey) -> Vec<Cell> {
             }
         }
         for point in [Point::BeforeIntent, Point::MidEffect, Point::ResultRecorded] {
-            cells.push(Cell::new(Kind::Cut(point), step, changes.len() as u32));
+            cells.push(Cell::new(Kind::Cut(point), step, survey.weightiest(step)));
         }
-        cells.push(Cell::new(Kind::Stop(Point::MidEffect), step, changes.len() as u32));
-        if let Some(position) = survey.program(step) {
-            let nth = position as u32 + 1;
+        let nth = survey.weightiest(step);
+        cells.push(Cell::new(Kind::Stop(Point::MidEffect), step, nth));
+        if survey.program(step).is_some() {
             for ms in [60, 160] {
                 cells.push(Cell::new(Kind::KillLater(ms), step, nth));
             }
@@ -55,7 +112,7 @@ fn of_a_bootstrap(survey: &Survey) -> Vec<Cell> {
     let step = |node: &str, name: &str| survey.steps.iter().find(|id| id.node() == node && id.step() == name);
     let (init, join) = (step(MASTER, "kubeadm-init"), step(WORKER, "kubeadm-join"));
     for id in [init, join].into_iter().flatten() {
-        let nth = survey.changes.get(id).map_or(1, |changes| changes.len() as u32);
+        let nth = survey.weightiest(id);
         for point in Point::OF_THE_AGENT {
             cells.push(Cell { speaks_as_1_36: true, ..Cell::new(Kind::Kill(point), id, nth) });
         }
@@ -102,4 +159,37 @@ fn of_a_reset(survey: &Survey) -> Vec<Cell> {
         }
     }
     cells
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::survey::Made;
+
+    fn survey(silent: &[&str]) -> Survey {
+        let made = Made { summary: String::new(), program: None };
+        let id = |step: &str| -> StepId { step.parse().unwrap() };
+        let looks = ONLY_LOOK.iter().map(|(_, step, _)| id(step));
+        let mut survey =
+            Survey { steps: looks.chain(silent.iter().map(|step| id(step))).collect(), ..Survey::default() };
+        survey.steps.push(id("m1/swap"));
+        survey.changes.insert(id("m1/swap"), vec![made]);
+        survey
+    }
+
+    #[test]
+    fn a_step_that_has_no_effect_any_more_is_not_lost_in_silence() {
+        assert_eq!(all_are_named(Scenario::Bootstrap, &survey(&[])), Ok(()));
+        let error = all_are_named(Scenario::Bootstrap, &survey(&["w1/node-network"])).unwrap_err();
+        assert!(error.ends_with(": w1/node-network"), "{error}");
+        assert!(all_are_named(Scenario::Reset, &survey(&[])).is_err());
+        assert!(all_are_named(Scenario::Bootstrap, &Survey::default()).unwrap_err().contains("m1/images"));
+    }
+
+    #[test]
+    fn a_kind_of_step_that_no_scenario_asks_for_is_named() {
+        let all = Step::NAMES.iter().map(|name| if *name == "drain-node" { "drain-node.w1" } else { name });
+        assert_eq!(unasked(all), Vec::<&str>::new());
+        assert_eq!(unasked(Step::NAMES[1..].iter().copied()), [Step::NAMES[0]]);
+    }
 }

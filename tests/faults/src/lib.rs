@@ -20,6 +20,7 @@ pub mod snapshot;
 pub mod stand_in;
 pub mod strike;
 pub mod survey;
+pub mod this_machine;
 pub mod tools;
 pub mod watcher;
 pub mod world;

@@ -17,6 +17,37 @@ pub struct Ended {
     pub took: Duration,
 }
 
+/// What came of all of them.
+#[derive(Default)]
+pub struct Verdicts {
+    pub ended: Vec<Ended>,
+    /// Scenarios that have no clean run to hold a cell against. The others' cells are judged all the same.
+    pub unclean: Vec<(Scenario, String)>,
+}
+
+impl Verdicts {
+    /// Of everything that does not hold: what, and the command that repeats it.
+    pub fn failures(&self) -> Vec<String> {
+        let cells =
+            self.ended.iter().filter_map(|one| Some(failure(&one.cell.to_string(), one.problem.as_ref()?)));
+        let scenarios = self
+            .unclean
+            .iter()
+            .map(|(scenario, problem)| format!("a clean run: {}", failure(scenario.word(), problem)));
+        cells.chain(scenarios).collect()
+    }
+
+    pub fn extend(&mut self, other: Self) {
+        self.ended.extend(other.ended);
+        self.unclean.extend(other.unclean);
+    }
+}
+
+/// `what`: the word or words that choose it.
+pub fn failure(what: &str, problem: &str) -> String {
+    format!("{what}: {}\n    repeat: make faults CELL='{what}'", problem.replace('\n', "\n    "))
+}
+
 /// What is left to do, and by how many it is being added to.
 struct Work {
     /// Cells of a scenario that is not known yet.
@@ -24,26 +55,23 @@ struct Work {
     cells: VecDeque<(usize, Cell)>,
     asking: usize,
     found: usize,
-    ended: Vec<Ended>,
-    problems: Vec<String>,
+    verdicts: Verdicts,
 }
 
-/// Runs the chosen cells of these scenarios, so many at once; `tell` hears of each as it ends. An error: a scenario without a
-/// clean run.
+/// Runs the chosen cells of these scenarios, so many at once; `tell` hears of each as it ends.
 pub fn run(
     world: &World,
     scenarios: &[Scenario],
     choose: impl Fn(&Cell, &Survey) -> bool + Sync,
     at_once: usize,
     tell: impl Fn(&Ended) + Sync,
-) -> Result<Vec<Ended>, String> {
+) -> Verdicts {
     let work = Mutex::new(Work {
         scenarios: scenarios.iter().copied().collect(),
         cells: VecDeque::new(),
         asking: 0,
         found: 0,
-        ended: Vec::new(),
-        problems: Vec::new(),
+        verdicts: Verdicts::default(),
     });
     let news = Condvar::new();
     let lock = || work.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,7 +95,7 @@ pub fn run(
                                 held.found += cells.len();
                                 held.cells.extend((first..).zip(cells));
                             }
-                            Err(problem) => held.problems.push(problem),
+                            Err(problem) => held.verdicts.unclean.push((scenario, problem)),
                         }
                         news.notify_all();
                     } else if let Some((number, cell)) = held.cells.pop_front() {
@@ -81,7 +109,7 @@ pub fn run(
                         let one = Ended { cell, problem, took: began.elapsed() };
                         tell(&one);
                         held = lock();
-                        held.ended.push(one);
+                        held.verdicts.ended.push(one);
                     } else if held.asking > 0 {
                         held = news.wait(held).unwrap_or_else(PoisonError::into_inner);
                     } else {
@@ -91,9 +119,5 @@ pub fn run(
             });
         }
     });
-    let work = work.into_inner().unwrap_or_else(PoisonError::into_inner);
-    match work.problems.is_empty() {
-        true => Ok(work.ended),
-        false => Err(work.problems.join("\n")),
-    }
+    work.into_inner().unwrap_or_else(PoisonError::into_inner).verdicts
 }

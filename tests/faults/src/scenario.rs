@@ -94,14 +94,19 @@ impl Scenario {
         }
     }
 
+    /// The one step for whose sake there is the scenario; none when it has cells for all of its steps.
+    pub fn only_step(self) -> Option<&'static str> {
+        match self {
+            Self::Bootstrap | Self::Reset | Self::Remove => None,
+            Self::SmokeOnce => Some("smoke-cleanup"),
+            Self::AddWorker => Some("join-ticket"),
+            Self::OpenPort => Some("coordinator-port"),
+        }
+    }
+
     /// Whether the step's cells are this scenario's: of a bootstrap's steps those that no other bootstrap takes.
     pub fn contributes(self, step: &StepId) -> bool {
-        match self {
-            Self::Bootstrap | Self::Reset | Self::Remove => true,
-            Self::SmokeOnce => step.step() == "smoke-cleanup",
-            Self::AddWorker => step.step() == "join-ticket",
-            Self::OpenPort => step.step() == "coordinator-port",
-        }
+        self.only_step().is_none_or(|only| only == step.step())
     }
 
     /// Whether the command says that all is done.

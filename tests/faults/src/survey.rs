@@ -55,6 +55,12 @@ impl Survey {
         Ok(survey)
     }
 
+    /// Which of the step's changes, from 1, a fault that strikes only one of them hurts most: its program, or else its last.
+    pub fn weightiest(&self, step: &StepId) -> u32 {
+        let last = self.changes.get(step).map_or(1, |changes| changes.len() as u32);
+        self.program(step).map_or(last, |position| position as u32 + 1)
+    }
+
     /// Which of the step's changes is its first program that can misbehave.
     pub fn program(&self, step: &StepId) -> Option<usize> {
         self.changes.get(step)?.iter().position(|made| made.program.is_some())

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use muster_faults::matrix::run;
+use muster_faults::matrix::{failure, run};
 use muster_faults::scenario::Scenario;
 use muster_faults::world::World;
 
@@ -38,7 +38,8 @@ fn matrix(folder: &std::path::Path, words: &[String], list: bool) -> Result<bool
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
     let programs = own.parent().ok_or("no folder")?;
     let began = Instant::now();
-    let world = World::make(folder, programs)?;
+    let world =
+        World::make(folder, programs).map_err(|problem| failure(Scenario::Bootstrap.word(), &problem))?;
     println!("prepared in {:.1} s", began.elapsed().as_secs_f32());
     let scenarios = asked_for(&world, words)?;
     if list {
@@ -55,26 +56,38 @@ fn matrix(folder: &std::path::Path, words: &[String], list: bool) -> Result<bool
         return Ok(true);
     }
     let at_once = std::env::var("AT_ONCE").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
-    let ended = run(
+    let verdicts = run(
         &world,
         &scenarios,
         |cell, _| is_chosen(&cell.to_string(), words),
         at_once,
         |one| {
-            let verdict = if one.problem.is_some() { "FAILED" } else { "holds" };
-            println!("{verdict:7}{:6.1} s  {}", one.took.as_secs_f32(), one.cell);
-            if let Some(problem) = &one.problem {
-                println!("    {}", problem.replace('\n', "\n    "));
-                println!("    repeat: make faults CELL='{}'", one.cell);
+            let took = one.took.as_secs_f32();
+            match &one.problem {
+                None => println!("holds  {took:6.1} s  {}", one.cell),
+                Some(problem) => println!("FAILED {took:6.1} s  {}", failure(&one.cell.to_string(), problem)),
             }
         },
-    )?;
-    if words.is_empty() && ended.len() < AT_LEAST {
-        return Err(format!("only {} cells were found; there must be {AT_LEAST}", ended.len()));
+    );
+    for (scenario, problem) in &verdicts.unclean {
+        println!("FAILED  a clean run: {}", failure(scenario.word(), problem));
     }
-    let failed = ended.iter().filter(|one| one.problem.is_some()).count();
-    println!("{} cells, {failed} failed, in {:.0} s", ended.len(), began.elapsed().as_secs_f32());
-    Ok(failed == 0)
+    let count = verdicts.ended.len();
+    let mut holds = verdicts.failures().is_empty();
+    if words.is_empty() && count < AT_LEAST {
+        println!("FAILED  only {count} cells were found; there must be {AT_LEAST}");
+        holds = false;
+    }
+    if words.is_empty() && verdicts.unclean.is_empty() {
+        let unasked = world.unasked(&scenarios)?;
+        if !unasked.is_empty() {
+            println!("FAILED  no scenario asks for these steps of the agent: {}", unasked.join(", "));
+            holds = false;
+        }
+    }
+    let failed = verdicts.ended.iter().filter(|one| one.problem.is_some()).count();
+    println!("{count} cells, {failed} failed, in {:.0} s", began.elapsed().as_secs_f32());
+    Ok(holds)
 }
 
 /// The scenarios that the words name. A bootstrap's cells are named without one, and are all known already; otherwise all.
