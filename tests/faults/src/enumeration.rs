@@ -128,9 +128,7 @@ fn of_a_bootstrap(survey: &Survey) -> Vec<Cell> {
         .into_iter()
         .flatten()
     {
-        for place in [Place::AgentState, Place::CoordinatorState, Place::Target] {
-            cells.push(Cell::new(Kind::DiskFull(place), id, 1));
-        }
+        cells.extend(full_disks(id, survey));
     }
     for id in [init, step(WORKER, "hosts")].into_iter().flatten() {
         for side in [Side::Agent, Side::Coordinator] {
@@ -140,6 +138,13 @@ fn of_a_bootstrap(survey: &Survey) -> Vec<Cell> {
         }
     }
     cells
+}
+
+/// Each disk full at the step's first change; the one that the change writes to, at the first that does.
+fn full_disks(step: &StepId, survey: &Survey) -> Vec<Cell> {
+    let of = |place, nth| Cell::new(Kind::DiskFull(place), step, nth);
+    let target = survey.writes_to_etc(step).map(|nth| of(Place::Target, nth));
+    [of(Place::AgentState, 1), of(Place::CoordinatorState, 1)].into_iter().chain(target).collect()
 }
 
 /// A journal of an agent that is lost takes the before-images along: what a reset does then is not what a clean one does.
@@ -154,9 +159,7 @@ fn of_a_reset(survey: &Survey) -> Vec<Cell> {
         }
     }
     for id in of("restore") {
-        for place in [Place::AgentState, Place::CoordinatorState, Place::Target] {
-            cells.push(Cell::new(Kind::DiskFull(place), id, 1));
-        }
+        cells.extend(full_disks(id, survey));
     }
     cells
 }

@@ -6,6 +6,7 @@ use crate::cell::{Cell, Harm, Kind, Side, Since};
 use crate::machine::{Done, Said};
 use crate::pair::{MASTER, WORKER};
 use crate::stand_in::memory::How;
+use crate::strike::is_long;
 
 /// What has to stand in a failure's text: of each line one of these.
 type Words = &'static [&'static [&'static str]];
@@ -46,6 +47,10 @@ pub fn ends_as_promised(cell: &Cell, said: &Said) -> Done<()> {
 fn end(cell: &Cell) -> End {
     match cell.kind {
         Kind::Kill(point) if Point::OF_THE_COORDINATOR.contains(&point) => End::FailsWith(5, LOST),
+        // Whoever asks a coordinator that gives no sign of life takes it for gone. The run goes on once it does.
+        Kind::Stop(point) if is_long(cell) && Point::OF_THE_COORDINATOR.contains(&point) => {
+            End::FailsWith(5, LOST)
+        }
         Kind::Kill(_) | Kind::KillLater(_) | Kind::Cut(_) | Kind::Replay | Kind::Stop(_) => End::Done,
         Kind::PowerLoss(_) if cell.step.node() == WORKER => End::Done,
         Kind::PowerLoss(_) | Kind::Detach => End::Gone,
@@ -95,7 +100,7 @@ mod tests {
 
     #[test]
     fn whoever_is_promised_to_see_nothing_sees_the_end() {
-        for kind in [Kind::Kill(Point::MidEffect), Kind::Replay, Kind::Stop(Point::Sent)] {
+        for kind in [Kind::Kill(Point::MidEffect), Kind::Replay, Kind::Stop(Point::MidEffect)] {
             assert_eq!(judged(kind, WORKER, 0, "done: 3 steps changed something"), Ok(()));
             assert!(judged(kind, WORKER, 5, "the connection to the coordinator was lost").is_err());
         }

@@ -61,6 +61,12 @@ impl Survey {
         self.program(step).map_or(last, |position| position as u32 + 1)
     }
 
+    /// Which of the step's changes, from 1, is the first that writes a file below /etc: what comes before may free room there.
+    pub fn writes_to_etc(&self, step: &StepId) -> Option<u32> {
+        let is_one = |made: &Made| made.summary.starts_with("write /etc/");
+        self.changes.get(step)?.iter().position(is_one).map(|position| position as u32 + 1)
+    }
+
     /// Which of the step's changes is its first program that can misbehave.
     pub fn program(&self, step: &StepId) -> Option<usize> {
         self.changes.get(step)?.iter().position(|made| made.program.is_some())

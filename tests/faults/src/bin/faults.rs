@@ -74,6 +74,10 @@ fn matrix(folder: &std::path::Path, words: &[String], list: bool) -> Result<bool
     }
     let count = verdicts.ended.len();
     let mut holds = verdicts.failures().is_empty();
+    if count == 0 {
+        println!("FAILED  no cell's name holds these words: {}", words.join(" "));
+        holds = false;
+    }
     if words.is_empty() && count < AT_LEAST {
         println!("FAILED  only {count} cells were found; there must be {AT_LEAST}");
         holds = false;
