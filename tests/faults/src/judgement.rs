@@ -18,7 +18,7 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(6);
 const SETTLED_AFTER_POWER_LOSS: Duration = Duration::from_secs(40);
 
 pub fn looks_clean(cell: &Cell, clean: &Clean, pair: &Pair) -> Done<()> {
-    Runs::of(pair)?.are_as_they_should_be(cell, &clean.survey)?;
+    Runs::of(pair)?.are_as_they_should_be(cell, clean)?;
     for (machine, journal, side) in [
         (&pair.master, AGENT_JOURNAL, Side::Agent),
         (&pair.worker, AGENT_JOURNAL, Side::Agent),

@@ -1,5 +1,5 @@
-//! How often the scenario's programs ran, as the stand-ins remember it: each worked once, never two at once, and only one
-//! that the fault can really have cut off began a second time.
+//! How often the programs ran, as the stand-ins remember it: what the scenario is for worked once, no two ran at once, none ran
+//! more often than in a clean run, and only one that the fault can really have cut off began a second time.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,13 @@ use crate::machine::{Done, told};
 use crate::pair::{Pair, WORKER};
 use crate::stand_in::memory::How;
 use crate::survey::Survey;
+use crate::world::Clean;
 
 /// Of these every run is counted; a run that no scenario asks for is a fault of Muster's.
 const COUNTED: [&str; 4] = ["init", "join", "reset", "drain"];
+
+/// A ticket is written down nowhere: whoever lost it with its memory mints another.
+const AS_OFTEN_AS_NEEDED: &str = "token";
 
 /// A program as the stand-ins write it down: the verb, and the node that it is about.
 type Program = (String, String);
@@ -28,6 +32,11 @@ impl Runs {
         Ok(Self::read(&text))
     }
 
+    /// How often each was begun.
+    pub fn begun(&self) -> BTreeMap<Program, usize> {
+        self.runs.iter().map(|(program, all)| (program.clone(), count(all, "begin"))).collect()
+    }
+
     fn read(text: &str) -> Self {
         let mut runs: BTreeMap<Program, Vec<String>> = BTreeMap::new();
         for line in text.lines() {
@@ -40,8 +49,8 @@ impl Runs {
     }
 
     /// What the scenario's programs did: each once, never two at once, never again after it was done, and nothing else.
-    pub fn are_as_they_should_be(&self, cell: &Cell, survey: &Survey) -> Done<()> {
-        let once = cell.scenario.once();
+    pub fn are_as_they_should_be(&self, cell: &Cell, clean: &Clean) -> Done<()> {
+        let (once, survey) = (cell.scenario.once(), &clean.survey);
         let struck = cut_off(cell, survey);
         for (verb, node) in once {
             self.worked_once(verb, node, cell, struck.as_ref())?;
@@ -58,6 +67,12 @@ impl Runs {
             }
             if undoes && !expected && count(all, "begin") > 1 {
                 return Err(format!("undone more than once: {}", told()));
+            }
+            let is_struck = struck.as_ref().is_some_and(|(other, on)| other == verb && on == node);
+            let most =
+                clean.begun.get(&(verb.clone(), node.clone())).copied().unwrap_or(0) + usize::from(is_struck);
+            if !COUNTED.contains(&verb.as_str()) && verb != AS_OFTEN_AS_NEEDED && count(all, "begin") > most {
+                return Err(format!("begun more often than {most} times: {}", told()));
             }
         }
         Ok(())
@@ -127,11 +142,14 @@ pub fn undone(cell: &Cell, survey: &Survey) -> Option<String> {
 fn program(cell: &Cell, survey: &Survey) -> Option<Program> {
     let made = survey.changes.get(&cell.step)?.get((cell.nth as usize).checked_sub(1)?)?;
     let (name, verb) = made.program.as_ref()?;
-    Some(match name.as_str() {
-        "kubeadm" => (verb.clone(), cell.step.node().to_owned()),
+    let own = |verb: String| (verb, cell.step.node().to_owned());
+    Some(match (name.as_str(), verb.as_str()) {
         // The master drains the worker.
-        "kubectl" => (verb.clone(), WORKER.to_owned()),
-        name => (format!("{name}-{verb}"), cell.step.node().to_owned()),
+        ("kubectl", "drain") => (verb.clone(), WORKER.to_owned()),
+        ("kubectl", "apply") | ("kubeadm", "token") => (verb.clone(), "control-plane".to_owned()),
+        ("kubeadm", _) => own(verb.clone()),
+        (name, "") => own(name.to_owned()),
+        (name, verb) => own(format!("{name}-{verb}")),
     })
 }
 
@@ -145,7 +163,9 @@ mod tests {
         let made = Made { summary: String::new(), program: Some(("kubeadm".to_owned(), "join".to_owned())) };
         let survey = Survey { changes: [(step, vec![made])].into(), ..Survey::default() };
         let cell = Cell::new(kind, &"w1/kubeadm-join".parse().unwrap(), 1);
-        Runs::read(&format!("begin init m1\ndone init m1\n{log}")).are_as_they_should_be(&cell, &survey)
+        let begun = [(("ufw-disable".to_owned(), "w1".to_owned()), 1)].into();
+        let clean = Clean { survey, begun, end: Default::default() };
+        Runs::read(&format!("begin init m1\ndone init m1\n{log}")).are_as_they_should_be(&cell, &clean)
     }
 
     const ONCE: &str = "begin join w1\ndone join w1\n";
@@ -177,6 +197,18 @@ mod tests {
         assert_eq!(judged(Kind::Program(How::HangsSilent), TWICE), Ok(()));
         assert!(judged(Kind::Program(How::Fails), AGAIN).is_err());
         assert!(judged(Kind::Program(How::Fails), ONCE).is_err());
+    }
+
+    #[test]
+    fn no_program_runs_more_often_than_in_a_clean_run() {
+        let with =
+            |times: usize| format!("{ONCE}{}", "begin ufw-disable w1\ndone ufw-disable w1\n".repeat(times));
+        for times in [0, 1] {
+            assert_eq!(judged(Kind::Kill(Point::MidEffect), &with(times)), Ok(()));
+        }
+        assert!(judged(Kind::Kill(Point::MidEffect), &with(2)).is_err());
+        let minted = format!("{ONCE}begin token control-plane\ndone token control-plane\n");
+        assert_eq!(judged(Kind::Kill(Point::MidEffect), &minted), Ok(()));
     }
 
     #[test]

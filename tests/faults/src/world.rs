@@ -1,7 +1,7 @@
 //! What the cells share: the tools, the disks from which they begin, and for each scenario the clean run that tells what its
 //! cells are and what the end has to look like. A scenario's is made when the first cell asks for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::OnceLock;
@@ -15,6 +15,7 @@ use crate::cell::Cell;
 use crate::enumeration::{all_are_named, enumerate, unasked};
 use crate::machine::{Done, sweep, told, wait_for};
 use crate::pair::{MASTER, Pair, WORKER, copy};
+use crate::runs::Runs;
 use crate::scenario::{ALONE, Scenario, Template};
 use crate::snapshot::{self, Snapshot};
 use crate::survey::{AGENT_JOURNAL, COORDINATOR_JOURNAL, Survey, events, events_of};
@@ -37,6 +38,8 @@ pub struct World {
 /// A clean run of a scenario.
 pub struct Clean {
     pub survey: Survey,
+    /// How often each program was begun.
+    pub begun: BTreeMap<(String, String), usize>,
     pub end: Snapshot,
 }
 
@@ -200,7 +203,8 @@ fn clean_run(scenario: Scenario, pair: &Pair) -> Done<Clean> {
     if !scenario.is_nothing(&again) {
         return Err(format!("after a clean run the same command says: {}\n{}", again.text, pair.logs()));
     }
-    Ok(Clean { survey: Survey::after(pair, before)?, end: snapshot::settled(pair)? })
+    let begun = Runs::of(pair)?.begun();
+    Ok(Clean { survey: Survey::after(pair, before)?, begun, end: snapshot::settled(pair)? })
 }
 
 /// Waits until the machines are what the scenario begins with.
