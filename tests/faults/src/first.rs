@@ -5,6 +5,7 @@ use muster_proto::failpoint::Point;
 use crate::cell::{Cell, Harm, Kind, Side, Since};
 use crate::machine::{Done, Said};
 use crate::pair::{MASTER, WORKER};
+use crate::scenario::Scenario;
 use crate::stand_in::memory::How;
 use crate::strike::is_long;
 
@@ -46,10 +47,10 @@ pub fn ends_as_promised(cell: &Cell, said: &Said) -> Done<()> {
 
 fn end(cell: &Cell) -> End {
     match cell.kind {
-        Kind::Kill(point) if Point::OF_THE_COORDINATOR.contains(&point) => End::FailsWith(5, LOST),
+        Kind::Kill(point) if Point::OF_THE_COORDINATOR.contains(&point) => End::FailsWith(lost(cell), LOST),
         // Whoever asks a coordinator that gives no sign of life takes it for gone. The run goes on once it does.
         Kind::Stop(point) if is_long(cell) && Point::OF_THE_COORDINATOR.contains(&point) => {
-            End::FailsWith(5, LOST)
+            End::FailsWith(lost(cell), LOST)
         }
         Kind::Kill(_) | Kind::KillLater(_) | Kind::Cut(_) | Kind::Replay | Kind::Stop(_) => End::Done,
         Kind::PowerLoss(_) if cell.step.node() == WORKER => End::Done,
@@ -67,7 +68,7 @@ fn end(cell: &Cell) -> End {
             End::Fails(&[&["the agent of m1 is not connected"]])
         }
         Kind::Journal(_, Side::Agent) => End::Fails(&[&["the agent of w1 is not connected"]]),
-        Kind::Journal(_, Side::Coordinator) => End::FailsWith(5, LOST),
+        Kind::Journal(_, Side::Coordinator) => End::FailsWith(lost(cell), LOST),
         // The check before a bootstrap refuses it; otherwise the clock was not wrong at all.
         Kind::Clock(_, Since::TheBeginning) => End::FailsWith(
             3,
@@ -75,6 +76,11 @@ fn end(cell: &Cell) -> End {
         ),
         Kind::Clock(_, Since::MidEffect) => End::Done,
     }
+}
+
+/// The code of a command whose coordinator is gone; `init` knows only that something unexpected happened.
+fn lost(cell: &Cell) -> i32 {
+    if cell.scenario == Scenario::OpenPort { 1 } else { 5 }
 }
 
 /// What a daemon says of a journal that it does not take.
