@@ -29,8 +29,10 @@ pub async fn look<H: Observe>(host: &H, words: &str) -> Result<Kubelet, HostErro
     let lately = Timestamp::now() - LATELY;
     let since = unit.inactive_at.map_or(lately, |end| end.max(lately));
     let lines = host.kubelet_journal(since).await?;
-    // The journal is asked in whole seconds.
-    let says_so = lines.iter().any(|line| line.time >= since && line.message.contains(words));
+    // The journal is asked in whole seconds. A clock that was ahead and was put right leaves lines of times that are still to
+    // come: those are not of late.
+    let of_late = since..=Timestamp::now();
+    let says_so = lines.iter().any(|line| of_late.contains(&line.time) && line.message.contains(words));
     Ok(Kubelet::Runs { says_so })
 }
 

@@ -65,6 +65,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_said_while_the_clock_was_ahead_is_not_of_late_once_it_was_put_right() {
+        let identity = step(Kind::KubeletIdentity(agent::KubeletIdentity {}));
+        let (_, worker) = master_and_worker().await;
+        says(&worker, -7200, SAID);
+        let finding = identity.check(&worker, &Input::default()).await;
+        assert!(matches!(finding, Ok(Finding::Done(_))), "{finding:?}");
+    }
+
+    #[tokio::test]
     async fn one_that_was_a_stranger_long_ago_or_turns_strangers_away_itself_is_left_alone() {
         let identity = step(Kind::KubeletIdentity(agent::KubeletIdentity {}));
         let (_, worker) = master_and_worker().await;
