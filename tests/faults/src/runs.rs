@@ -76,7 +76,9 @@ impl Runs {
                 return Err(format!("undone more than once: {}", told()));
             }
             let program = (verb.clone(), node.clone());
-            let again = usize::from(struck.as_ref() == Some(&program));
+            // Not the struck step's program alone finds the disk full.
+            let full = matches!(cell.kind, Kind::DiskFull(_)) && cell.armed_on() == node;
+            let again = usize::from(full || struck.as_ref() == Some(&program));
             let most = clean.begun.get(&program).copied().unwrap_or(0) + again;
             let is_excused = AS_OFTEN_AS_NEEDED.iter().any(|(excused, _)| excused == verb);
             let counts = !COUNTED.contains(&verb.as_str()) && !is_excused;

@@ -6,6 +6,7 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::machine::LEFTOVER;
 
@@ -25,8 +26,10 @@ const OF_A_NODE: [&str; 5] = [
     "/etc/kubernetes",
     "/var/lib/kubelet",
 ];
-/// The mounts of the lab, which somebody else may be using meanwhile.
-const OF_THE_LAB: &str = "muster-lab";
+/// What the mounts of the lab hold, which somebody else may be using meanwhile.
+const OF_THE_LAB: [&str; 2] = ["muster-lab", "/run/netns/muster-"];
+/// A process that was killed is gone once somebody has asked for its end.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// By name, what is there.
 pub type State = BTreeMap<String, String>;
@@ -41,7 +44,7 @@ pub fn state() -> State {
         found.insert(place.to_owned(), Path::new(place).exists().to_string());
     }
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mounts = mounts.lines().filter(|line| !line.contains(OF_THE_LAB));
+    let mounts = mounts.lines().filter(|line| !OF_THE_LAB.iter().any(|lab| line.contains(lab)));
     // Point, kind and source; the numbers before them are the kernel's.
     let mut mounts: Vec<String> =
         mounts.map(|line| line.split_whitespace().skip(3).collect::<Vec<_>>().join(" ")).collect();
@@ -79,12 +82,26 @@ pub fn changes(before: &State, after: &State) -> Vec<String> {
 /// What is left of this process's machines once all are off: control groups, processes in them with their namespaces of the
 /// network, loop devices, mounts and folders. Other runs of the matrix have their own.
 pub fn left_behind(folder: &Path) -> Vec<String> {
+    let deadline = Instant::now() + GONE_WITHIN;
+    loop {
+        let left = left_now(folder);
+        if left.is_empty() || Instant::now() > deadline {
+            return left;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn left_now(folder: &Path) -> Vec<String> {
     let own = format!("{LEFTOVER}{}-", std::process::id());
     let mut left = Vec::new();
     groups(Path::new("/sys/fs/cgroup"), &own, &mut left);
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let groups = fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
-        if groups.contains(&own) {
+        let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+        // A dead one holds nothing any more.
+        let is_dead = status.lines().any(|line| line.starts_with("State:\tZ"));
+        if groups.contains(&own) && !is_dead {
             let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
             let network = fs::read_link(entry.path().join("ns/net")).unwrap_or_default();
             left.push(format!("process {} {} in {}", entry.path().display(), name.trim(), network.display()));
