@@ -8,6 +8,7 @@ from harness.cluster import HOME, enrolled
 from harness.kubelet import never_mind, when_it_starts
 from harness.lab import Failed, lab, run
 from harness.running import Running
+from harness.snapshot import files
 
 UNREACHABLE = ["iptables", "-I", "OUTPUT", "-p", "tcp", "--dport", "6443", "-j", "DROP"]
 REACHABLE = ["iptables", "-D", *UNREACHABLE[2:]]
@@ -23,14 +24,14 @@ def failures_at_once(report):
     run("w1", "docker", "rmi", "k8s.gcr.io/pause:3.2")
     run("m1", "systemd-run", "--quiet", "--unit=squatter", "nc", "-l", "-k", "-p", "10250")
     run("w1", *UNREACHABLE)
-    before = {machine: etc(machine) for machine in cluster.nodes}
+    before = {machine: files(machine, "/etc") for machine in cluster.nodes}
     expect_complaints(report, cluster, "at-once", [
         (f"{master} / packages:", "the kubelet is masked"),
         (f"{worker} / images:", "k8s.gcr.io/pause:3.2"),
         (f"{master} / ports:", "another program listens on TCP port 10250"),
         ("/ mesh:", "6443"),
     ])
-    if changed := [machine for machine in cluster.nodes if etc(machine) != before[machine]]:
+    if changed := [machine for machine in cluster.nodes if files(machine, "/etc") != before[machine]]:
         raise Failed(f"the checks changed something in /etc of {changed}")
     run("m1", "systemctl", "unmask", "kubelet")
     run("w1", "docker", "tag", "kept:1", "k8s.gcr.io/pause:3.2")
@@ -186,11 +187,6 @@ def end_well(report, cluster):
     with report.log("bootstrap.txt") as log:
         cluster.bootstrap(log)
     cluster.expect_whole()
-
-
-def etc(machine):
-    """A digest of every file in /etc."""
-    return run(machine, "sh", "-c", "find /etc -type f -exec sha256sum {} + | sort | sha256sum").stdout
 
 
 def become_foreign(machine):
