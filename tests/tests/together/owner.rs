@@ -2,9 +2,11 @@
 //! for another machine.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use muster_agent::engine::{Allowed, Engine};
+use muster_agent::host::change::{Change, Program, ProgramName};
 use muster_agent::host::fake::{FakeCluster, FakeHost, Snapshot};
 use muster_agent::service::NodeService;
 use muster_proto::agent::node_agent_server::NodeAgent;
@@ -13,12 +15,14 @@ use muster_proto::agent::{
     CheckStepRequest, Hostname, KubeadmJoin, KubeadmReset, NetworkLeftovers, Restore, RunStepRequest, Step,
     Swap, run_step_reply,
 };
+use muster_proto::event::{Complaint, EventKind, Outcome};
 use muster_proto::journal::Journal;
 use tonic::{Code, Request};
 
 struct Machine {
     host: FakeHost,
     service: NodeService<Engine<FakeHost>>,
+    journal: Journal,
     _folder: tempfile::TempDir,
 }
 
@@ -26,9 +30,9 @@ fn machine(allowed: Allowed) -> Machine {
     let folder = tempfile::tempdir().unwrap();
     let host = FakeHost::debian("w1", FakeCluster::default());
     let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
-    let engine = Engine::new(host.clone(), journal, allowed);
+    let engine = Engine::new(host.clone(), journal.clone(), allowed);
     let service = NodeService::new(engine, "w1".parse().unwrap(), IpAddr::from([10, 88, 0, 12]));
-    Machine { host, service, _folder: folder }
+    Machine { host, service, journal, _folder: folder }
 }
 
 impl Machine {
@@ -80,6 +84,17 @@ async fn no_step_of_a_reset_is_done_where_the_machines_owner_forbids_it() {
 async fn nothing_half_done_is_reset_and_done_again_where_the_machines_owner_forbids_a_reset() {
     let machine = machine(Allowed { steps: None, no_reset: true });
     machine.host.put_file("/etc/kubernetes/pki/ca.crt", "left by a join that was cut off");
+    // The join was Muster's own: only such a one is reset by itself anywhere.
+    let begun = Change::Run(Program::new(ProgramName::Kubeadm, ["join"], Duration::from_secs(1)));
+    let (change, summary) = (begun.record(), begun.to_string());
+    for kind in [
+        EventKind::Started { content: String::new(), attempt: 1 },
+        EventKind::Intended { index: 0, change, summary, before: None },
+        EventKind::NotMade { index: 0, outcome: Outcome::default() },
+        EventKind::Failed { complaint: Complaint::new("it was cut off", "", "") },
+    ] {
+        machine.journal.append("earlier", &"w1/kubeadm-join".parse().unwrap(), kind).unwrap();
+    }
     let before = machine.host.snapshot();
     let join = KubeadmJoin {
         node: "w1".into(),
