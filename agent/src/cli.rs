@@ -119,6 +119,13 @@ async fn enroll_here(
     if start && !nix::unistd::geteuid().is_root() {
         return Err("enrolling changes this machine's settings: run it with sudo".into());
     }
+    if let (Some(known), true) = (Settings::read(&paths.configuration)?, token_file.is_none()) {
+        anstream::println!(
+            "This machine is enrolled already, as {} with the coordinator at {}; a token enrols it once more.",
+            known.node,
+            known.coordinator
+        );
+    }
     let text = match token_file {
         Some(path) => read_token(path)?,
         None => Zeroizing::new(

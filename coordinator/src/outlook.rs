@@ -23,8 +23,8 @@ const LOOK: Duration = Duration::from_secs(120);
 pub enum Outlook {
     Done,
     Todo(Vec<agent::PlannedChange>),
-    /// It is blocked now, and may not be once this step before it is done.
-    Later(StepId, Complaint),
+    /// It is blocked or waits now, and may not be once this step before it is done.
+    Later(StepId, Option<Complaint>),
     Blocked(Complaint),
 }
 
@@ -34,11 +34,12 @@ pub async fn outlook(fleet: &Fleet, steps: &[PlannedStep]) -> Vec<Outlook> {
     let found: BTreeMap<&StepId, &Outlook> = steps.iter().map(|step| &step.id).zip(&looked).collect();
     let before = |step: &PlannedStep| {
         let open = |id: &&StepId| found.get(id).is_some_and(|found| !matches!(found, Outlook::Done));
-        // What an earlier step yields is there only in a run.
-        step.after.iter().find(open).or(step.input_from.as_ref()).cloned()
+        // What an earlier step yields is there only in a run; of others the last one is the nearest.
+        step.input_from.as_ref().or(step.after.iter().rev().find(open)).cloned()
     };
     let said = |(step, outlook): (&PlannedStep, &Outlook)| match (outlook, before(step)) {
-        (Outlook::Blocked(complaint), Some(first)) => Outlook::Later(first, complaint.clone()),
+        (Outlook::Blocked(complaint), Some(first)) => Outlook::Later(first, Some(complaint.clone())),
+        (Outlook::Todo(changes), Some(first)) if changes.is_empty() => Outlook::Later(first, None),
         _ => outlook.clone(),
     };
     steps.iter().zip(&looked).map(said).collect()

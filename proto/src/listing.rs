@@ -28,6 +28,9 @@ pub enum ListingError {
 pub fn list(journal: &Journal, form: Form, out: &mut impl Write) -> Result<(), ListingError> {
     let events = journal.after(0)?;
     let mut run = "";
+    if events.is_empty() && form == Form::Text {
+        writeln!(out, "nothing was done yet")?;
+    }
     for event in &events {
         let text = match form {
             Form::Json => serde_json::to_string(event).map_err(io::Error::from)? + "\n",

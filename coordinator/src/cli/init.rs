@@ -27,6 +27,9 @@ const OWN_TOKEN_LIFETIME: Duration = Duration::from_secs(120);
 /// So long an agent that runs may be away: it dials again every few seconds.
 const OWN_CONNECTION: Duration = Duration::from_secs(10);
 
+/// Where the package puts it.
+const EXAMPLE: &str = "/usr/share/doc/muster-coordinator/examples/cluster.yaml";
+
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 #[derive(Debug, clap::Args)]
@@ -34,7 +37,7 @@ pub struct Arguments {
     /// The address of this machine that the nodes dial; may be left out when there is only one
     #[arg(long)]
     address: Option<IpAddr>,
-    /// The TCP port that the nodes dial
+    /// The TCP port that the nodes dial [default: 7443]
     #[arg(long)]
     port: Option<u16>,
     /// Enrol this machine's own agent too, under this name
@@ -195,6 +198,8 @@ fn say_what_comes_next(enrolled: &Option<NodeName>) {
         );
     }
     anstream::println!("    sudo coordinator token create --node NAME   # for every other machine");
+    anstream::println!("    cp {EXAMPLE} .   # and make it yours");
+    anstream::println!("    sudo coordinator preflight -f cluster.yaml  # see what stands in the way");
     anstream::println!("    sudo coordinator plan -f cluster.yaml       # see what would be changed");
     anstream::println!("    sudo coordinator bootstrap -f cluster.yaml");
 }

@@ -12,19 +12,27 @@ const WORDS: Words =
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// This node; may be given several times
-    #[arg(long, value_name = "NAME", required_unless_present = "all", conflicts_with = "all")]
-    node: Vec<NodeName>,
-    /// Every node of the cluster: the workers first, then the control plane
-    #[arg(long)]
-    all: bool,
+    #[command(flatten)]
+    which: Which,
     /// The cluster's name (metadata.name), so that nobody resets the wrong one
     #[arg(long, value_name = "CLUSTER", default_value = "", hide_default_value = true)]
     confirm: String,
 }
 
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// This node; may be given several times
+    #[arg(long, value_name = "NAME")]
+    node: Vec<NodeName>,
+    /// Every node of the cluster: the workers first, then the control plane
+    #[arg(long)]
+    all: bool,
+}
+
 pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failure> {
-    let nodes = arguments.node.iter().map(ToString::to_string).collect();
+    // None are all of them.
+    let nodes = arguments.which.node.iter().map(ToString::to_string).collect();
     reset(paths, ResetRequest { nodes, confirm: arguments.confirm, remove: false }).await.map(|_| ())
 }
 

@@ -30,7 +30,7 @@ pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failu
 
 fn print(status: &ClusterStatus) {
     if status.cluster.is_empty() {
-        anstream::println!("no cluster yet: `coordinator bootstrap -f cluster.yaml` makes one");
+        anstream::println!("no cluster yet: `sudo coordinator bootstrap -f cluster.yaml` makes one");
         return;
     }
     anstream::println!("{}", headline(status));

@@ -66,7 +66,7 @@ pub async fn run(paths: &Paths, command: Command) -> Result<(), Failure> {
 /// The token alone on standard output; what to do with it on standard error, so that both read well on a terminal
 /// and a pipe gets the token.
 fn explain(reply: &CreateTokenReply) {
-    anstream::eprintln!("On {} run:\n", reply.node);
+    anstream::eprintln!("On the machine that is to be {} run:\n", reply.node);
     anstream::eprintln!("    sudo agent enroll --coordinator {}\n", reply.coordinator_address);
     anstream::eprintln!("and paste this token when it asks (usable once, until {}):\n", reply.expires);
     let indent = if io::stdout().is_terminal() { "    " } else { "" };

@@ -64,7 +64,10 @@ fn identities(findings: &mut Findings, hosts: &[Host]) {
         findings.note(
             same[0],
             Check::Identity,
-            format!("{who} all call themselves {name:?}; bootstrap gives each its own name"),
+            format!(
+                "{who} {} call themselves {name:?}; bootstrap gives each its own name",
+                if same.len() == 2 { "both" } else { "all" }
+            ),
             "",
         );
     }

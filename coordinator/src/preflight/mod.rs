@@ -244,7 +244,7 @@ pub async fn preflight(
         };
         let complaint = match found {
             Outlook::Blocked(complaint) => Some(complaint),
-            Outlook::Later(_, complaint) if stays() => Some(complaint),
+            Outlook::Later(_, complaint) if stays() => complaint,
             _ => None,
         };
         if let Some(complaint) = complaint {

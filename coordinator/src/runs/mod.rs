@@ -243,8 +243,12 @@ impl Runs {
             });
         };
         if run.phase == RunPhase::Running && !self.is_active(&run.id) {
-            // Its end could not be recorded.
-            run.phase = RunPhase::Interrupted;
+            // It may have ended since it was read: its end is recorded before it counts as over.
+            run = self.record.run(&run.id).map_err(RunsError::from)?.unwrap_or(run);
+            if run.phase == RunPhase::Running {
+                // Its end could not be recorded.
+                run.phase = RunPhase::Interrupted;
+            }
         }
         // Taken first: what comes while the events are read counts the next time. A run without events stands after all others.
         let sequence = self.journal.last_sequence();
@@ -317,7 +321,7 @@ fn step_plan(step: &PlannedStep, found: Outlook, cluster: &NodeName) -> StepPlan
             let changes = changes.into_iter().map(change).collect();
             StepPlan { finding: "todo".into(), changes, ..plan }
         }
-        Outlook::Later(first, _) => StepPlan { finding: "later".into(), after: first.to_string(), ..plan },
+        Outlook::Later(first, ..) => StepPlan { finding: "later".into(), after: first.to_string(), ..plan },
         Outlook::Blocked(complaint) => StepPlan {
             finding: "blocked".into(),
             complaint: Some(Failure { blocked: true, ..failure(&step.id, &complaint, cluster) }),

@@ -76,7 +76,7 @@ impl Reader<'_> {
             }
             if !self.enrolled.contains(&name) {
                 let what = format!(
-                    "{name} is not enrolled; run `sudo coordinator token create --node {name}` here and `sudo agent enroll` on that machine, \
+                    "{name} is not enrolled; run `sudo coordinator token create --node {name}` here and, on that machine, what it prints, \
                      or write the name of a machine that `coordinator nodes list` shows"
                 );
                 self.problems.push(place.problem(what));
