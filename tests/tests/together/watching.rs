@@ -1,5 +1,8 @@
 //! Whoever watches hears of a run's end, and of that run's end; coordinator and agents in one process over fake hosts.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -52,4 +55,25 @@ async fn done(
             return status;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_never_shown_as_interrupted_at_the_moment_of_its_end() {
+    // Runs without a step, so that there are many ends.
+    let cluster = TestCluster::of(&[]).await;
+    let (runs, over) = (cluster.runs.clone(), Arc::new(AtomicBool::new(false)));
+    let ended = over.clone();
+    let looking = std::thread::spawn(move || {
+        let mut phases = BTreeSet::new();
+        while !ended.load(Ordering::Relaxed) {
+            phases.insert(runs.status().unwrap().phase);
+        }
+        phases
+    });
+    for _ in 0..100 {
+        assert_eq!(cluster.reset(&[]).await.1.phase, "done");
+    }
+    over.store(true, Ordering::Relaxed);
+    let phases = looking.join().unwrap();
+    assert!(phases.contains("running") && !phases.contains("interrupted"), "{phases:?}");
 }
