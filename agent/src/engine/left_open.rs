@@ -131,13 +131,18 @@ impl<H: Host> Attempt<H> {
 
     /// Changes of whatever step that no unit with an id makes: two at once would be in each other's way.
     pub(super) async fn settle_errands(&self) -> Result<(), Stop> {
-        let mut ended = pin!(self.inner.host.earlier_ended());
-        if tokio::time::timeout(SOON, ended.as_mut()).await.is_err() {
-            let for_what = "for a change to end that this node's agent began before it was ended".to_owned();
-            self.record(EventKind::Waiting { for_what })?;
-            ended.await;
+        let for_what = "for a change to end that this node's agent began before it was ended";
+        self.waited_for(self.inner.host.earlier_ended(), for_what).await
+    }
+
+    /// Waits, and says what for when it takes longer.
+    async fn waited_for<T>(&self, end: impl Future<Output = T>, for_what: &str) -> Result<T, Stop> {
+        let mut end = pin!(end);
+        if let Ok(ended) = tokio::time::timeout(SOON, end.as_mut()).await {
+            return Ok(ended);
         }
-        Ok(())
+        self.record(EventKind::Waiting { for_what: for_what.to_owned() })?;
+        Ok(end.await)
     }
 
     /// The programs of the other steps of membership, which nobody may have asked for since the agent died. Their ends are
@@ -166,16 +171,8 @@ impl<H: Host> Attempt<H> {
     }
 
     async fn end_of(&self, id: &ChangeId) -> Result<Option<Applied>, Stop> {
-        let mut attaching = pin!(self.inner.host.attach(id));
-        let attached = match tokio::time::timeout(SOON, attaching.as_mut()).await {
-            Ok(attached) => attached,
-            Err(_) => {
-                let for_what = format!("for the end of {}, which an earlier run began", id.step);
-                self.record(EventKind::Waiting { for_what })?;
-                attaching.await
-            }
-        };
-        attached.map_err(|error| not_attached(&error))
+        let for_what = format!("for the end of {}, which an earlier run began", id.step);
+        self.waited_for(self.inner.host.attach(id), &for_what).await?.map_err(|error| not_attached(&error))
     }
 
     /// Of the steps of membership the one that was asked for last counts: after a reset, an init of an earlier run that only

@@ -125,9 +125,8 @@ impl Runs {
     ) -> Result<BoxStream<'static, Result<Progress, Status>>, Status> {
         let ignored = ignored_checks(&files)?;
         let asked = under_way::asked(&files);
-        if let Some((active, found)) = self.attach(&asked) {
-            let first = stream::iter([Ok(found)]);
-            return Ok(Box::pin(first.chain(self.clone().progress(active))));
+        if let Some(attached) = self.attached(&asked) {
+            return Ok(attached);
         }
         let (spec, plan) = match self.make_plan(&files).await? {
             Ok(planned) => planned,
@@ -137,10 +136,9 @@ impl Runs {
             }
         };
         let _checking = self.checking.lock().await;
-        if let Some((active, found)) = self.attach(&asked) {
-            // The same command, given twice at once: the other one was quicker.
-            let first = stream::iter([Ok(found)]);
-            return Ok(Box::pin(first.chain(self.clone().progress(active))));
+        // The same command, given twice at once: the other one was quicker.
+        if let Some(attached) = self.attached(&asked) {
+            return Ok(attached);
         }
         let digest = plan.digest();
         self.refuse_beside(Some(&digest))?;

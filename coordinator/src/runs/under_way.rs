@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
 use jiff::Timestamp;
 use muster_proto::cause::chain;
 use muster_proto::coordinator::{ClusterFiles, ClusterStatus, Failure, Progress, RunEnd, progress};
@@ -61,10 +63,10 @@ impl Runs {
 
     /// The run of a bootstrap with these very files, and what is to be said of it. Asked before anything is asked of the hosts:
     /// one of them may just be away.
-    pub(super) fn attach(&self, asked: &str) -> Option<(Active, Progress)> {
+    pub(super) fn attached(&self, asked: &str) -> Option<BoxStream<'static, Result<Progress, Status>>> {
         let active = self.going_on(|active| active.asked == asked)?;
-        let found = said(resume::attached(active.began));
-        Some((active, found))
+        let found = stream::iter([Ok(said(resume::attached(active.began)))]);
+        Some(Box::pin(found.chain(self.clone().progress(active))))
     }
 
     /// The run, and what is to be said of the one before or of this one, when it goes on already. The nodes that leave are
