@@ -9,6 +9,7 @@ pub mod failpoint;
 #[cfg(any(test, feature = "hostile"))]
 pub mod hostile;
 pub mod journal;
+pub mod kubernetes;
 pub mod listing;
 pub mod names;
 pub mod pod_network;
