@@ -12,8 +12,13 @@ use super::HostError;
 
 type Answer<T> = Result<T, HostError>;
 
-/// The view that a step's `check` gets.
-pub trait Observe: Send + Sync {
+/// The view that a step's `check` gets: the machine, its container runtime, and the cluster that it is or becomes part of.
+pub trait Observe: ObserveSystem + ObserveRuntime + ObserveCluster {}
+
+impl<H: ObserveSystem + ObserveRuntime + ObserveCluster> Observe for H {}
+
+/// The machine: its files, kernel, units, users and network.
+pub trait ObserveSystem: Send + Sync {
     /// The content of a plain file, none when there is no such file. At most 16 MiB; links are refused.
     fn read_file(&self, path: &Path) -> impl Future<Output = Answer<Option<String>>> + Send;
     /// The names in a folder, sorted; empty when there is no such folder.
@@ -34,20 +39,49 @@ pub trait Observe: Send + Sync {
     fn user(&self, name: &UserName) -> impl Future<Output = Answer<Option<User>>> + Send;
     /// A file below a user's home, read as that user; `path` is relative. None when there is no such file.
     fn user_file(&self, name: &UserName, path: &Path) -> impl Future<Output = Answer<Option<String>>> + Send;
-    /// The version that a program says of itself; none when it is not installed.
-    fn kubernetes_version(
-        &self,
-        program: KubernetesProgram,
-    ) -> impl Future<Output = Answer<Option<KubernetesVersion>>> + Send;
     /// Which of these programs are not on the search path of root.
     fn missing_programs(
         &self,
         names: &'static [&'static str],
     ) -> impl Future<Output = Answer<Vec<&'static str>>> + Send;
+    /// GET / over plain HTTP: the status code, or none when nothing answers within 3 s.
+    fn http_status(&self, address: SocketAddr) -> impl Future<Output = Answer<Option<u16>>> + Send;
+    /// The rules of the packet filter as iptables-save or ip6tables-save prints them, without counters of rules; none
+    /// when that program is not installed.
+    fn packet_filter(&self, family: Family) -> impl Future<Output = Answer<Option<String>>> + Send;
+    /// Why no TCP connection to HOST:PORT can be opened within 3 s; none when it can.
+    fn unreachable(&self, endpoint: &str) -> impl Future<Output = Answer<Option<String>>> + Send;
+    /// The addresses of this host's interfaces.
+    fn addresses(&self) -> impl Future<Output = Answer<Vec<IpAddr>>> + Send;
+    /// The network interfaces with their addresses, loopback left out.
+    fn interfaces(&self) -> impl Future<Output = Answer<Vec<Interface>>> + Send;
+    /// How many processors this host's programs may use.
+    fn processors(&self) -> impl Future<Output = Answer<usize>> + Send;
+    /// The file system that holds the path, or its nearest folder that exists.
+    fn disk(&self, path: &Path) -> impl Future<Output = Answer<Disk>> + Send;
+    /// The version of the systemd that runs; none when another init does.
+    fn systemd_version(&self) -> impl Future<Output = Answer<Option<u32>>> + Send;
+    /// The addresses of a name as the programs of this host get them; none when it is unknown.
+    fn resolve(&self, name: &NodeName) -> impl Future<Output = Answer<Vec<IpAddr>>> + Send;
+}
+
+/// The container runtimes, whichever of them is there.
+pub trait ObserveRuntime: Send + Sync {
     /// What Docker says of itself; none when its socket does not answer.
     fn docker(&self) -> impl Future<Output = Answer<Option<Docker>>> + Send;
     /// The images (`name:tag`) that the runtime holds, in kubeadm's spelling.
     fn images(&self) -> impl Future<Output = Answer<Vec<String>>> + Send;
+    /// The newest Kubernetes containers of Docker that ended, each with its last lines; at most 8. Nothing without Docker.
+    fn exited_containers(&self) -> impl Future<Output = Answer<Vec<ExitedContainer>>> + Send;
+}
+
+/// Kubernetes: its programs on this host, its kubelet, and the API server's objects.
+pub trait ObserveCluster: Send + Sync {
+    /// The version that a program says of itself; none when it is not installed.
+    fn kubernetes_version(
+        &self,
+        program: KubernetesProgram,
+    ) -> impl Future<Output = Answer<Option<KubernetesVersion>>> + Send;
     /// The images that this host's kubeadm wants for a version (`kubeadm config images list`).
     fn kubeadm_images(
         &self,
@@ -70,30 +104,9 @@ pub trait Observe: Send + Sync {
     ) -> impl Future<Output = Answer<Vec<Value>>> + Send;
     /// Whether the kubelet's own health endpoint (127.0.0.1:10248/healthz) says ok.
     fn kubelet_healthy(&self) -> impl Future<Output = Answer<bool>> + Send;
-    /// GET / over plain HTTP: the status code, or none when nothing answers within 3 s.
-    fn http_status(&self, address: SocketAddr) -> impl Future<Output = Answer<Option<u16>>> + Send;
-    /// The rules of the packet filter as iptables-save or ip6tables-save prints them, without counters of rules; none
-    /// when that program is not installed.
-    fn packet_filter(&self, family: Family) -> impl Future<Output = Answer<Option<String>>> + Send;
     /// What the kubelet, and systemd about it, wrote into the journal since then; at most 4 MiB, oldest first. Nothing when
     /// there is no journal.
     fn kubelet_journal(&self, since: Timestamp) -> impl Future<Output = Answer<Vec<JournalLine>>> + Send;
-    /// The newest Kubernetes containers of Docker that ended, each with its last lines; at most 8. Nothing without Docker.
-    fn exited_containers(&self) -> impl Future<Output = Answer<Vec<ExitedContainer>>> + Send;
-    /// Why no TCP connection to HOST:PORT can be opened within 3 s; none when it can.
-    fn unreachable(&self, endpoint: &str) -> impl Future<Output = Answer<Option<String>>> + Send;
-    /// The addresses of this host's interfaces.
-    fn addresses(&self) -> impl Future<Output = Answer<Vec<IpAddr>>> + Send;
-    /// The network interfaces with their addresses, loopback left out.
-    fn interfaces(&self) -> impl Future<Output = Answer<Vec<Interface>>> + Send;
-    /// How many processors this host's programs may use.
-    fn processors(&self) -> impl Future<Output = Answer<usize>> + Send;
-    /// The file system that holds the path, or its nearest folder that exists.
-    fn disk(&self, path: &Path) -> impl Future<Output = Answer<Disk>> + Send;
-    /// The version of the systemd that runs; none when another init does.
-    fn systemd_version(&self) -> impl Future<Output = Answer<Option<u32>>> + Send;
-    /// The addresses of a name as the programs of this host get them; none when it is unknown.
-    fn resolve(&self, name: &NodeName) -> impl Future<Output = Answer<Vec<IpAddr>>> + Send;
 }
 
 /// A network interface.

@@ -12,8 +12,8 @@ use super::cluster::ClusterState;
 use super::stock::stock_images;
 use crate::host::HostError;
 use crate::host::query::{
-    Disk, Docker, ExitedContainer, Family, Interface, JournalLine, KubernetesProgram, ObjectKind, Observe,
-    Unit, User,
+    Disk, Docker, ExitedContainer, Family, Interface, JournalLine, KubernetesProgram, ObjectKind,
+    ObserveCluster, ObserveRuntime, ObserveSystem, Unit, User,
 };
 
 type Answer<T> = Result<T, HostError>;
@@ -36,7 +36,7 @@ impl FakeHost {
     }
 }
 
-impl Observe for FakeHost {
+impl ObserveSystem for FakeHost {
     async fn read_file(&self, path: &Path) -> Answer<Option<String>> {
         if path == Path::new("/proc/net/tcp") {
             return Ok(Some(self.file(path).unwrap_or_default() + &self.open_doors()));
@@ -94,52 +94,9 @@ impl Observe for FakeHost {
         Ok(state.user_files.get(&(name.clone(), path.to_owned())).map(|file| file.content.clone()))
     }
 
-    async fn kubernetes_version(&self, program: KubernetesProgram) -> Answer<Option<KubernetesVersion>> {
-        Ok(self.state().versions.get(&program).copied())
-    }
-
     async fn missing_programs(&self, names: &'static [&'static str]) -> Answer<Vec<&'static str>> {
         let state = self.state();
         Ok(names.iter().copied().filter(|name| state.missing_programs.contains(*name)).collect())
-    }
-
-    async fn docker(&self) -> Answer<Option<Docker>> {
-        Ok(self.state().docker.clone())
-    }
-
-    async fn images(&self) -> Answer<Vec<String>> {
-        Ok(self.state().images.iter().cloned().collect())
-    }
-
-    async fn kubeadm_images(
-        &self,
-        version: KubernetesVersion,
-        repository: Option<&str>,
-    ) -> Answer<Vec<ImageReference>> {
-        let images = stock_images(version, repository.unwrap_or("k8s.gcr.io")).into_iter();
-        images.map(ImageReference::try_from).collect::<Result<_, _>>().map_err(|error| {
-            HostError::Unexpected {
-                what: "kubeadm config images list".to_owned(),
-                message: error.to_string(),
-            }
-        })
-    }
-
-    async fn object(&self, kind: ObjectKind, namespace: &str, name: &str) -> Answer<Option<Value>> {
-        self.api(|cluster| cluster.get(kind.kind(), namespace, name).cloned())
-    }
-
-    async fn objects(&self, kind: ObjectKind, namespace: &str, selector: &str) -> Answer<Vec<Value>> {
-        let wanted: Vec<(&str, &str)> = selector.split(',').filter_map(|part| part.split_once('=')).collect();
-        let chosen = |object: &Value| {
-            (namespace.is_empty() || object["metadata"]["namespace"] == namespace)
-                && wanted.iter().all(|(key, value)| object["metadata"]["labels"][*key] == *value)
-        };
-        self.api(|cluster| cluster.of_kind(kind.kind()).filter(|object| chosen(object)).cloned().collect())
-    }
-
-    async fn kubelet_healthy(&self) -> Answer<bool> {
-        Ok(self.state().kubelet_healthy)
     }
 
     async fn http_status(&self, address: SocketAddr) -> Answer<Option<u16>> {
@@ -157,14 +114,6 @@ impl Observe for FakeHost {
             Family::Ipv4 => Some(self.state().packet_filter.clone()),
             Family::Ipv6 => None,
         })
-    }
-
-    async fn kubelet_journal(&self, since: Timestamp) -> Answer<Vec<JournalLine>> {
-        Ok(self.state().kubelet_journal.iter().filter(|line| line.time >= since).cloned().collect())
-    }
-
-    async fn exited_containers(&self) -> Answer<Vec<ExitedContainer>> {
-        Ok(self.state().exited_containers.clone())
     }
 
     async fn unreachable(&self, endpoint: &str) -> Answer<Option<String>> {
@@ -205,5 +154,60 @@ impl Observe for FakeHost {
         };
         let found: Vec<IpAddr> = hosts.lines().filter_map(named).collect();
         Ok(if found.is_empty() { state.names.get(name.as_str()).cloned().unwrap_or_default() } else { found })
+    }
+}
+
+impl ObserveRuntime for FakeHost {
+    async fn docker(&self) -> Answer<Option<Docker>> {
+        Ok(self.state().docker.clone())
+    }
+
+    async fn images(&self) -> Answer<Vec<String>> {
+        Ok(self.state().images.iter().cloned().collect())
+    }
+
+    async fn exited_containers(&self) -> Answer<Vec<ExitedContainer>> {
+        Ok(self.state().exited_containers.clone())
+    }
+}
+
+impl ObserveCluster for FakeHost {
+    async fn kubernetes_version(&self, program: KubernetesProgram) -> Answer<Option<KubernetesVersion>> {
+        Ok(self.state().versions.get(&program).copied())
+    }
+
+    async fn kubeadm_images(
+        &self,
+        version: KubernetesVersion,
+        repository: Option<&str>,
+    ) -> Answer<Vec<ImageReference>> {
+        let images = stock_images(version, repository.unwrap_or("k8s.gcr.io")).into_iter();
+        images.map(ImageReference::try_from).collect::<Result<_, _>>().map_err(|error| {
+            HostError::Unexpected {
+                what: "kubeadm config images list".to_owned(),
+                message: error.to_string(),
+            }
+        })
+    }
+
+    async fn object(&self, kind: ObjectKind, namespace: &str, name: &str) -> Answer<Option<Value>> {
+        self.api(|cluster| cluster.get(kind.kind(), namespace, name).cloned())
+    }
+
+    async fn objects(&self, kind: ObjectKind, namespace: &str, selector: &str) -> Answer<Vec<Value>> {
+        let wanted: Vec<(&str, &str)> = selector.split(',').filter_map(|part| part.split_once('=')).collect();
+        let chosen = |object: &Value| {
+            (namespace.is_empty() || object["metadata"]["namespace"] == namespace)
+                && wanted.iter().all(|(key, value)| object["metadata"]["labels"][*key] == *value)
+        };
+        self.api(|cluster| cluster.of_kind(kind.kind()).filter(|object| chosen(object)).cloned().collect())
+    }
+
+    async fn kubelet_healthy(&self) -> Answer<bool> {
+        Ok(self.state().kubelet_healthy)
+    }
+
+    async fn kubelet_journal(&self, since: Timestamp) -> Answer<Vec<JournalLine>> {
+        Ok(self.state().kubelet_journal.iter().filter(|line| line.time >= since).cloned().collect())
     }
 }

@@ -10,13 +10,13 @@ use serde_json::Value;
 use super::{SystemHost, child, errand, files, http, network, programs, units, witness};
 use crate::host::HostError;
 use crate::host::query::{
-    Disk, Docker, ExitedContainer, Family, Interface, JournalLine, KubernetesProgram, ObjectKind, Observe,
-    Unit, User,
+    Disk, Docker, ExitedContainer, Family, Interface, JournalLine, KubernetesProgram, ObjectKind,
+    ObserveCluster, ObserveRuntime, ObserveSystem, Unit, User,
 };
 
 type Answer<T> = Result<T, HostError>;
 
-impl Observe for SystemHost {
+impl ObserveSystem for SystemHost {
     async fn read_file(&self, path: &Path) -> Answer<Option<String>> {
         files::read(self.path(path)).await
     }
@@ -57,41 +57,8 @@ impl Observe for SystemHost {
         self.read_user_file(name, path).await
     }
 
-    async fn kubernetes_version(&self, program: KubernetesProgram) -> Answer<Option<KubernetesVersion>> {
-        programs::kubernetes_version(&self.remembered, program).await
-    }
-
     async fn missing_programs(&self, names: &'static [&'static str]) -> Answer<Vec<&'static str>> {
         Ok(names.iter().copied().filter(|name| child::find(name).is_none()).collect())
-    }
-
-    async fn docker(&self) -> Answer<Option<Docker>> {
-        programs::docker().await
-    }
-
-    async fn images(&self) -> Answer<Vec<String>> {
-        programs::images().await
-    }
-
-    async fn kubeadm_images(
-        &self,
-        version: KubernetesVersion,
-        repository: Option<&str>,
-    ) -> Answer<Vec<ImageReference>> {
-        programs::kubeadm_images(&self.remembered, version, repository).await
-    }
-
-    async fn object(&self, kind: ObjectKind, namespace: &str, name: &str) -> Answer<Option<Value>> {
-        self.kubernetes.object(kind, namespace, name).await
-    }
-
-    async fn objects(&self, kind: ObjectKind, namespace: &str, selector: &str) -> Answer<Vec<Value>> {
-        self.kubernetes.objects(kind, namespace, selector).await
-    }
-
-    async fn kubelet_healthy(&self) -> Answer<bool> {
-        let health = SocketAddr::from((Ipv4Addr::LOCALHOST, 10248));
-        Ok(http::status(health, "/healthz").await == Some(200))
     }
 
     async fn http_status(&self, address: SocketAddr) -> Answer<Option<u16>> {
@@ -100,14 +67,6 @@ impl Observe for SystemHost {
 
     async fn packet_filter(&self, family: Family) -> Answer<Option<String>> {
         programs::packet_filter(family).await
-    }
-
-    async fn kubelet_journal(&self, since: Timestamp) -> Answer<Vec<JournalLine>> {
-        witness::kubelet_journal(since).await
-    }
-
-    async fn exited_containers(&self) -> Answer<Vec<ExitedContainer>> {
-        witness::exited_containers().await
     }
 
     async fn unreachable(&self, endpoint: &str) -> Answer<Option<String>> {
@@ -139,5 +98,50 @@ impl Observe for SystemHost {
 
     async fn resolve(&self, name: &NodeName) -> Answer<Vec<IpAddr>> {
         Ok(network::resolve(name).await)
+    }
+}
+
+impl ObserveRuntime for SystemHost {
+    async fn docker(&self) -> Answer<Option<Docker>> {
+        programs::docker().await
+    }
+
+    async fn images(&self) -> Answer<Vec<String>> {
+        programs::images().await
+    }
+
+    async fn exited_containers(&self) -> Answer<Vec<ExitedContainer>> {
+        witness::exited_containers().await
+    }
+}
+
+impl ObserveCluster for SystemHost {
+    async fn kubernetes_version(&self, program: KubernetesProgram) -> Answer<Option<KubernetesVersion>> {
+        programs::kubernetes_version(&self.remembered, program).await
+    }
+
+    async fn kubeadm_images(
+        &self,
+        version: KubernetesVersion,
+        repository: Option<&str>,
+    ) -> Answer<Vec<ImageReference>> {
+        programs::kubeadm_images(&self.remembered, version, repository).await
+    }
+
+    async fn object(&self, kind: ObjectKind, namespace: &str, name: &str) -> Answer<Option<Value>> {
+        self.kubernetes.object(kind, namespace, name).await
+    }
+
+    async fn objects(&self, kind: ObjectKind, namespace: &str, selector: &str) -> Answer<Vec<Value>> {
+        self.kubernetes.objects(kind, namespace, selector).await
+    }
+
+    async fn kubelet_healthy(&self) -> Answer<bool> {
+        let health = SocketAddr::from((Ipv4Addr::LOCALHOST, 10248));
+        Ok(http::status(health, "/healthz").await == Some(200))
+    }
+
+    async fn kubelet_journal(&self, since: Timestamp) -> Answer<Vec<JournalLine>> {
+        witness::kubelet_journal(since).await
     }
 }
