@@ -8,6 +8,7 @@ use std::path::Path;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use muster_proto::agent::{self, HostReport};
+use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::NodeName;
 
 use crate::facts::pretty_name;
@@ -37,6 +38,7 @@ pub(crate) async fn inspect<H: Observe>(host: &H, names: &[NodeName]) -> Result<
         empty if empty.is_empty() => text("/etc/os-release").await,
         found => found,
     };
+    let docker = host.runtime(RuntimeName::Docker).await?;
     let mut report = HostReport {
         hostname: host.hostname().await?,
         machine_id: text("/etc/machine-id").await.trim().to_owned(),
@@ -48,7 +50,7 @@ pub(crate) async fn inspect<H: Observe>(host: &H, names: &[NodeName]) -> Result<
         cgroup_version: if text("/sys/fs/cgroup/cgroup.controllers").await.is_empty() { 1 } else { 2 },
         swaps: host.swaps().await?.iter().map(|swap| swap.display().to_string()).collect(),
         ufw_enabled: ufw::files(host).await?.is_some_and(|files| files.say_on()),
-        docker_version: host.docker().await?.map(|docker| docker.version).unwrap_or_default(),
+        docker_version: docker.as_ref().map(|docker| docker.version.clone()).unwrap_or_default(),
         cluster: Membership::read(&text(KUBELET_CONF).await).map(|found| found.server).unwrap_or_default(),
         leftovers: leftovers(host).await?,
         ..HostReport::default()

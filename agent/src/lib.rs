@@ -6,7 +6,6 @@ pub mod control_plane;
 pub mod diagnosis;
 pub mod dial;
 pub mod difference;
-pub mod docker_settings;
 pub mod engine;
 pub mod enroll;
 pub mod facts;

@@ -9,8 +9,9 @@ use muster_agent::host::HostError;
 use muster_agent::host::change::{
     Applied, Change, ChangeId, FileMode, Host, Program, ProgramName, UnitAction,
 };
-use muster_agent::host::query::{KubernetesProgram, Observe};
+use muster_agent::host::query::{KubernetesProgram, ObserveCluster, ObserveRuntime, ObserveSystem};
 use muster_agent::host::system::SystemHost;
+use muster_proto::kubernetes::runtime::RuntimeName;
 use secrecy::ExposeSecret;
 
 fn skip(why: &str) {
@@ -188,9 +189,9 @@ async fn the_host_answers_every_question() {
     for program in KubernetesProgram::ALL {
         assert_eq!(host.kubernetes_version(program).await.unwrap(), Some(version), "{}", program.name());
     }
-    let docker = host.docker().await.unwrap().unwrap();
-    assert!(["cgroupfs", "systemd"].contains(&docker.cgroup_driver.as_str()), "{docker:?}");
-    let images = host.images().await.unwrap();
+    let docker = host.runtime(RuntimeName::Docker).await.unwrap().unwrap();
+    assert!(docker.cgroup_driver.is_some() && docker.root.is_dir(), "{docker:?}");
+    let images = host.images(RuntimeName::Docker).await.unwrap();
     let wanted = host.kubeadm_images(version, None).await.unwrap();
     assert!(
         wanted.iter().all(|image| images.iter().any(|held| held == image.as_str())),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use aws_lc_rs::digest;
 use muster_proto::agent::{self, HostFacts, step::Kind};
+use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::{Malformed, NodeName, StepId, UserName};
 use prost::Message;
 
@@ -117,6 +118,9 @@ fn addresses<'a>(
     if problems.is_empty() { Ok(addresses) } else { Err(problems) }
 }
 
+/// The one runtime that cluster.yaml can ask for yet.
+const RUNTIME: RuntimeName = RuntimeName::Docker;
+
 struct Planner<'a> {
     spec: &'a ClusterSpec,
     addresses: BTreeMap<&'a NodeName, String>,
@@ -188,6 +192,7 @@ impl Planner<'_> {
             extra: spec.smoke_test.iter().map(|test| test.image.to_string()).collect(),
             skip_phases: spec.skip_phases.clone(),
             control_plane,
+            runtime: RUNTIME.word().to_owned(),
         };
         let packages = agent::Packages { kubernetes_version: spec.kubernetes_version.to_string() };
         let hostname =
@@ -200,7 +205,12 @@ impl Planner<'_> {
         let packages = self.add(node, "packages", Kind::Packages(packages), &[])?;
         let after = std::slice::from_ref(&packages);
         let kubelet = self.add(node, "kubelet", Kind::Kubelet(agent::Kubelet {}), after)?;
-        let runtime = Kind::Runtime(agent::Runtime { cgroup_driver: driver });
+        let runtime = Kind::Runtime(agent::Runtime {
+            cgroup_driver: driver,
+            name: RUNTIME.word().to_owned(),
+            kubernetes_version: spec.kubernetes_version.to_string(),
+            image_repository: spec.image_repository.clone().unwrap_or_default(),
+        });
         // The kernel's settings first: Docker sets ip_forward itself when it starts, and would hide a missing one.
         let runtime = self.add(node, "runtime", runtime, &[packages, kernel, firewall])?;
         let images = self.add(node, "images", Kind::Images(images), &[runtime])?;

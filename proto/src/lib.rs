@@ -21,7 +21,7 @@ pub mod transport;
 pub mod ufw;
 pub mod version;
 
-/// The generated messages and services; `make generate` renews them from `proto/*.proto`.
+/// The generated messages and services; `make generate` renews them from `proto/*.proto` and `foreign/*.proto`.
 #[allow(clippy::all, unreachable_pub)]
 pub mod generated {
     pub mod agent {
@@ -33,8 +33,20 @@ pub mod generated {
     pub mod enrolment {
         include!("generated/muster.enrolment.v1.rs");
     }
+    /// What container runtimes serve: the Container Runtime Interface, and containerd's own questions.
+    pub mod cri {
+        include!("generated/runtime.v1.rs");
+    }
+    pub mod containerd {
+        pub mod version {
+            include!("generated/containerd.services.version.v1.rs");
+        }
+        pub mod introspection {
+            include!("generated/containerd.services.introspection.v1.rs");
+        }
+    }
     /// The encoded descriptor set: reflection serves it, and the capability test reads it.
     pub const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");
 }
 
-pub use generated::{agent, coordinator, enrolment};
+pub use generated::{agent, containerd, coordinator, cri, enrolment};

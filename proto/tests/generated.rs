@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 const FILES: [&str; 3] = ["agent.proto", "coordinator.proto", "enrolment.proto"];
 
+/// What container runtimes serve. Only clients are made of it, and nobody holds its methods against a list of callers.
+const FOREIGN: [&str; 3] = ["cri.proto", "containerd_version.proto", "containerd_introspection.proto"];
+
 #[allow(clippy::disallowed_methods, reason = "the checked-in code is written by this test alone")]
 fn generate_into(folder: &Path) {
     let descriptors = protox::compile(FILES.map(|file| format!("proto/{file}")), ["proto"])
@@ -16,6 +19,14 @@ fn generate_into(folder: &Path) {
         .btree_map(".")
         .compile_fds(descriptors)
         .expect("the descriptors generate");
+    let foreign = protox::compile(FOREIGN.map(|file| format!("foreign/{file}")), ["foreign"])
+        .expect("the .proto files of others compile");
+    tonic_prost_build::configure()
+        .out_dir(folder)
+        .btree_map(".")
+        .build_server(false)
+        .compile_fds(foreign)
+        .expect("the descriptors of others generate");
 }
 
 #[test]

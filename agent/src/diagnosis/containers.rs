@@ -13,13 +13,13 @@ pub(super) fn signs(containers: &[ExitedContainer], still_running: bool) -> Vec<
         let known =
             container.last_lines.iter().find_map(|line| kubelet::of_line(line).map(|known| (known, line)));
         if let Some(((cause @ (Cause::PortTaken | Cause::ClockWrong), sentence), line)) = known {
-            let sentence = format!("{sentence}: {} cannot start", component(&container.name));
+            let sentence = format!("{sentence}: {} cannot start", container.name);
             return Some(Sign::new(cause, sentence, PLACE, line));
         }
         let last = container.last_lines.last().filter(|_| !still_running && container.exit_code != 0)?;
         let sentence = format!(
             "the container {} ended with exit code {}: {}",
-            component(&container.name),
+            container.name,
             container.exit_code,
             short(last, 160)
         );
@@ -28,18 +28,13 @@ pub(super) fn signs(containers: &[ExitedContainer], still_running: bool) -> Vec<
     containers.iter().filter_map(of_one).collect()
 }
 
-/// `kube-apiserver` of dockershim's `k8s_kube-apiserver_kube-apiserver-m1_kube-system_UID_ATTEMPT`.
-fn component(name: &str) -> &str {
-    name.strip_prefix("k8s_").and_then(|rest| rest.split('_').next()).unwrap_or(name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn ended(last: &str) -> ExitedContainer {
         ExitedContainer {
-            name: "k8s_kube-apiserver_kube-apiserver-m1_kube-system_0123_4".into(),
+            name: "kube-apiserver".into(),
             exit_code: 1,
             last_lines: vec!["I1122 something".into(), last.into()],
         }

@@ -1,6 +1,7 @@
 //! Looking while kubeadm runs: whoever waits for four minutes learns after seconds what it is waiting for in vain.
 
 use jiff::Timestamp;
+use muster_proto::kubernetes::runtime::RuntimeName;
 
 use super::sign::{Cause, Sign, add, first, short};
 use super::{containers, kubelet};
@@ -88,9 +89,11 @@ impl Watch {
             let surplus = self.found.errors.len().saturating_sub(ERRORS);
             self.found.errors.drain(..surplus);
         }
-        if let Ok(ended) = host.exited_containers().await {
-            for sign in containers::signs(&ended, running) {
-                add(&mut self.found.signs, sign);
+        for runtime in RuntimeName::ALL {
+            if let Ok(ended) = host.exited_containers(runtime).await {
+                for sign in containers::signs(&ended, running) {
+                    add(&mut self.found.signs, sign);
+                }
             }
         }
         if let Some(endpoint) = self.found.endpoint.clone().filter(|_| self.verb == "join") {

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use muster_proto::event::Complaint;
+use muster_proto::kubernetes::runtime::{CgroupDriver, RuntimeName};
 use muster_proto::names::{ImageReference, KubernetesVersion, NodeName, UserName};
 use serde_json::Value;
 
@@ -67,12 +69,27 @@ pub trait ObserveSystem: Send + Sync {
 
 /// The container runtimes, whichever of them is there.
 pub trait ObserveRuntime: Send + Sync {
-    /// What Docker says of itself; none when its socket does not answer.
-    fn docker(&self) -> impl Future<Output = Answer<Option<Docker>>> + Send;
-    /// The images (`name:tag`) that the runtime holds, in kubeadm's spelling.
-    fn images(&self) -> impl Future<Output = Answer<Vec<String>>> + Send;
-    /// The newest Kubernetes containers of Docker that ended, each with its last lines; at most 8. Nothing without Docker.
-    fn exited_containers(&self) -> impl Future<Output = Answer<Vec<ExitedContainer>>> + Send;
+    /// What a runtime says of itself; none when it is not there or does not answer.
+    fn runtime(&self, name: RuntimeName) -> impl Future<Output = Answer<Option<RuntimeFacts>>> + Send;
+    /// Whether its settings on disk are as wanted, or how they could be; `running` is what it says of itself.
+    fn runtime_settings(
+        &self,
+        name: RuntimeName,
+        wanted: &RuntimeWish,
+        running: Option<&RuntimeFacts>,
+    ) -> impl Future<Output = Answer<RuntimeSettings>> + Send;
+    /// Where its settings say that its images lie; what is not set is the runtime's own choice.
+    fn runtime_root(&self, name: RuntimeName) -> impl Future<Output = Answer<PathBuf>> + Send;
+    /// The images (`name:tag`) that the runtime holds for Kubernetes, in its own spelling.
+    fn images(&self, name: RuntimeName) -> impl Future<Output = Answer<Vec<String>>> + Send;
+    /// The newest Kubernetes containers that ended, each with its last lines; at most 8. Nothing where the runtime does not
+    /// answer.
+    fn exited_containers(
+        &self,
+        name: RuntimeName,
+    ) -> impl Future<Output = Answer<Vec<ExitedContainer>>> + Send;
+    /// The Kubernetes containers that run, by their names in the pods; nothing where the runtime does not answer.
+    fn running_containers(&self, name: RuntimeName) -> impl Future<Output = Answer<Vec<String>>> + Send;
 }
 
 /// Kubernetes: its programs on this host, its kubelet, and the API server's objects.
@@ -158,6 +175,7 @@ pub struct JournalLine {
 /// A container that ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExitedContainer {
+    /// In its pod: `kube-apiserver`.
     pub name: String,
     pub exit_code: i64,
     pub last_lines: Vec<String>,
@@ -172,12 +190,53 @@ pub struct User {
     pub home: PathBuf,
 }
 
-/// What `docker info` says.
+/// What a container runtime says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Docker {
+pub struct RuntimeFacts {
     pub version: String,
-    /// systemd or cgroupfs
-    pub cgroup_driver: String,
+    /// In effect; none: it does not tell.
+    pub cgroup_driver: Option<CgroupDriver>,
+    /// The image of the pause container that it starts pods with; none: it does not tell, or the kubelet decides.
+    pub sandbox_image: Option<String>,
+    /// How the interface that the kubelet speaks to stands.
+    pub cri: Cri,
+    /// Where its images and containers lie.
+    pub root: PathBuf,
+    /// Its settings were not written after it started.
+    pub settings_in_effect: bool,
+}
+
+/// The Container Runtime Interface of a runtime.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cri {
+    On,
+    /// Its settings disable it.
+    Off,
+    /// It does not come up: the runtime's own words.
+    Failed(String),
+}
+
+/// What a runtime is wanted to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RuntimeWish {
+    /// None: whatever it uses.
+    pub cgroup_driver: Option<CgroupDriver>,
+    /// The pause image that kubeadm brings; none: not known.
+    pub sandbox_image: Option<ImageReference>,
+}
+
+/// How a runtime's settings on disk compare with what is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RuntimeSettings {
+    Fit,
+    /// The file with what is wanted in it, everything else kept; and whether a runtime that runs has to start anew for it.
+    Rewrite {
+        path: PathBuf,
+        content: String,
+        restart: bool,
+    },
+    /// Nothing that may be written here would help.
+    Unfit(Complaint),
 }
 
 /// The Kubernetes programs that a node needs.

@@ -1,17 +1,19 @@
 //! Afterwards: the runtime holds every image that this node will need, so that neither kubeadm nor the kubelet waits
-//! for a registry. Nothing is pulled: what is missing is told, all at once. Images survive a restart of Docker.
+//! for a registry. Nothing is pulled: what is missing is told, all at once. Images survive a restart of the
+//! runtime.
 
 use std::time::Duration;
 
 use muster_proto::agent;
+use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::{ImageReference, KubernetesVersion};
 
 use super::{BadStep, Finding, Input};
 use crate::host::HostError;
-use crate::host::query::Observe;
+use crate::host::query::{Cri, Observe};
 
 pub const NAME: &str = "images";
-/// Docker may just be starting.
+/// The runtime may just be starting.
 pub const SETTLE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone)]
@@ -21,6 +23,7 @@ pub struct Images {
     extra: Vec<ImageReference>,
     skip_phases: Vec<String>,
     control_plane: bool,
+    runtime: RuntimeName,
 }
 
 impl Images {
@@ -45,16 +48,18 @@ impl Images {
             extra: message.extra.iter().map(image("images.extra")).collect::<Result<_, _>>()?,
             skip_phases: message.skip_phases.clone(),
             control_plane: message.control_plane,
+            runtime: message.runtime.parse().map_err(BadStep::field("images.runtime"))?,
         })
     }
 
     pub async fn check<H: Observe>(&self, host: &H, _: &Input) -> Result<Finding, HostError> {
-        if host.docker().await?.is_none() {
-            return Ok(Finding::Wait("for Docker to answer, which knows the images".into()));
+        let name = self.runtime;
+        if !host.runtime(name).await?.is_some_and(|facts| facts.cri == Cri::On) {
+            return Ok(Finding::Wait(format!("for {name} to answer, which knows the images")));
         }
         let repository = self.repository.as_ref().map(ImageReference::as_str);
         let wanted = host.kubeadm_images(self.version, repository).await?;
-        let present: Vec<String> = host.images().await?.iter().map(|image| plain(image)).collect();
+        let present: Vec<String> = host.images(name).await?.iter().map(|image| plain(image)).collect();
         let mut missing: Vec<&str> = wanted
             .iter()
             .filter(|image| self.needs(image.as_str()))
@@ -73,8 +78,9 @@ impl Images {
             cause,
             missing.join("\n"),
             format!(
-                "docker pull {} (or load them: docker load -i FILE; or name a registry that holds them as imageRepository)",
-                missing.join(" && docker pull ")
+                "{} (or load them: {}; or name a registry that holds them as imageRepository)",
+                name.row().pull(&missing),
+                name.row().load("FILE")
             ),
         ))
     }
@@ -82,16 +88,20 @@ impl Images {
     /// Whether this node needs an image of kubeadm's list. On a control plane all of them: kubeadm's own check of the images
     /// asks for the whole list, whatever phases are left out (kubeadm 1.20.2, preflight ImagePull).
     fn needs(&self, image: &str) -> bool {
-        let path = image.split_once('@').map_or(image, |(path, _)| path);
-        let last = path.rsplit('/').next().unwrap_or_default();
-        let name = last.split(':').next().unwrap_or_default();
         let skipped = |phases: &[&str]| self.skip_phases.iter().any(|phase| phases.contains(&phase.as_str()));
-        match name {
+        match name_of(image) {
             "pause" => true,
             "kube-proxy" => self.control_plane || !skipped(&["addon", "addon/kube-proxy"]),
             _ => self.control_plane,
         }
     }
+}
+
+/// `pause` of `registry.k8s.io/pause:3.10`.
+pub(super) fn name_of(image: &str) -> &str {
+    let path = image.split_once('@').map_or(image, |(path, _)| path);
+    let last = path.rsplit('/').next().unwrap_or_default();
+    last.split(':').next().unwrap_or_default()
 }
 
 /// The shortest spelling of an image: Docker Hub's names have several, and no tag means latest.
@@ -117,10 +127,17 @@ mod tests {
         "registry.k8s.io:5000/coredns/coredns:v1.8.0",
     ];
 
+    fn message(runtime: &str) -> agent::Images {
+        agent::Images {
+            kubernetes_version: "v1.20.2".to_owned(),
+            runtime: runtime.to_owned(),
+            ..Default::default()
+        }
+    }
+
     fn needed(control_plane: bool, skip: &[&str]) -> Vec<&'static str> {
         let skip_phases = skip.iter().map(|phase| (*phase).to_owned()).collect();
-        let kubernetes_version = "v1.20.2".to_owned();
-        let message = agent::Images { kubernetes_version, control_plane, skip_phases, ..Default::default() };
+        let message = agent::Images { control_plane, skip_phases, ..message("docker") };
         let images = Images::parse(&message).unwrap();
         KUBEADM.into_iter().filter(|image| images.needs(image)).collect()
     }
@@ -148,14 +165,25 @@ mod tests {
 
     #[tokio::test]
     async fn all_missing_images_are_told_at_once_with_the_command_that_gets_them() {
-        let host = FakeHost::debian("w1", FakeCluster::default());
-        host.with(|state| state.images.retain(|image| !image.contains("pause") && !image.contains("etcd")));
-        let (kubernetes_version, extra) =
-            ("v1.20.2".to_owned(), vec!["nginx:1.22".into(), "flannel:1".into()]);
-        let message = agent::Images { kubernetes_version, extra, ..Default::default() };
-        let images = Images::parse(&message).unwrap();
-        let Ok(Finding::Blocked(complaint)) = images.check(&host, &Input::default()).await else { panic!() };
-        assert_eq!(complaint.evidence, "flannel:1\nk8s.gcr.io/pause:3.2");
-        assert!(complaint.remedy.starts_with("docker pull flannel:1 && docker pull k8s.gcr.io/pause:3.2 ("));
+        for (name, pull) in [
+            ("docker", "docker pull"),
+            ("containerd", "crictl -r unix:///run/containerd/containerd.sock pull"),
+        ] {
+            let host = FakeHost::debian("w1", FakeCluster::default());
+            host.with(|state| {
+                state.run_containerd();
+                state.images.retain(|image| !image.contains("pause") && !image.contains("etcd"));
+            });
+            let extra = vec!["nginx:1.22".into(), "flannel:1".into()];
+            let images = Images::parse(&agent::Images { extra, ..message(name) }).unwrap();
+            let Ok(Finding::Blocked(complaint)) = images.check(&host, &Input::default()).await else {
+                panic!()
+            };
+            assert_eq!(complaint.evidence, "flannel:1\nk8s.gcr.io/pause:3.2");
+            assert!(
+                complaint.remedy.starts_with(&format!("{pull} flannel:1 && {pull} k8s.gcr.io/pause:3.2 (")),
+                "{complaint}"
+            );
+        }
     }
 }

@@ -479,8 +479,18 @@ pub struct Packages {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Runtime {
+    /// systemd | cgroupfs; empty: whatever the runtime uses
     #[prost(string, tag = "1")]
     pub cgroup_driver: ::prost::alloc::string::String,
+    /// docker | containerd
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// whose pause image the runtime starts pods with
+    #[prost(string, tag = "3")]
+    pub kubernetes_version: ::prost::alloc::string::String,
+    /// empty: kubeadm's default
+    #[prost(string, tag = "4")]
+    pub image_repository: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Images {
@@ -498,6 +508,9 @@ pub struct Images {
     /// a worker needs kube-proxy and pause only
     #[prost(bool, tag = "5")]
     pub control_plane: bool,
+    /// docker | containerd
+    #[prost(string, tag = "6")]
+    pub runtime: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KubeadmInit {

@@ -1,4 +1,5 @@
-//! The container runtimes that Muster sets up.
+//! The container runtimes that Muster sets up, each a row: where it stands on a machine, and the words of what a person
+//! types for it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -41,9 +42,136 @@ impl fmt::Display for RuntimeName {
     }
 }
 
+/// Who makes the cgroups of containers; kubelet and runtime must mean the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CgroupDriver {
+    Systemd,
+    Cgroupfs,
+}
+
+impl CgroupDriver {
+    pub const ALL: [Self; 2] = [Self::Systemd, Self::Cgroupfs];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Systemd => "systemd",
+            Self::Cgroupfs => "cgroupfs",
+        }
+    }
+}
+
+impl fmt::Display for CgroupDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl FromStr for CgroupDriver {
+    type Err = Malformed;
+    fn from_str(word: &str) -> Result<Self, Malformed> {
+        let found = Self::ALL.into_iter().find(|driver| driver.word() == word);
+        found.ok_or_else(|| Malformed::new(word, "a cgroup driver: systemd or cgroupfs"))
+    }
+}
+
+/// What is to be known of a runtime outside of the code that speaks to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Runtime {
+    pub name: RuntimeName,
+    /// The service of systemd.
+    pub unit: &'static str,
+    /// Its own socket.
+    pub socket: &'static str,
+    /// Where its images lie unless its settings say otherwise.
+    pub root: &'static str,
+    /// The file of its settings.
+    pub settings: &'static str,
+    /// The program on the search path that tells that it is installed.
+    pub program: &'static str,
+    /// Debian's package.
+    pub package: &'static str,
+    /// Whether its containers end when its service is started anew (Docker's do unless live-restore is set; containerd's
+    /// are children of shims that outlive it).
+    pub restart_ends_containers: bool,
+    /// The beginning of a command that fetches one image.
+    pull: &'static str,
+    /// The beginning of a command that loads an archive of images.
+    load: &'static str,
+    /// What lists all containers.
+    pub list: &'static str,
+    /// The beginning of what prints one container's last lines.
+    pub logs: &'static str,
+    /// What shows what its images and containers hold of the disk.
+    pub usage: &'static str,
+}
+
+/// docs.docker.com (engine, daemon and CLI); containerd 1.6 to 2.4 (docs/getting-started.md, docs/cri/crictl.md). Kubernetes
+/// sees only the images in containerd's name space k8s.io, and a pull by ctr reads no settings of registries.
+const ROWS: [Runtime; 2] = [
+    Runtime {
+        name: RuntimeName::Docker,
+        unit: "docker.service",
+        socket: "/var/run/docker.sock",
+        root: "/var/lib/docker",
+        settings: "/etc/docker/daemon.json",
+        program: "docker",
+        package: "docker.io",
+        restart_ends_containers: true,
+        pull: "docker pull",
+        load: "docker load -i",
+        list: "docker ps -a",
+        logs: "docker logs",
+        usage: "docker system df",
+    },
+    Runtime {
+        name: RuntimeName::Containerd,
+        unit: "containerd.service",
+        socket: "/run/containerd/containerd.sock",
+        root: "/var/lib/containerd",
+        settings: "/etc/containerd/config.toml",
+        program: "containerd",
+        package: "containerd",
+        restart_ends_containers: false,
+        pull: "crictl -r unix:///run/containerd/containerd.sock pull",
+        load: "ctr -n k8s.io images import",
+        list: "crictl -r unix:///run/containerd/containerd.sock ps -a",
+        logs: "crictl -r unix:///run/containerd/containerd.sock logs",
+        usage: "crictl -r unix:///run/containerd/containerd.sock images",
+    },
+];
+
+impl RuntimeName {
+    pub fn row(self) -> &'static Runtime {
+        match self {
+            Self::Docker => &ROWS[0],
+            Self::Containerd => &ROWS[1],
+        }
+    }
+}
+
+impl Runtime {
+    /// One command that fetches all of these images, each by its whole name where the runtime wants that.
+    pub fn pull(&self, images: &[&str]) -> String {
+        let commands: Vec<String> = images.iter().map(|image| format!("{} {image}", self.pull)).collect();
+        commands.join(" && ")
+    }
+
+    /// The command that loads the images of an archive.
+    pub fn load(&self, archive: &str) -> String {
+        format!("{} {archive}", self.load)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_runtime_has_the_row_of_its_own_name() {
+        for runtime in RuntimeName::ALL {
+            assert_eq!(runtime.row().name, runtime);
+        }
+    }
 
     #[test]
     fn a_runtime_is_known_by_its_word_alone() {

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_proto::event::Outcome;
+use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::redaction::{printable, redact};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::stock::unit;
 use super::{Ended, FakeHost, File, Moment, State};
 use crate::host::change::{Applied, Change, ChangeId, ETCD_MEMBER, FileMode, Host, Program, UnitAction};
-use crate::host::query::Docker;
 use crate::host::{HostError, before};
 
 impl Host for FakeHost {
@@ -253,22 +253,10 @@ impl State {
             let configured = self.files.contains_key(std::path::Path::new("/var/lib/kubelet/config.yaml"));
             self.kubelet_healthy = after.active && configured;
         }
-        if name == "docker.service" {
-            self.docker = after.active.then(|| self.docker_now());
+        if let Some(runtime) = RuntimeName::ALL.into_iter().find(|runtime| runtime.row().unit == name) {
+            self.runtime_ran(runtime, after.active);
         }
         self.units.insert(name.to_owned(), after);
         Ok(())
-    }
-
-    /// What Docker says after it read its configuration.
-    fn docker_now(&self) -> Docker {
-        let held = self.files.get(std::path::Path::new("/etc/docker/daemon.json"));
-        let settings: Value =
-            held.and_then(|file| serde_json::from_str(&file.content).ok()).unwrap_or_else(|| json!({}));
-        let systemd = settings["exec-opts"]
-            .as_array()
-            .is_some_and(|all| all.iter().any(|one| one == "native.cgroupdriver=systemd"));
-        let cgroup_driver = if systemd { "systemd" } else { "cgroupfs" }.to_owned();
-        Docker { version: "20.10.24+dfsg1".to_owned(), cgroup_driver }
     }
 }

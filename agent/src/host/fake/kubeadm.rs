@@ -244,7 +244,7 @@ impl State {
     /// What kubeadm refuses on every node.
     fn preflight(&self) -> Vec<String> {
         let mut errors = Vec::new();
-        if self.docker.is_none() {
+        if self.runtimes.is_empty() {
             errors.push(
                 "Service-Docker]: docker service is not active, please run 'systemctl start docker.service'"
                     .to_owned(),

@@ -7,6 +7,7 @@ mod kubeadm;
 mod observe;
 mod programs;
 mod reach;
+mod runtimes;
 mod stock;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::{KubernetesVersion, UserName};
 use tokio::sync::{Notify, watch};
 
@@ -24,7 +26,7 @@ pub use cluster::{ClusterState, FakeCluster};
 pub use stock::{CA_CERTIFICATE, CA_HASH};
 
 use super::change::ProgramName;
-use super::query::{Disk, Docker, ExitedContainer, JournalLine, KubernetesProgram, Unit, User};
+use super::query::{Disk, ExitedContainer, JournalLine, KubernetesProgram, RuntimeFacts, Unit, User};
 
 /// One host. Cheap to clone: all clones are the same host.
 #[derive(Debug, Clone)]
@@ -56,7 +58,8 @@ pub struct State {
     pub users: BTreeMap<UserName, User>,
     pub versions: BTreeMap<KubernetesProgram, KubernetesVersion>,
     pub missing_programs: BTreeSet<String>,
-    pub docker: Option<Docker>,
+    /// Those that run and answer.
+    pub runtimes: BTreeMap<RuntimeName, RuntimeFacts>,
     pub images: BTreeSet<String>,
     pub kubelet_healthy: bool,
     pub addresses: Vec<IpAddr>,
@@ -72,6 +75,8 @@ pub struct State {
     pub silent: BTreeSet<SocketAddr>,
     pub kubelet_journal: Vec<JournalLine>,
     pub exited_containers: Vec<ExitedContainer>,
+    /// By their names in the pods.
+    pub running_containers: Vec<String>,
     /// HOST:PORT that this host gets no connection to and no datagram through, and why.
     pub unreachable: BTreeMap<String, String>,
 }

@@ -12,8 +12,8 @@ use super::cluster::ClusterState;
 use super::stock::stock_images;
 use crate::host::HostError;
 use crate::host::query::{
-    Disk, Docker, ExitedContainer, Family, Interface, JournalLine, KubernetesProgram, ObjectKind,
-    ObserveCluster, ObserveRuntime, ObserveSystem, Unit, User,
+    Disk, Family, Interface, JournalLine, KubernetesProgram, ObjectKind, ObserveCluster, ObserveSystem, Unit,
+    User,
 };
 
 type Answer<T> = Result<T, HostError>;
@@ -154,20 +154,6 @@ impl ObserveSystem for FakeHost {
         };
         let found: Vec<IpAddr> = hosts.lines().filter_map(named).collect();
         Ok(if found.is_empty() { state.names.get(name.as_str()).cloned().unwrap_or_default() } else { found })
-    }
-}
-
-impl ObserveRuntime for FakeHost {
-    async fn docker(&self) -> Answer<Option<Docker>> {
-        Ok(self.state().docker.clone())
-    }
-
-    async fn images(&self) -> Answer<Vec<String>> {
-        Ok(self.state().images.iter().cloned().collect())
-    }
-
-    async fn exited_containers(&self) -> Answer<Vec<ExitedContainer>> {
-        Ok(self.state().exited_containers.clone())
     }
 }
 

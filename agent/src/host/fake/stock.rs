@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::KubernetesVersion;
 
 use super::{FakeCluster, FakeHost, State};
-use crate::host::query::{Disk, Docker, KubernetesProgram, Unit, User};
+use crate::host::query::{Disk, KubernetesProgram, Unit, User};
 
 /// The CA that the fake kubeadm makes: real PEM, whose key nobody has.
 pub const CA_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----
@@ -55,7 +56,6 @@ impl State {
             units: BTreeMap::new(),
             users: [(user.name.clone(), user)].into(),
             versions: KubernetesProgram::ALL.map(|program| (program, version)).into(),
-            docker: Some(Docker { version: "20.10.24+dfsg1".into(), cgroup_driver: "cgroupfs".into() }),
             images: stock_images(version, "k8s.gcr.io")
                 .into_iter()
                 .chain(["nginx:1.22".to_owned()])
@@ -94,6 +94,7 @@ impl State {
         ] {
             state.units.insert(name.to_owned(), unit(active, file_state));
         }
+        state.runtime_ran(RuntimeName::Docker, true);
         state
     }
 }

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use muster_proto::kubernetes::runtime::CgroupDriver;
 use secrecy::ExposeSecret;
 
 use super::*;
 use crate::host::change::{Applied, Change, ChangeId, FileMode, Host, Program};
-use crate::host::query::{ObjectKind, Observe, is_ready};
+use crate::host::query::{ObjectKind, ObserveCluster, ObserveRuntime, ObserveSystem, is_ready};
 use crate::ticket::Ticket;
 
 fn id(step: &str) -> ChangeId {
@@ -245,14 +246,20 @@ async fn the_before_image_holds_no_secret() {
 }
 
 #[tokio::test]
-async fn docker_reads_its_cgroup_driver_when_it_starts() {
-    let host = FakeHost::debian("m1", FakeCluster::default());
-    host.put_file("/etc/docker/daemon.json", "{\"exec-opts\": [\"native.cgroupdriver=systemd\"]}");
-    assert_eq!(host.docker().await.unwrap().unwrap().cgroup_driver, "cgroupfs");
-    let restart =
-        Change::Unit { unit: "docker.service".into(), action: crate::host::change::UnitAction::Restart };
-    host.apply(&restart, &id("runtime")).await.unwrap();
-    assert_eq!(host.docker().await.unwrap().unwrap().cgroup_driver, "systemd");
+async fn a_runtime_reads_its_cgroup_driver_when_it_starts() {
+    let docker = "{\"exec-opts\": [\"native.cgroupdriver=systemd\"]}";
+    let containerd = "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]\nSystemdCgroup = true\n";
+    for (name, settings) in [(RuntimeName::Docker, docker), (RuntimeName::Containerd, containerd)] {
+        let host = FakeHost::debian("m1", FakeCluster::default());
+        host.with(super::State::run_containerd);
+        let driver = async || host.runtime(name).await.unwrap().unwrap().cgroup_driver;
+        host.put_file(name.row().settings, settings);
+        assert_eq!(driver().await, Some(CgroupDriver::Cgroupfs));
+        let restart =
+            Change::Unit { unit: name.row().unit.into(), action: crate::host::change::UnitAction::Restart };
+        host.apply(&restart, &id("runtime")).await.unwrap();
+        assert_eq!(driver().await, Some(CgroupDriver::Systemd));
+    }
 }
 
 #[test]

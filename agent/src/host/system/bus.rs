@@ -65,6 +65,10 @@ impl Properties {
         self.0.get(name).and_then(|value| <&str>::try_from(value).ok()).unwrap_or_default()
     }
 
+    pub(super) fn texts(&self, name: &str) -> Vec<String> {
+        self.0.get(name).and_then(|value| value.try_clone().ok()?.try_into().ok()).unwrap_or_default()
+    }
+
     pub(super) fn signed(&self, name: &str) -> i32 {
         self.0.get(name).and_then(|value| i32::try_from(value).ok()).unwrap_or_default()
     }

@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
 use super::plain_file::{FileProblem, Folder};
 use crate::host::HostError;
 use crate::host::change::FileMode;
@@ -32,6 +34,25 @@ pub(super) async fn mode(path: PathBuf) -> Result<Option<u32>, HostError> {
         Folder::open(folder)?.map_or(Ok(None), |folder| folder.mode(name))
     });
     looked.await.map(|(_, mode)| mode)
+}
+
+/// What is in a plain file, whatever its bytes are; empty when there is no such file.
+pub(super) async fn read_lossy(path: PathBuf) -> Result<String, HostError> {
+    let read = blocking(path, |path| {
+        let (folder, name) = split(path)?;
+        Folder::open(folder)?.map_or(Ok(None), |folder| folder.read(name))
+    });
+    let content = read.await?.1.unwrap_or_default();
+    Ok(String::from_utf8_lossy(&content).into_owned())
+}
+
+/// When a plain file was written last, none when there is no such file.
+pub(super) async fn written(path: PathBuf) -> Result<Option<Timestamp>, HostError> {
+    let looked = blocking(path, |path| {
+        let (folder, name) = split(path)?;
+        Folder::open(folder)?.map_or(Ok(None), |folder| folder.written(name))
+    });
+    looked.await.map(|(_, time)| time)
 }
 
 /// Replaces a plain file, or makes it with the folders on the way.

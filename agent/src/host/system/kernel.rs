@@ -140,7 +140,7 @@ fn parse_swaps(text: &str) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::query::Observe;
+    use crate::host::query::ObserveSystem;
 
     #[test]
     fn swaps_are_read_with_blanks_in_their_names() {

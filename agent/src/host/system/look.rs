@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::{SystemHost, child, errand, files, http, network, programs, units, witness};
 use crate::host::HostError;
 use crate::host::query::{
-    Disk, Docker, ExitedContainer, Family, Interface, JournalLine, KubernetesProgram, ObjectKind,
-    ObserveCluster, ObserveRuntime, ObserveSystem, Unit, User,
+    Disk, Family, Interface, JournalLine, KubernetesProgram, ObjectKind, ObserveCluster, ObserveSystem, Unit,
+    User,
 };
 
 type Answer<T> = Result<T, HostError>;
@@ -98,20 +98,6 @@ impl ObserveSystem for SystemHost {
 
     async fn resolve(&self, name: &NodeName) -> Answer<Vec<IpAddr>> {
         Ok(network::resolve(name).await)
-    }
-}
-
-impl ObserveRuntime for SystemHost {
-    async fn docker(&self) -> Answer<Option<Docker>> {
-        programs::docker().await
-    }
-
-    async fn images(&self) -> Answer<Vec<String>> {
-        programs::images().await
-    }
-
-    async fn exited_containers(&self) -> Answer<Vec<ExitedContainer>> {
-        witness::exited_containers().await
     }
 }
 

@@ -18,6 +18,7 @@ mod programs;
 mod reach;
 mod remembered;
 mod result;
+pub(crate) mod runtime;
 mod transient;
 mod units;
 pub mod users;

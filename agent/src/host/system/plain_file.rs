@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path};
 
+use jiff::Timestamp;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
@@ -136,6 +137,12 @@ impl Folder {
     /// The permission bits of a plain file, none when there is no such file.
     pub(super) fn mode(&self, name: &Path) -> Result<Option<u32>, FileProblem> {
         Ok(self.plain(name)?.map(|stat| stat.st_mode & 0o7777))
+    }
+
+    /// When a plain file's content changed last, none when there is no such file.
+    pub(super) fn written(&self, name: &Path) -> Result<Option<Timestamp>, FileProblem> {
+        let time = |stat: Stat| Timestamp::new(stat.st_mtime, i32::try_from(stat.st_mtime_nsec).ok()?).ok();
+        Ok(self.plain(name)?.and_then(time))
     }
 
     /// Replaces a plain file, or makes it. It belongs to whom the old one belonged to.

@@ -10,9 +10,9 @@ use super::child::{find, not_found, run};
 use super::errand::{self, Errand};
 use super::remembered::Remembered;
 use crate::host::HostError;
-use crate::host::query::{Docker, Family, KubernetesProgram};
+use crate::host::query::{Family, KubernetesProgram};
 
-/// A question is answered in a second; a machine that swaps or a Docker that starts takes longer.
+/// A question is answered in a second; a machine that swaps takes longer.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// The version that a program says of itself; none when it is not installed.
@@ -61,36 +61,6 @@ pub(super) async fn packet_filter(family: Family) -> Result<Option<String>, Host
     answer.success(name).map(Some)
 }
 
-/// What Docker says of itself; none when it is not there or does not answer.
-pub(super) async fn docker() -> Result<Option<Docker>, HostError> {
-    if find("docker").is_none() {
-        return Ok(None);
-    }
-    let answer = run("docker", &["info", "--format", "{{.ServerVersion}}|{{.CgroupDriver}}"], LIMIT).await?;
-    if !answer.status.success() {
-        return Ok(None);
-    }
-    Ok(parse_docker(&String::from_utf8_lossy(&answer.output)))
-}
-
-/// Without its daemon, docker may print the format with nothing in it.
-fn parse_docker(said: &str) -> Option<Docker> {
-    let (version, cgroup_driver) = said.trim().split_once('|')?;
-    let answered = !version.is_empty() && !cgroup_driver.is_empty();
-    answered.then(|| Docker { version: version.to_owned(), cgroup_driver: cgroup_driver.to_owned() })
-}
-
-/// The images that Docker holds.
-pub(super) async fn images() -> Result<Vec<String>, HostError> {
-    let arguments = ["images", "--format", "{{.Repository}}:{{.Tag}}"];
-    let said = run("docker", &arguments, LIMIT).await?.success("docker images")?;
-    Ok(parse_images(&said))
-}
-
-fn parse_images(said: &str) -> Vec<String> {
-    said.lines().filter(|line| !line.contains("<none>") && !line.is_empty()).map(str::to_owned).collect()
-}
-
 /// The images that kubeadm wants for a version. The version is given, so that kubeadm asks nobody on the internet.
 pub(super) async fn kubeadm_images(
     remembered: &Remembered,
@@ -133,18 +103,5 @@ mod tests {
             r#"{"clientVersion": {"gitVersion": "v1.36.2+distribution.1"}, "kustomizeVersion": "v5.8.1"}"#;
         assert_eq!(parse_version(KubernetesProgram::Kubectl, newer), "v1.36.2".parse().ok());
         assert_eq!(parse_version(KubernetesProgram::Kubelet, "v1.20.2"), None);
-    }
-
-    #[test]
-    fn docker_without_its_daemon_is_no_docker() {
-        let docker = parse_docker("20.10.24+dfsg1|cgroupfs\n").unwrap();
-        assert_eq!((docker.version.as_str(), docker.cgroup_driver.as_str()), ("20.10.24+dfsg1", "cgroupfs"));
-        assert_eq!((parse_docker("|\n"), parse_docker("")), (None, None));
-    }
-
-    #[test]
-    fn images_without_a_name_are_left_out() {
-        let said = "k8s.gcr.io/kube-proxy:v1.20.2\n<none>:<none>\nnginx:1.22\nk8s.gcr.io/pause:<none>\n";
-        assert_eq!(parse_images(said), ["k8s.gcr.io/kube-proxy:v1.20.2", "nginx:1.22"]);
     }
 }

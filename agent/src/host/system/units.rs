@@ -1,11 +1,12 @@
 //! systemd units: how they stand, and starting, stopping, enabling and masking them.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use jiff::Timestamp;
 
-use super::bus::{Bus, refused};
+use super::bus::{Bus, Properties, refused};
 use crate::host::HostError;
 use crate::host::change::UnitAction;
 use crate::host::query::Unit;
@@ -15,12 +16,7 @@ const JOB_LIMIT: Duration = Duration::from_secs(240);
 
 /// What systemd knows of a unit; also of one that does not exist.
 pub(super) async fn state(name: &str) -> Result<Unit, HostError> {
-    let bus = Bus::connect().await?;
-    let asked = async {
-        let path = bus.systemd.load_unit(name.to_owned()).await?;
-        bus.unit(&path).await
-    };
-    let properties = asked.await.map_err(|error| refused(format!("to tell the state of {name}"), error))?;
+    let properties = properties(name).await?;
     let since = i64::try_from(properties.unsigned("InactiveEnterTimestamp")).unwrap_or_default();
     let (load, active) = (properties.text("LoadState"), properties.text("ActiveState"));
     Ok(Unit {
@@ -30,6 +26,30 @@ pub(super) async fn state(name: &str) -> Result<Unit, HostError> {
         state: format!("{active} ({})", properties.text("SubState")),
         inactive_at: Timestamp::from_microsecond(since).ok().filter(|_| since > 0),
     })
+}
+
+/// The files that make up a unit, in the order in which they count: its own, then its drop-ins.
+pub(super) async fn files(name: &str) -> Result<Vec<PathBuf>, HostError> {
+    let properties = properties(name).await?;
+    let own = Some(properties.text("FragmentPath")).filter(|path| !path.is_empty());
+    let paths = own.map(str::to_owned).into_iter().chain(properties.texts("DropInPaths"));
+    Ok(paths.map(PathBuf::from).collect())
+}
+
+/// When the unit became active last; none when it never was.
+pub(super) async fn active_since(name: &str) -> Result<Option<Timestamp>, HostError> {
+    let since = properties(name).await?.unsigned("ActiveEnterTimestamp");
+    let since = i64::try_from(since).ok().filter(|since| *since > 0);
+    Ok(since.and_then(|since| Timestamp::from_microsecond(since).ok()))
+}
+
+async fn properties(name: &str) -> Result<Properties, HostError> {
+    let bus = Bus::connect().await?;
+    let asked = async {
+        let path = bus.systemd.load_unit(name.to_owned()).await?;
+        bus.unit(&path).await
+    };
+    asked.await.map_err(|error| refused(format!("to tell the state of {name}"), error))
 }
 
 /// `252 (252.39-1~deb12u1)`, of old releases `systemd 229`: the first number is the version.

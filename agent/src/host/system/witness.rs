@@ -1,5 +1,5 @@
-//! What a failed cluster leaves behind for whoever asks why: the kubelet's journal, containers that ended, an endpoint that
-//! does not answer. All of it bounded, and redacted before anybody sees it.
+//! What a failed cluster leaves behind for whoever asks why: the kubelet's journal, an endpoint that does not answer. All
+//! of it bounded, and redacted before anybody sees it.
 
 use std::time::Duration;
 
@@ -10,14 +10,10 @@ use tokio::net::TcpStream;
 
 use super::child::{find, run};
 use crate::host::HostError;
-use crate::host::query::{ExitedContainer, JournalLine};
+use crate::host::query::JournalLine;
 
 const LIMIT: Duration = Duration::from_secs(10);
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
-
-/// Of ended containers this many are asked for their last lines, and for this many lines.
-const MOST_CONTAINERS: usize = 8;
-const LAST_LINES: &str = "8";
 
 /// A longer line is cut; a goroutine dump or an event object need not be kept.
 const LONGEST_LINE: usize = 2000;
@@ -59,49 +55,6 @@ fn parse_line(line: &str) -> Option<JournalLine> {
     })
 }
 
-/// Kubernetes' containers in Docker that ended, the newest first.
-pub(super) async fn exited_containers() -> Result<Vec<ExitedContainer>, HostError> {
-    if find("docker").is_none() {
-        return Ok(Vec::new());
-    }
-    let arguments = [
-        "ps",
-        "-a",
-        "--no-trunc",
-        "--filter",
-        "status=exited",
-        "--filter",
-        "name=k8s_",
-        "--format",
-        "{{.ID}}|{{.Names}}|{{.Status}}",
-    ];
-    let answer = run("docker", &arguments, LIMIT).await?;
-    if !answer.status.success() {
-        return Ok(Vec::new());
-    }
-    let mut containers = Vec::new();
-    for (id, name, exit_code) in parse_containers(&String::from_utf8_lossy(&answer.output)) {
-        let logs = run("docker", &["logs", "--tail", LAST_LINES, &id], LIMIT).await?;
-        let said = format!("{}{}", String::from_utf8_lossy(&logs.output), logs.error);
-        let last_lines = redact(&printable(&said)).lines().map(str::to_owned).collect();
-        containers.push(ExitedContainer { name, exit_code, last_lines });
-    }
-    Ok(containers)
-}
-
-/// Id, name and exit code; sandboxes (`k8s_POD_`) say nothing and are left out.
-fn parse_containers(said: &str) -> Vec<(String, String, i64)> {
-    let parse = |line: &str| {
-        let mut fields = line.splitn(3, '|');
-        let (id, name, status) = (fields.next()?, fields.next()?, fields.next()?);
-        let plain =
-            !id.is_empty() && id.chars().all(|c| c.is_ascii_hexdigit()) && !name.starts_with("k8s_POD_");
-        let exit_code = status.strip_prefix("Exited (")?.split(')').next()?.parse().ok()?;
-        plain.then(|| (id.to_owned(), name.to_owned(), exit_code))
-    };
-    said.lines().filter_map(parse).take(MOST_CONTAINERS).collect()
-}
-
 /// Why no connection can be opened; none when it can.
 pub(super) async fn unreachable(endpoint: &str) -> Option<String> {
     match tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(endpoint)).await {
@@ -129,15 +82,6 @@ mod tests {
             (lines[0].time.as_microsecond(), lines[1].message.as_str()),
             (1_795_345_413_652_436, "Hi")
         );
-    }
-
-    #[test]
-    fn ended_containers_are_read_without_their_sandboxes() {
-        let said = "0a1b|k8s_kube-apiserver_kube-apiserver-m1_kube-system_1_4|Exited (1) 3 seconds ago\n\
-                    0c|k8s_POD_etcd-m1_kube-system_1_0|Exited (0) 2 minutes ago\nno container\n";
-        let expected =
-            ("0a1b".to_owned(), "k8s_kube-apiserver_kube-apiserver-m1_kube-system_1_4".to_owned(), 1);
-        assert_eq!(parse_containers(said), [expected]);
     }
 
     #[tokio::test]

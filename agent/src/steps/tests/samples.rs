@@ -82,13 +82,19 @@ fn preparation(host: &str) -> [Kind; 9] {
         }),
         Kind::Packages(Packages { kubernetes_version: VERSION.into() }),
         Kind::Kubelet(Kubelet {}),
-        Kind::Runtime(Runtime { cgroup_driver: "systemd".into() }),
+        Kind::Runtime(Runtime {
+            cgroup_driver: "systemd".into(),
+            name: "docker".into(),
+            kubernetes_version: VERSION.into(),
+            image_repository: "k8s.gcr.io".into(),
+        }),
         Kind::Images(Images {
             kubernetes_version: VERSION.into(),
             image_repository: "k8s.gcr.io".into(),
             extra: vec!["nginx:1.22".into()],
             skip_phases: vec!["addon/coredns".into()],
             control_plane: host == "m1",
+            runtime: "docker".into(),
         }),
     ]
 }

@@ -1,0 +1,92 @@
+//! The container runtimes: each answers the same questions, and nothing outside of here knows how it is asked.
+
+mod containerd;
+pub(crate) mod containerd_settings;
+mod docker;
+pub(crate) mod docker_settings;
+mod socket;
+
+use std::path::{Path, PathBuf};
+
+use muster_proto::kubernetes::runtime::RuntimeName;
+
+use super::SystemHost;
+use crate::host::HostError;
+use crate::host::query::{ExitedContainer, ObserveRuntime, RuntimeFacts, RuntimeSettings, RuntimeWish};
+
+type Answer<T> = Result<T, HostError>;
+
+/// Of ended containers this many are asked for their last lines, and for this many lines.
+const MOST_CONTAINERS: usize = 8;
+const LAST_LINES: usize = 8;
+
+impl ObserveRuntime for SystemHost {
+    async fn runtime(&self, name: RuntimeName) -> Answer<Option<RuntimeFacts>> {
+        match name {
+            RuntimeName::Docker => docker::facts().await,
+            RuntimeName::Containerd => containerd::facts(self).await,
+        }
+    }
+
+    async fn runtime_settings(
+        &self,
+        name: RuntimeName,
+        wanted: &RuntimeWish,
+        running: Option<&RuntimeFacts>,
+    ) -> Answer<RuntimeSettings> {
+        let row = name.row();
+        let file = super::files::read(self.path(row.settings)).await?;
+        match name {
+            RuntimeName::Docker => {
+                let unit_files = super::units::files(row.unit).await?;
+                let mut texts = Vec::new();
+                for path in unit_files {
+                    // systemd's own generated ones may lie where the agent reads nothing.
+                    let text = super::files::read(self.path(&path)).await.ok().flatten();
+                    texts.push((path, text.unwrap_or_default()));
+                }
+                Ok(docker_settings::decide(file.as_deref(), &texts, wanted, running))
+            }
+            RuntimeName::Containerd => {
+                let merged = containerd::merged_settings(file.is_some()).await?;
+                let mut imports = Vec::new();
+                for path in containerd_settings::imports(&merged, Path::new(row.settings)) {
+                    let text = super::files::read(self.path(&path)).await?.unwrap_or_default();
+                    imports.push((path, text));
+                }
+                Ok(containerd_settings::decide(file.as_deref(), &merged, &imports, wanted))
+            }
+        }
+    }
+
+    async fn runtime_root(&self, name: RuntimeName) -> Answer<PathBuf> {
+        let row = name.row();
+        let file = super::files::read(self.path(row.settings)).await?.unwrap_or_default();
+        let set = match name {
+            RuntimeName::Docker => docker_settings::root(&file),
+            RuntimeName::Containerd => containerd_settings::root(&file),
+        };
+        Ok(set.unwrap_or_else(|| row.root.into()))
+    }
+
+    async fn images(&self, name: RuntimeName) -> Answer<Vec<String>> {
+        match name {
+            RuntimeName::Docker => docker::images().await,
+            RuntimeName::Containerd => containerd::images(self).await,
+        }
+    }
+
+    async fn exited_containers(&self, name: RuntimeName) -> Answer<Vec<ExitedContainer>> {
+        match name {
+            RuntimeName::Docker => docker::exited_containers().await,
+            RuntimeName::Containerd => containerd::exited_containers(self).await,
+        }
+    }
+
+    async fn running_containers(&self, name: RuntimeName) -> Answer<Vec<String>> {
+        match name {
+            RuntimeName::Docker => docker::running_containers().await,
+            RuntimeName::Containerd => containerd::running_containers(self).await,
+        }
+    }
+}
