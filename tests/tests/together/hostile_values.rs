@@ -11,6 +11,7 @@ use muster_coordinator::preflight::Check;
 use muster_coordinator::spec::CgroupDriver;
 use muster_proto::event::Event;
 use muster_proto::hostile::{PIECES, is_inert, is_showable, short_values, values, yaml_bomb, yaml_depth};
+use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::{KubernetesVersion, TEXT_TYPES};
 use muster_proto::token::{EnrolmentToken, TokenId};
 use muster_proto::{pod_network, ufw};
@@ -36,6 +37,11 @@ const OTHERS: &[(&str, Read)] = &[
         text.parse::<CgroupDriver>()
             .map(|driver| driver.word().to_owned())
             .map_err(|()| "no driver".to_owned())
+    }),
+    ("RuntimeName", |text| {
+        text.parse::<RuntimeName>()
+            .map(|runtime| runtime.word().to_owned())
+            .map_err(|error| error.to_string())
     }),
     ("Check", |text| text.parse::<Check>().map(|check| check.word().to_owned())),
 ];
