@@ -123,6 +123,7 @@ pub(crate) mod tests {
             skip_phases: Vec::new(),
             cgroup_driver: "cgroupfs".into(),
             redo_half_done: false,
+            runtime: "docker".into(),
         }
     }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use muster_proto::agent::{self, HostReport};
+use muster_proto::kubernetes::files::KUBELET_FOLDER;
 use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::NodeName;
 
@@ -18,9 +19,6 @@ use crate::kubeadm::ADMIN_CONF;
 use crate::membership::{KUBELET_CONF, Membership};
 use crate::steps::network_leftovers::{CNI_FOLDER, LINKS, links};
 use crate::ufw;
-
-/// Whose file systems Kubernetes fills: the kubelet's and the runtime's. Both have limits below which it evicts pods.
-const DISKS: [&str; 2] = ["/var/lib/kubelet", "/var/lib/docker"];
 
 /// What an earlier cluster leaves behind, besides its links and network configuration.
 const LEFTOVERS: [&str; 4] =
@@ -38,7 +36,6 @@ pub(crate) async fn inspect<H: Observe>(host: &H, names: &[NodeName]) -> Result<
         empty if empty.is_empty() => text("/etc/os-release").await,
         found => found,
     };
-    let docker = host.runtime(RuntimeName::Docker).await?;
     let mut report = HostReport {
         hostname: host.hostname().await?,
         machine_id: text("/etc/machine-id").await.trim().to_owned(),
@@ -50,7 +47,7 @@ pub(crate) async fn inspect<H: Observe>(host: &H, names: &[NodeName]) -> Result<
         cgroup_version: if text("/sys/fs/cgroup/cgroup.controllers").await.is_empty() { 1 } else { 2 },
         swaps: host.swaps().await?.iter().map(|swap| swap.display().to_string()).collect(),
         ufw_enabled: ufw::files(host).await?.is_some_and(|files| files.say_on()),
-        docker_version: docker.as_ref().map(|docker| docker.version.clone()).unwrap_or_default(),
+        runtimes: runtimes(host).await?,
         cluster: Membership::read(&text(KUBELET_CONF).await).map(|found| found.server).unwrap_or_default(),
         leftovers: leftovers(host).await?,
         ..HostReport::default()
@@ -65,9 +62,10 @@ pub(crate) async fn inspect<H: Observe>(host: &H, names: &[NodeName]) -> Result<
         let (name, hardware_address) = (interface.name, interface.hardware_address);
         report.interfaces.push(agent::NetworkInterface { name, hardware_address, addresses });
     }
-    for path in DISKS {
-        let disk = host.disk(Path::new(path)).await?;
-        let path = path.to_owned();
+    // Whose file systems Kubernetes fills: the kubelet's and the runtime's. Both have limits below which it evicts pods.
+    let roots: Vec<String> = report.runtimes.iter().map(|runtime| runtime.root.clone()).collect();
+    for path in std::iter::once(KUBELET_FOLDER.to_owned()).chain(roots) {
+        let disk = host.disk(Path::new(&path)).await?;
         report.disks.push(agent::Disk { path, total_bytes: disk.total, available_bytes: disk.available });
     }
     for name in names {
@@ -77,6 +75,28 @@ pub(crate) async fn inspect<H: Observe>(host: &H, names: &[NodeName]) -> Result<
     // Last, so that it is as near as can be to the moment at which the coordinator reads its own.
     report.clock_unix_millis = Timestamp::now().as_millisecond();
     Ok(report)
+}
+
+/// Those whose unit is there. One that does not answer is told by what its settings say.
+async fn runtimes<H: Observe>(host: &H) -> Result<Vec<agent::RuntimeReport>, HostError> {
+    let mut found = Vec::new();
+    for runtime in RuntimeName::ALL {
+        let Some(facts) = host.runtime(runtime).await? else {
+            if host.unit(runtime.row().unit).await.is_ok_and(|unit| unit.exists) {
+                let root = host.runtime_root(runtime).await?.display().to_string();
+                let name = runtime.word().to_owned();
+                found.push(agent::RuntimeReport { name, root, ..Default::default() });
+            }
+            continue;
+        };
+        found.push(agent::RuntimeReport {
+            name: runtime.word().to_owned(),
+            version: facts.version,
+            root: facts.root.display().to_string(),
+            cgroup_driver: facts.cgroup_driver.map(|driver| driver.word().to_owned()).unwrap_or_default(),
+        });
+    }
+    Ok(found)
 }
 
 async fn leftovers<H: Observe>(host: &H) -> Result<Vec<String>, HostError> {
@@ -206,5 +226,21 @@ mod tests {
         assert!(report.ufw_enabled && report.swaps == ["/dev/sda5"] && report.cluster.is_empty());
         assert_eq!(report.interfaces[0].addresses, ["10.88.0.11"]);
         assert_eq!(host.snapshot(), before);
+    }
+
+    #[tokio::test]
+    async fn the_disk_of_a_runtime_is_the_one_that_it_uses_or_would_use() {
+        let host = FakeHost::debian("m1", FakeCluster::default());
+        host.put_file("/etc/docker/daemon.json", "{\"data-root\": \"/srv/docker\"}");
+        let disks = async || {
+            let report = inspect(&host, &[]).await.unwrap();
+            report.disks.into_iter().map(|disk| disk.path).collect::<Vec<_>>()
+        };
+        assert_eq!(disks().await, ["/var/lib/kubelet", "/var/lib/docker"], "it was not started anew");
+        host.with(|state| {
+            state.runtimes.clear();
+            state.run_containerd();
+        });
+        assert_eq!(disks().await, ["/var/lib/kubelet", "/srv/docker", "/var/lib/containerd"]);
     }
 }

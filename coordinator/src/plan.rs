@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use aws_lc_rs::digest;
 use muster_proto::agent::{self, HostFacts, step::Kind};
-use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::{Malformed, NodeName, StepId, UserName};
 use prost::Message;
 
@@ -118,9 +117,6 @@ fn addresses<'a>(
     if problems.is_empty() { Ok(addresses) } else { Err(problems) }
 }
 
-/// The one runtime that cluster.yaml can ask for yet.
-const RUNTIME: RuntimeName = RuntimeName::Docker;
-
 struct Planner<'a> {
     spec: &'a ClusterSpec,
     addresses: BTreeMap<&'a NodeName, String>,
@@ -180,7 +176,7 @@ impl Planner<'_> {
     /// What `kubeadm init` and `join` need of a host; the ids of its last steps.
     fn prepare(&mut self, node: &NodeName, control_plane: bool) -> Result<Vec<StepId>, Malformed> {
         let spec = self.spec;
-        let driver = spec.cgroup_driver.map(|driver| driver.word().to_owned()).unwrap_or_default();
+        let driver = spec.driver().map(|driver| driver.word().to_owned()).unwrap_or_default();
         let entries = self
             .addresses
             .iter()
@@ -192,7 +188,7 @@ impl Planner<'_> {
             extra: spec.smoke_test.iter().map(|test| test.image.to_string()).collect(),
             skip_phases: spec.skip_phases.clone(),
             control_plane,
-            runtime: RUNTIME.word().to_owned(),
+            runtime: spec.runtime().word().to_owned(),
         };
         let packages = agent::Packages { kubernetes_version: spec.kubernetes_version.to_string() };
         let hostname =
@@ -207,11 +203,11 @@ impl Planner<'_> {
         let kubelet = self.add(node, "kubelet", Kind::Kubelet(agent::Kubelet {}), after)?;
         let runtime = Kind::Runtime(agent::Runtime {
             cgroup_driver: driver,
-            name: RUNTIME.word().to_owned(),
+            name: spec.runtime().word().to_owned(),
             kubernetes_version: spec.kubernetes_version.to_string(),
             image_repository: spec.image_repository.clone().unwrap_or_default(),
         });
-        // The kernel's settings first: Docker sets ip_forward itself when it starts, and would hide a missing one.
+        // The kernel's settings first: some runtimes set ip_forward themselves when they start, and would hide a missing one.
         let runtime = self.add(node, "runtime", runtime, &[packages, kernel, firewall])?;
         let images = self.add(node, "images", Kind::Images(images), &[runtime])?;
         Ok(vec![hostname, hosts, swap, kubelet, images])
@@ -264,8 +260,9 @@ impl Planner<'_> {
             service_subnet: spec.service_subnet.to_string(),
             image_repository: spec.image_repository.clone().unwrap_or_default(),
             skip_phases: spec.skip_phases.clone(),
-            cgroup_driver: spec.cgroup_driver.map(|driver| driver.word().to_owned()).unwrap_or_default(),
+            cgroup_driver: spec.driver().map(|driver| driver.word().to_owned()).unwrap_or_default(),
             redo_half_done: spec.redo_half_done_init,
+            runtime: spec.runtime().word().to_owned(),
         })
     }
 
@@ -277,6 +274,7 @@ impl Planner<'_> {
             kubernetes_version: self.spec.kubernetes_version.to_string(),
             address: self.addresses[worker].clone(),
             endpoint: format!("{host}:{}", self.spec.bind_port),
+            runtime: self.spec.runtime().word().to_owned(),
         })
     }
 

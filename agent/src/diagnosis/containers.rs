@@ -1,5 +1,7 @@
 //! Containers of the control plane that ended: their last lines often hold the only word about why nothing answers.
 
+use muster_proto::kubernetes::runtime::RuntimeName;
+
 use super::kubelet;
 use super::sign::{Cause, Sign, short};
 use crate::host::query::ExitedContainer;
@@ -8,10 +10,12 @@ const PLACE: &str = "a container's last lines";
 
 /// The causes that ended containers name. One that only ended is a sign for the end of a failed program, not while it
 /// runs: on its way up a control plane ends some containers by itself.
-pub(super) fn signs(containers: &[ExitedContainer], still_running: bool) -> Vec<Sign> {
+pub(super) fn signs(containers: &[ExitedContainer], runtime: RuntimeName, still_running: bool) -> Vec<Sign> {
     let of_one = |container: &ExitedContainer| {
-        let known =
-            container.last_lines.iter().find_map(|line| kubelet::of_line(line).map(|known| (known, line)));
+        let known = container
+            .last_lines
+            .iter()
+            .find_map(|line| kubelet::of_line(line, runtime).map(|known| (known, line)));
         if let Some(((cause @ (Cause::PortTaken | Cause::ClockWrong), sentence), line)) = known {
             let sentence = format!("{sentence}: {} cannot start", container.name);
             return Some(Sign::new(cause, sentence, PLACE, line));
@@ -45,7 +49,7 @@ mod tests {
         let taken = ended(
             "Error: failed to create listener: failed to listen on 0.0.0.0:6443: listen tcp 0.0.0.0:6443: bind: address already in use",
         );
-        let signs = signs(&[taken], true);
+        let signs = signs(&[taken], RuntimeName::Docker, true);
         assert_eq!(
             (signs[0].cause, signs[0].sentence.as_str()),
             (Cause::PortTaken, "port 6443 is taken by another program: kube-apiserver cannot start")
@@ -55,7 +59,11 @@ mod tests {
     #[test]
     fn a_container_that_only_ended_counts_when_kubeadm_gave_up() {
         let etcd = ended("panic: freepages: failed to get all reachable pages");
-        assert!(signs(std::slice::from_ref(&etcd), true).is_empty());
-        assert!(signs(&[etcd], false)[0].sentence.contains("ended with exit code 1: panic: freepages"));
+        assert!(signs(std::slice::from_ref(&etcd), RuntimeName::Docker, true).is_empty());
+        assert!(
+            signs(&[etcd], RuntimeName::Docker, false)[0]
+                .sentence
+                .contains("ended with exit code 1: panic: freepages")
+        );
     }
 }

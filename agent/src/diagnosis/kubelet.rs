@@ -3,6 +3,7 @@
 
 use std::sync::LazyLock;
 
+use muster_proto::kubernetes::runtime::RuntimeName;
 use regex::Regex;
 
 use super::sign::{Cause, Sign, add, short};
@@ -31,10 +32,10 @@ static SILENT: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// The causes that the journal names, each with the line in which it appeared first.
-pub(super) fn signs(lines: &[JournalLine]) -> Vec<Sign> {
+pub(super) fn signs(lines: &[JournalLine], runtime: RuntimeName) -> Vec<Sign> {
     let mut signs = Vec::new();
     for line in lines {
-        if let Some((cause, sentence)) = of_line(&line.message) {
+        if let Some((cause, sentence)) = of_line(&line.message, runtime) {
             add(&mut signs, Sign::new(cause, sentence, PLACE, &line.message).at(line.time));
         }
     }
@@ -47,20 +48,27 @@ pub(super) fn is_error(message: &str) -> bool {
     matches!(letters.next(), Some('E' | 'F')) && letters.take(4).all(|letter| letter.is_ascii_digit())
 }
 
-/// What one line says, in the words of 1.20 (dockershim) and of 1.36 (containerd).
-pub(super) fn of_line(line: &str) -> Option<(Cause, String)> {
+/// What one line says on a node with this runtime, in the words of 1.20 and of 1.36.
+pub(super) fn of_line(line: &str, runtime: RuntimeName) -> Option<(Cause, String)> {
     let has = |text: &str| line.contains(text);
+    let row = runtime.row();
     if has("running with swap on is not supported") {
         return Some((Cause::SwapOn, "swap is on, and the kubelet refuses to run with it".into()));
     }
-    if has("is different from docker cgroup driver") {
-        return Some((Cause::CgroupDriver, "the kubelet and Docker use different cgroup drivers".into()));
+    if has(row.other_driver) {
+        return Some((
+            Cause::CgroupDriver,
+            format!("the kubelet and {runtime} use different cgroup drivers"),
+        ));
+    }
+    if has(row.no_interface) {
+        return Some((Cause::InterfaceOff, interface_off(runtime)));
     }
     if has("configured to not run on a host using cgroup v1") {
         return Some((Cause::CgroupVersion, "this kubelet refuses to run on cgroup v1".into()));
     }
-    if has("Cannot connect to the Docker daemon") || has("failed to get docker version") {
-        return Some((Cause::RuntimeStopped, "Docker does not run".into()));
+    if row.silent.iter().any(|words| has(words)) {
+        return Some((Cause::RuntimeStopped, format!("{runtime} does not run")));
     }
     if has("OCI runtime create failed")
         || has("runc did not terminate success")
@@ -102,6 +110,11 @@ pub(super) fn of_line(line: &str) -> Option<(Cause, String)> {
     ))
 }
 
+/// Of a runtime that runs without its interface for the kubelet.
+pub(super) fn interface_off(runtime: RuntimeName) -> String {
+    format!("{runtime} runs, but its interface for the kubelet (CRI) is switched off or did not come up")
+}
+
 /// Which way the clock is wrong, as far as the text tells.
 pub(super) fn clock(line: &str) -> String {
     if line.contains("is before") {
@@ -119,7 +132,22 @@ mod tests {
     use super::*;
 
     fn told(line: &str) -> (Cause, String) {
-        of_line(line).unwrap_or_else(|| panic!("no cause in {line}"))
+        of_line(line, RuntimeName::Docker).unwrap_or_else(|| panic!("no cause in {line}"))
+    }
+
+    #[test]
+    fn containerds_ends_are_named_stopped_without_its_interface_and_with_another_driver() {
+        let of =
+            |line| of_line(line, RuntimeName::Containerd).unwrap_or_else(|| panic!("no cause in {line}"));
+        let stopped = "E1130 11:00:00.1 1 run.go:72] \"command failed\" err=\"failed to run Kubelet: validate service connection: validate CRI v1 runtime API for endpoint \\\"unix:///run/containerd/containerd.sock\\\": rpc error: code = Unavailable desc = connection error: desc = \\\"transport: Error while dialing: dial unix /run/containerd/containerd.sock: connect: no such file or directory\\\"\"";
+        assert_eq!(of(stopped), (Cause::RuntimeStopped, "containerd does not run".into()));
+        let off = "E1130 11:00:00.1 1 run.go:72] \"command failed\" err=\"failed to run Kubelet: validate service connection: validate CRI v1 runtime API for endpoint \\\"unix:///run/containerd/containerd.sock\\\": rpc error: code = Unimplemented desc = unknown service runtime.v1.RuntimeService\"";
+        assert_eq!(of(off).0, Cause::InterfaceOff);
+        let driver = "E1130 11:00:00.1 1 remote_runtime.go:176] \"RunPodSandbox from runtime service failed\" err=\"rpc error: code = Unknown desc = failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: expected cgroupsPath to be of format \\\"slice:prefix:name\\\" for systemd cgroups, got \\\"/kubepods/burstable/pod1/2\\\" instead: unknown\"";
+        assert_eq!(
+            of(driver),
+            (Cause::CgroupDriver, "the kubelet and containerd use different cgroup drivers".into())
+        );
     }
 
     #[test]
@@ -188,7 +216,8 @@ mod tests {
             "E1122 11:01:52.569290   19070 kubelet.go:2243] node \"w1\" not found",
             "kubelet.service: Main process exited, code=exited, status=255/EXCEPTION",
         ] {
-            assert_eq!(of_line(line), None, "{line}");
+            assert_eq!(of_line(line, RuntimeName::Docker), None, "{line}");
+            assert_eq!(of_line(line, RuntimeName::Containerd), None, "{line}");
         }
     }
 }

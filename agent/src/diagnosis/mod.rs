@@ -10,15 +10,15 @@ mod words;
 
 use muster_proto::event::{Complaint, Outcome, reset_command};
 
-use crate::host::change::{Change, ProgramName};
-use sign::{Sign, first, short};
+use crate::host::change::Change;
+use sign::{Sign, Surroundings, first, short};
 pub use watch::{Findings, Watch};
 
 /// Lines of output that are shown as evidence when nothing better is known.
 const LAST_LINES: usize = 12;
 
-/// What to say of a change that was not made on this node; `found` is what was seen while kubeadm ran.
-pub fn of_change(change: &Change, outcome: &Outcome, node: &str, found: &Findings) -> Complaint {
+/// What to say of a change that was not made on this node; `found` is what was seen while a `kubeadm init` or `join` ran.
+pub fn of_change(change: &Change, outcome: &Outcome, node: &str, found: Option<&Findings>) -> Complaint {
     let Change::Run(program) = change else {
         let cause = format!("could not {change}");
         return Complaint::new(
@@ -27,16 +27,17 @@ pub fn of_change(change: &Change, outcome: &Outcome, node: &str, found: &Finding
             "remove the cause and run the same command again",
         );
     };
-    match (program.program, program.arguments.first().map(String::as_str)) {
-        (ProgramName::Kubeadm, Some("init" | "join")) => of_kubeadm(&program.arguments, outcome, node, found),
-        (name, _) => of_program(name.name(), &program.to_string(), outcome),
+    match found {
+        Some(found) => of_kubeadm(&program.arguments, outcome, node, found),
+        None => of_program(program.program.name(), &program.to_string(), outcome),
     }
 }
 
 /// What to say of a `kubeadm init` or `kubeadm join` with these arguments that failed.
 pub fn of_kubeadm(arguments: &[String], outcome: &Outcome, node: &str, found: &Findings) -> Complaint {
     let verb = arguments.first().map(String::as_str).unwrap_or_default();
-    if let Some(complaint) = preflight::complaint(&outcome.output, node, &more(arguments, false, node)) {
+    let place = Surroundings { node, endpoint: found.endpoint.as_deref(), runtime: found.runtime };
+    if let Some(complaint) = preflight::complaint(&outcome.output, &place, &more(arguments, false, node)) {
         return complaint;
     }
     let said = last_word(&format!("kubeadm {verb}"), outcome);
@@ -51,7 +52,7 @@ pub fn of_kubeadm(arguments: &[String], outcome: &Outcome, node: &str, found: &F
             found.errors.iter().map(|line| format!("the kubelet's journal: {line}")).collect();
         evidence.extend(last_lines(&outcome.output).map(str::to_owned));
         return Complaint::new(
-            format!("{said}; kubelet, containers and Docker name no cause that is known"),
+            format!("{said}; kubelet, containers and {} name no cause that is known", found.runtime),
             evidence.join("\n"),
             format!("{more}\n{start_over}"),
         );
@@ -65,7 +66,7 @@ pub fn of_kubeadm(arguments: &[String], outcome: &Outcome, node: &str, found: &F
     Complaint::new(
         cause.sentence.clone(),
         evidence.join("\n"),
-        format!("{}\n{start_over}\n{more}", cause.cause.remedy(node, found.endpoint.as_deref())),
+        format!("{}\n{start_over}\n{more}", cause.cause.remedy(&place)),
     )
 }
 
@@ -139,9 +140,11 @@ fn strip_prefix(line: &str) -> &str {
 mod tests {
     use std::time::Duration;
 
+    use muster_proto::kubernetes::runtime::RuntimeName;
+
     use super::sign::Cause;
     use super::*;
-    use crate::host::change::Program;
+    use crate::host::change::{Program, ProgramName};
 
     const TIMED_OUT: &str = "[certs] Generating \"ca\" certificate and key\n[kubelet-start] Starting the kubelet\n\tUnfortunately, an error has occurred:\n\t\ttimed out waiting for the condition\nerror execution phase wait-control-plane: couldn't initialize a Kubernetes cluster\nTo see the stack trace of this error execute with --v=5 or higher\n";
 
@@ -152,7 +155,7 @@ mod tests {
         Outcome { exit_code: Some(1), output: output.to_owned(), ..Outcome::default() }
     }
     fn found(signs: Vec<Sign>) -> Findings {
-        Findings { signs, ..Findings::default() }
+        Findings { signs, ..Findings::on(RuntimeName::Docker) }
     }
 
     #[test]
@@ -160,7 +163,7 @@ mod tests {
         let output = "\t[ERROR Swap]: running with swap on is not supported. Please disable swap\n";
         let seen =
             found(vec![Sign::new(Cause::KubeletStopped, "the kubelet is stopped", "systemd", "inactive")]);
-        let complaint = of_change(&init(), &ended(output), "m1", &seen);
+        let complaint = of_change(&init(), &ended(output), "m1", Some(&seen));
         assert_eq!(
             complaint.cause,
             "kubeadm refuses to begin: running with swap on is not supported. Please disable swap"
@@ -178,7 +181,7 @@ mod tests {
                 "running with swap on is not supported",
             ),
         ]);
-        let complaint = of_change(&init(), &ended(TIMED_OUT), "m1", &seen);
+        let complaint = of_change(&init(), &ended(TIMED_OUT), "m1", Some(&seen));
         assert_eq!(complaint.cause, "swap is on");
         let evidence: Vec<&str> = complaint.evidence.lines().collect();
         assert_eq!(evidence[0], "the kubelet's journal: running with swap on is not supported");
@@ -198,8 +201,9 @@ mod tests {
 
     #[test]
     fn a_time_out_without_a_known_cause_is_never_alone() {
-        let seen = Findings { errors: vec!["E1122 something odd".into()], ..Findings::default() };
-        let complaint = of_change(&init(), &ended(TIMED_OUT), "m1", &seen);
+        let seen =
+            Findings { errors: vec!["E1122 something odd".into()], ..Findings::on(RuntimeName::Docker) };
+        let complaint = of_change(&init(), &ended(TIMED_OUT), "m1", Some(&seen));
         assert!(complaint.cause.ends_with("name no cause that is known"), "{complaint}");
         assert!(complaint.evidence.starts_with("the kubelet's journal: E1122 something odd"), "{complaint}");
     }
@@ -208,7 +212,7 @@ mod tests {
     fn a_join_that_failed_before_it_wrote_anything_needs_no_reset() {
         let output = "[preflight] Running pre-flight checks\nerror execution phase preflight: couldn't validate the identity of the API Server: could not find a JWS signature in the cluster-info ConfigMap for token ID \"z5rppa\"\n";
         let arguments = ["join", "--config", "/dev/stdin"].map(str::to_owned);
-        let complaint = of_kubeadm(&arguments, &ended(output), "w1", &Findings::default());
+        let complaint = of_kubeadm(&arguments, &ended(output), "w1", &Findings::on(RuntimeName::Docker));
         assert_eq!(
             complaint.cause,
             "the cluster does not know the join token: it has expired or was deleted"
@@ -219,10 +223,9 @@ mod tests {
     #[test]
     fn another_program_shows_its_own_error_line_first() {
         let apply = Change::Run(Program::new(ProgramName::Kubectl, ["apply"], Duration::from_secs(1)));
-        let complaint =
-            of_change(&apply, &ended("error: no objects passed to apply\n"), "m1", &Findings::default());
+        let complaint = of_change(&apply, &ended("error: no objects passed to apply\n"), "m1", None);
         assert_eq!(complaint.cause, "no objects passed to apply (kubectl ended with exit code 1)");
-        let complaint = of_change(&apply, &ended(""), "m1", &Findings::default());
+        let complaint = of_change(&apply, &ended(""), "m1", None);
         assert_eq!(complaint.cause, "kubectl apply: kubectl ended with exit code 1");
     }
 }

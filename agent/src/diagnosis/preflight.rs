@@ -4,9 +4,11 @@
 use std::sync::LazyLock;
 
 use muster_proto::event::{Complaint, reset_command};
+use muster_proto::kubernetes::runtime::RuntimeName;
 use regex::Regex;
 
-use super::sign::Cause;
+use super::kubelet;
+use super::sign::{Cause, Surroundings};
 
 static FINDING: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?m)^\s*\[ERROR ([A-Za-z0-9_.-]+)\]: (.*)$").expect("the pattern is constant and valid")
@@ -14,25 +16,26 @@ static FINDING: LazyLock<Regex> = LazyLock::new(|| {
 
 /// All errors as one complaint with the remedies that are known, the deepest cause first, and the commands that show more;
 /// none when there is no error.
-pub(super) fn complaint(output: &str, node: &str, more: &str) -> Option<Complaint> {
+pub(super) fn complaint(output: &str, place: &Surroundings, more: &str) -> Option<Complaint> {
+    let runtime = place.runtime;
     let findings: Vec<(String, String)> = FINDING
         .captures_iter(output)
         .map(|found| (found[1].to_owned(), found[2].trim().to_owned()))
         .collect();
     let deepest = findings
         .iter()
-        .min_by_key(|(name, text)| cause(name, text).map_or((1, None), |cause| (0, Some(cause))));
+        .min_by_key(|(name, text)| cause(name, text, runtime).map_or((1, None), |cause| (0, Some(cause))));
     let (name, text) = deepest?;
-    let first = sentence(name, text);
+    let first = sentence(name, text, runtime);
     let others = match findings.len() {
         1 => String::new(),
         count => format!(" (and {} more)", count - 1),
     };
     let evidence: Vec<String> =
         findings.iter().map(|(name, text)| format!("[ERROR {name}]: {text}")).collect();
-    let mut remedies = vec![remedy(name, text, node)];
+    let mut remedies = vec![remedy(name, text, place)];
     for (name, text) in &findings {
-        let remedy = remedy(name, text, node);
+        let remedy = remedy(name, text, place);
         if !remedies.contains(&remedy) {
             remedies.push(remedy);
         }
@@ -47,13 +50,15 @@ pub(super) fn complaint(output: &str, node: &str, more: &str) -> Option<Complain
 }
 
 /// The known cause behind a check, by its name (kubernetes 1.20.2, cmd/kubeadm/app/preflight/checks.go).
-fn cause(check: &str, text: &str) -> Option<Cause> {
+fn cause(check: &str, text: &str, runtime: RuntimeName) -> Option<Cause> {
     match check {
         "Swap" => Some(Cause::SwapOn),
+        "Service-Docker" | "CRI" | "ContainerRuntimeVersion" if text.contains(runtime.row().no_interface) => {
+            Some(Cause::InterfaceOff)
+        }
         "Service-Docker" | "CRI" | "ContainerRuntimeVersion" => Some(Cause::RuntimeStopped),
         "SystemVerification" | "IsDockerSystemdCheck" => {
-            (text.contains("Cannot connect to the Docker daemon") || text.contains("docker info"))
-                .then_some(Cause::RuntimeStopped)
+            runtime.row().silent.iter().any(|words| text.contains(words)).then_some(Cause::RuntimeStopped)
         }
         "ImagePull" => Some(Cause::ImageMissing),
         "FileAvailable--etc-kubernetes-kubelet.conf"
@@ -65,9 +70,9 @@ fn cause(check: &str, text: &str) -> Option<Cause> {
     }
 }
 
-fn sentence(check: &str, text: &str) -> String {
-    match cause(check, text) {
-        Some(Cause::RuntimeStopped) if text.contains("Unimplemented") => text.to_owned(),
+fn sentence(check: &str, text: &str, runtime: RuntimeName) -> String {
+    match cause(check, text, runtime) {
+        Some(Cause::InterfaceOff) => kubelet::interface_off(runtime),
         Some(Cause::RuntimeStopped) => "the container runtime does not run".into(),
         Some(Cause::ImageMissing) => {
             let image = text.strip_prefix("failed to pull image ").and_then(|rest| rest.split(": ").next());
@@ -86,9 +91,10 @@ fn sentence(check: &str, text: &str) -> String {
     }
 }
 
-fn remedy(check: &str, text: &str, node: &str) -> String {
-    if let Some(cause) = cause(check, text) {
-        return cause.remedy(node, None);
+fn remedy(check: &str, text: &str, place: &Surroundings) -> String {
+    let node = place.node;
+    if let Some(cause) = cause(check, text, place.runtime) {
+        return cause.remedy(&Surroundings { endpoint: None, ..*place });
     }
     match check {
         "NumCPU" => "give the machine at least 2 CPUs".into(),
@@ -114,7 +120,10 @@ mod tests {
     use super::*;
 
     fn of(output: &str) -> Complaint {
-        complaint(output, "m1", "more: x").unwrap()
+        on(RuntimeName::Docker, output)
+    }
+    fn on(runtime: RuntimeName, output: &str) -> Complaint {
+        complaint(output, &Surroundings { node: "m1", endpoint: None, runtime }, "more: x").unwrap()
     }
 
     #[test]
@@ -152,10 +161,22 @@ mod tests {
 
     #[test]
     fn a_containerd_that_is_stopped_is_named_in_the_words_of_1_36() {
-        let complaint = of(
+        let complaint = on(
+            RuntimeName::Containerd,
             "[preflight] Some fatal errors occurred:\n\t[ERROR CRI]: could not connect to the container runtime: failed to create new CRI runtime service: validate service connection: validate CRI v1 runtime API for endpoint \"unix:///var/run/containerd/containerd.sock\": rpc error: code = Unavailable desc = connection error\n",
         );
         assert_eq!(complaint.cause, "kubeadm refuses to begin: the container runtime does not run");
+        assert!(complaint.remedy.contains("systemctl start containerd"), "{complaint}");
+    }
+
+    #[test]
+    fn a_containerd_whose_interface_is_switched_off_is_not_called_stopped() {
+        let complaint = on(
+            RuntimeName::Containerd,
+            "[preflight] Some fatal errors occurred:\n\t[ERROR CRI]: could not connect to the container runtime: failed to create new CRI runtime service: validate service connection: validate CRI v1 runtime API for endpoint \"unix:///run/containerd/containerd.sock\": rpc error: code = Unimplemented desc = unknown service runtime.v1.RuntimeService\n",
+        );
+        assert!(complaint.cause.contains("containerd runs, but its interface"), "{complaint}");
+        assert!(complaint.remedy.contains("/etc/containerd/config.toml"), "{complaint}");
     }
 
     #[test]

@@ -2,13 +2,15 @@
 //! of several signs is the first cause and the others are what follows from it.
 
 use jiff::Timestamp;
+use muster_proto::kubernetes::runtime::RuntimeName;
 
-/// What can stop kubeadm, the deeper cause first: a Docker that is stopped explains why nothing answers on port 6443, never
+/// What can stop kubeadm, the deeper cause first: a runtime that is stopped explains why nothing answers on port 6443, never
 /// the other way round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Cause {
     KubeletMasked,
     RuntimeStopped,
+    InterfaceOff,
     SwapOn,
     CgroupDriver,
     CgroupVersion,
@@ -29,29 +31,37 @@ pub(super) enum Cause {
 }
 
 impl Cause {
-    /// What to do about it on this node, whose join needs the API server at `endpoint`.
-    pub(super) fn remedy(self, node: &str, endpoint: Option<&str>) -> String {
+    /// What to do about it.
+    pub(super) fn remedy(self, place: &Surroundings) -> String {
+        let Surroundings { node, endpoint, runtime } = *place;
+        let row = runtime.row();
         match self {
             Self::KubeletMasked => format!("on {node}: `sudo systemctl unmask kubelet`"),
             Self::RuntimeStopped => format!(
-                "on {node}: `sudo systemctl start docker`, and look at `sudo journalctl -u docker` if it does not stay up"
+                "on {node}: `sudo systemctl start {0}`, and look at `sudo journalctl -u {0}` if it does not stay up",
+                row.unit.trim_end_matches(".service")
+            ),
+            Self::InterfaceOff => format!(
+                "run bootstrap again, whose step `runtime` switches it on; or correct {} on {node} (`disabled_plugins` above all) \
+                 and `sudo systemctl restart {}`",
+                row.settings, row.unit
             ),
             Self::SwapOn => {
                 format!("on {node}: `sudo swapoff -a`, and find out what turned it on again")
             }
-            Self::CgroupDriver => {
-                "name the cgroup driver that Docker really uses as host.cgroupDriver in the cluster file"
-                    .into()
-            }
+            Self::CgroupDriver => format!(
+                "name the cgroup driver that {runtime} really uses as host.cgroupDriver in the cluster file"
+            ),
             Self::CgroupVersion => {
                 format!("boot {node} with cgroup v2, or use a Kubernetes that still runs on cgroup v1 (1.34)")
             }
             Self::RuntimeBroken => format!(
-                "on {node}: `sudo docker run --rm nginx:1.22 true` shows the same error; `sudo apt-get install --reinstall runc \
-                 containerd` brings the program back"
+                "on {node}: `sudo {}` shows the same error; `sudo apt-get install --reinstall runc containerd` brings the program \
+                 back",
+                row.trial
             ),
             Self::ImageMissing => {
-                format!("bring the image to {node}: `docker pull`, or `docker load -i FILE`")
+                format!("bring the image to {node}: `{}`, or `{}`", row.pull(&["IMAGE"]), row.load("FILE"))
             }
             Self::AlreadyMember => {
                 format!("take {node} out of its cluster: on {node} `sudo kubeadm reset -f`")
@@ -83,10 +93,19 @@ impl Cause {
                 endpoint.unwrap_or("the API server's address")
             ),
             Self::ContainerEnds => {
-                format!("on {node}: `sudo docker ps -a`, then `sudo docker logs` of the container")
+                format!("on {node}: `sudo {}`, then `sudo {}` of the container", row.list, row.logs)
             }
         }
     }
+}
+
+/// Where a cause showed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    pub(super) node: &'a str,
+    /// The API server that the node's join needs.
+    pub(super) endpoint: Option<&'a str>,
+    pub(super) runtime: RuntimeName,
 }
 
 /// `HOST:PORT` apart, an IPv6 address without its brackets.
@@ -152,7 +171,9 @@ mod tests {
 
     #[test]
     fn an_api_server_that_is_not_reached_or_not_proved_is_named_with_its_own_address_and_port() {
-        let told = |cause: Cause, endpoint| cause.remedy("w1", endpoint);
+        let told = |cause: Cause, endpoint| {
+            cause.remedy(&Surroundings { node: "w1", endpoint, runtime: RuntimeName::Docker })
+        };
         let unreachable = told(Cause::ApiUnreachable, Some("10.88.0.11:6444"));
         assert!(unreachable.contains("`nc -vz 10.88.0.11 6444` on w1"), "{unreachable}");
         let six = told(Cause::ApiUnreachable, Some("[fd00::11]:6443"));
@@ -161,6 +182,24 @@ mod tests {
         for cause in [Cause::ApiUnreachable, Cause::ApiUnproved] {
             let unknown = told(cause, None);
             assert!(!unknown.contains("6443") && !unknown.contains("ADDRESS"), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn every_remedy_speaks_of_the_runtime_that_this_node_has_and_of_no_other() {
+        for (runtime, other) in
+            [(RuntimeName::Docker, "containerd.sock"), (RuntimeName::Containerd, "docker")]
+        {
+            for cause in [
+                Cause::RuntimeStopped,
+                Cause::InterfaceOff,
+                Cause::CgroupDriver,
+                Cause::ImageMissing,
+                Cause::ContainerEnds,
+            ] {
+                let told = cause.remedy(&Surroundings { node: "w1", endpoint: None, runtime });
+                assert!(!told.to_lowercase().contains(other), "{told}");
+            }
         }
     }
 }

@@ -15,13 +15,22 @@ const ERRORS: usize = 6;
 const PERSISTENT: u32 = 2;
 
 /// What was found so far.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Findings {
+    /// The node's.
+    pub(super) runtime: RuntimeName,
     pub(super) signs: Vec<Sign>,
     /// The kubelet's newest error lines.
     pub(super) errors: Vec<String>,
     /// The API server that a join needs.
     pub(super) endpoint: Option<String>,
+}
+
+impl Findings {
+    /// Nothing yet, on a node with this runtime.
+    pub fn on(runtime: RuntimeName) -> Self {
+        Self { runtime, signs: Vec::new(), errors: Vec::new(), endpoint: None }
+    }
 }
 
 /// Looks at one run of kubeadm.
@@ -40,10 +49,10 @@ pub struct Watch {
 
 impl Watch {
     /// Over a kubeadm with this first argument, begun at `since`; none for any other.
-    pub fn over(verb: &str, endpoint: Option<&str>, since: Timestamp) -> Option<Self> {
+    pub fn over(verb: &str, runtime: RuntimeName, endpoint: Option<&str>, since: Timestamp) -> Option<Self> {
         let verb = ["init", "join"].into_iter().find(|known| *known == verb)?;
         Some(Self {
-            found: Findings { endpoint: endpoint.map(str::to_owned), ..Findings::default() },
+            found: Findings { endpoint: endpoint.map(str::to_owned), ..Findings::on(runtime) },
             verb,
             read: since,
             kubelet_stopped: 0,
@@ -80,7 +89,7 @@ impl Watch {
         if let Ok(lines) = host.kubelet_journal(self.read).await {
             // A second of overlap: the journal is written a moment later, and signs count once.
             self.read = lines.last().map_or(self.read, |line| line.time.min(begun));
-            for sign in kubelet::signs(&lines) {
+            for sign in kubelet::signs(&lines, self.found.runtime) {
                 add(&mut self.found.signs, sign);
             }
             let errors = lines.iter().filter(|line| kubelet::is_error(&line.message));
@@ -89,11 +98,9 @@ impl Watch {
             let surplus = self.found.errors.len().saturating_sub(ERRORS);
             self.found.errors.drain(..surplus);
         }
-        for runtime in RuntimeName::ALL {
-            if let Ok(ended) = host.exited_containers(runtime).await {
-                for sign in containers::signs(&ended, running) {
-                    add(&mut self.found.signs, sign);
-                }
+        if let Ok(ended) = host.exited_containers(self.found.runtime).await {
+            for sign in containers::signs(&ended, self.found.runtime, running) {
+                add(&mut self.found.signs, sign);
             }
         }
         if let Some(endpoint) = self.found.endpoint.clone().filter(|_| self.verb == "join") {
@@ -126,12 +133,14 @@ impl Watch {
                 self.see(Cause::KubeletStopped, &sentence, "systemd", &sentence);
             }
         }
-        if let Ok(docker) = host.unit("docker.service").await {
-            let stopped = docker.exists && !docker.active;
+        let (runtime, name) = (self.found.runtime, self.found.runtime.row().unit);
+        if let Ok(unit) = host.unit(name).await {
+            let stopped = unit.exists && !unit.active;
             self.runtime_stopped = if stopped { self.runtime_stopped + 1 } else { 0 };
             if self.runtime_stopped >= PERSISTENT || (stopped && !running) {
-                let line = format!("docker.service is {}", docker.state);
-                self.see(Cause::RuntimeStopped, "Docker does not run", "systemd", &line);
+                let (sentence, line) =
+                    (format!("{runtime} does not run"), format!("{name} is {}", unit.state));
+                self.see(Cause::RuntimeStopped, &sentence, "systemd", &line);
             }
         }
     }
@@ -151,7 +160,10 @@ mod tests {
         FakeHost::debian("m1", FakeCluster::default())
     }
     fn watch(verb: &str) -> Watch {
-        Watch::over(verb, Some("10.88.0.11:6443"), Timestamp::UNIX_EPOCH).unwrap()
+        watch_with(RuntimeName::Docker, verb)
+    }
+    fn watch_with(runtime: RuntimeName, verb: &str) -> Watch {
+        Watch::over(verb, runtime, Some("10.88.0.11:6443"), Timestamp::UNIX_EPOCH).unwrap()
     }
 
     #[tokio::test]
@@ -196,10 +208,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stopped_docker_is_told_at_the_second_look() {
-        let (host, mut watch) = (host(), watch("init"));
-        host.with(|state| state.units.get_mut("docker.service").unwrap().active = false);
-        assert_eq!(watch.look(&host).await, None);
-        assert!(watch.look(&host).await.unwrap().contains("Docker does not run"));
+    async fn a_stopped_runtime_is_told_at_the_second_look_and_another_one_is_not() {
+        for runtime in RuntimeName::ALL {
+            let (host, mut watch) = (host(), watch_with(runtime, "init"));
+            host.with(crate::host::fake::State::run_containerd);
+            let stop = |name: RuntimeName| {
+                host.with(|state| state.units.get_mut(name.row().unit).unwrap().active = false);
+            };
+            RuntimeName::ALL.into_iter().filter(|other| *other != runtime).for_each(stop);
+            assert_eq!((watch.look(&host).await, watch.look(&host).await), (None, None));
+            stop(runtime);
+            assert_eq!(watch.look(&host).await, None);
+            let told = watch.look(&host).await.unwrap();
+            assert!(told.contains(&format!("{runtime} does not run")), "{told}");
+        }
     }
 }

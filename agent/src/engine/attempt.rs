@@ -217,7 +217,8 @@ impl<H: Host> Attempt<H> {
                     };
                     if let Some(outcome) = self.conclude(&id, program, applied).await? {
                         let found = self.look_back(watch).await;
-                        let complaint = diagnosis::of_change(change, &outcome, self.id.node(), &found);
+                        let complaint =
+                            diagnosis::of_change(change, &outcome, self.id.node(), found.as_ref());
                         return Err(Stop::Failed(complaint));
                     }
                 }

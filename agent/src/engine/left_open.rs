@@ -101,9 +101,7 @@ impl<H: Host> Attempt<H> {
             let program = Yields { ticket: same_content && record["yields_ticket"] == true };
             let failed = self.conclude(&id, Some(program), applied).await?;
             let Some(outcome) = failed.filter(|_| same_content) else { continue };
-            let is_kubeadm = watch.is_some();
-            let found = self.look_back(watch).await;
-            if is_kubeadm {
+            if let Some(found) = self.look_back(watch).await {
                 let arguments: Vec<String> =
                     serde_json::from_value(record["arguments"].clone()).unwrap_or_default();
                 let complaint = diagnosis::of_kubeadm(&arguments, &outcome, self.id.node(), &found);

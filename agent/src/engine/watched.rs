@@ -19,14 +19,14 @@ impl<H: Host> Attempt<H> {
     pub(super) fn watch_over(&self, change: &Change, since: Timestamp) -> Option<Watch> {
         let Change::Run(program) = change else { return None };
         let verb = program.arguments.first().filter(|_| program.program == ProgramName::Kubeadm)?;
-        Watch::over(verb, self.step.endpoint(), since)
+        Watch::over(verb, self.step.runtime()?, self.step.endpoint(), since)
     }
 
     /// The same for a change as the journal holds it.
     pub(super) fn watch_over_record(&self, change: &serde_json::Value, since: Timestamp) -> Option<Watch> {
         let verb =
             change["arguments"][0].as_str().filter(|_| change["program"] == ProgramName::Kubeadm.name())?;
-        Watch::over(verb, self.step.endpoint(), since)
+        Watch::over(verb, self.step.runtime()?, self.step.endpoint(), since)
     }
 
     /// Waits for the end of a program and looks meanwhile.
@@ -55,9 +55,9 @@ impl<H: Host> Attempt<H> {
     }
 
     /// After a failure it is looked once more; all that was found.
-    pub(super) async fn look_back(&self, watch: Option<Watch>) -> Findings {
-        let Some(mut watch) = watch else { return Findings::default() };
+    pub(super) async fn look_back(&self, watch: Option<Watch>) -> Option<Findings> {
+        let mut watch = watch?;
         watch.look_back(&self.inner.host).await;
-        watch.into_findings()
+        Some(watch.into_findings())
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use muster_proto::agent;
 use muster_proto::event::reset_command;
+use muster_proto::kubernetes::runtime::RuntimeName;
 
 use super::{BadStep, Finding, Input};
 use crate::control_plane::ControlPlane;
@@ -47,11 +48,17 @@ pub struct KubeadmInit {
     wanted: ControlPlane,
     /// The spec allows to reset a half-done init.
     redo: bool,
+    runtime: RuntimeName,
 }
 
 impl KubeadmInit {
     pub fn parse(message: &agent::KubeadmInit) -> Result<Self, BadStep> {
-        Ok(Self { wanted: ControlPlane::parse(message)?, redo: message.redo_half_done })
+        let runtime = message.runtime.parse().map_err(BadStep::field("kubeadm_init.runtime"))?;
+        Ok(Self { wanted: ControlPlane::parse(message)?, redo: message.redo_half_done, runtime })
+    }
+
+    pub(super) fn runtime(&self) -> RuntimeName {
+        self.runtime
     }
 
     pub async fn check<H: Observe>(&self, host: &H, input: &Input) -> Result<Finding, HostError> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use muster_proto::agent;
 use muster_proto::event::reset_command;
+use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::{ApiEndpoint, KubernetesVersion, Malformed, NodeName};
 
 use super::{BadStep, Finding, Input};
@@ -39,6 +40,7 @@ pub struct KubeadmJoin {
     node: NodeName,
     address: IpAddr,
     endpoint: ApiEndpoint,
+    runtime: RuntimeName,
 }
 
 impl KubeadmJoin {
@@ -54,7 +56,12 @@ impl KubeadmJoin {
                 .parse()
                 .map_err(|_| wrong("kubeadm_join.address", &message.address, "an IP address"))?,
             endpoint: message.endpoint.parse().map_err(BadStep::field("kubeadm_join.endpoint"))?,
+            runtime: message.runtime.parse().map_err(BadStep::field("kubeadm_join.runtime"))?,
         })
+    }
+
+    pub(super) fn runtime(&self) -> RuntimeName {
+        self.runtime
     }
 
     /// HOST:PORT of the API server.

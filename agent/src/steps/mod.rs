@@ -37,6 +37,7 @@ use std::time::Duration;
 
 use muster_proto::agent;
 use muster_proto::event::Complaint;
+use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::Malformed;
 
 use crate::host::HostError;
@@ -149,6 +150,15 @@ macro_rules! steps {
 }
 
 impl Step {
+    /// The runtime of the node that the step's program makes a member.
+    pub fn runtime(&self) -> Option<RuntimeName> {
+        match self {
+            Self::KubeadmInit(init) => Some(init.runtime()),
+            Self::KubeadmJoin(join) => Some(join.runtime()),
+            _ => None,
+        }
+    }
+
     /// The API server that the step's program must reach, where there is one already.
     pub fn endpoint(&self) -> Option<&str> {
         match self {

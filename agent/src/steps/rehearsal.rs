@@ -80,6 +80,7 @@ pub(super) fn join_of_w1() -> agent::KubeadmJoin {
         kubernetes_version: "v1.20.2".into(),
         address: "10.88.0.12".into(),
         endpoint: "10.88.0.11:6443".into(),
+        runtime: "docker".into(),
     }
 }
 

@@ -108,11 +108,15 @@ impl Runtime {
                 ),
             ));
         }
-        let failed = running.as_ref().and_then(|facts| match &facts.cri {
-            Cri::Failed(why) if !restart => Some(why.clone()),
-            _ => None,
+        let silent = running.as_ref().filter(|_| !restart).and_then(|facts| match &facts.cri {
+            Cri::On => None,
+            Cri::Off => Some(format!(
+                "{name} {} serves no CRI; {} does not switch it off",
+                facts.version, row.settings
+            )),
+            Cri::Failed(why) => Some(why.clone()),
         });
-        if let Some(why) = failed {
+        if let Some(why) = silent {
             return Ok(Finding::blocked(
                 format!("{name} runs, but its interface for the kubelet (CRI) does not come up"),
                 why,

@@ -1,6 +1,9 @@
 //! What one node alone tells. Limits are those of kubeadm and the kubelet, so that nothing is refused that they would take.
 
 use muster_proto::event::Complaint;
+use muster_proto::kubernetes::files::KUBELET_FOLDER;
+use muster_proto::kubernetes::release::Release;
+use muster_proto::kubernetes::runtime::{Suits, numbers};
 
 use super::{Check, Findings, Host};
 use crate::spec::ClusterSpec;
@@ -16,7 +19,7 @@ const OLD_PORTS: [u16; 2] = [10251, 10252];
 
 pub(super) fn look(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
     machine(findings, host, spec);
-    disks(findings, host);
+    disks(findings, host, spec);
     system(findings, host, spec);
     runtime(findings, host, spec);
     ports(findings, host, spec);
@@ -54,10 +57,16 @@ fn machine(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
 
 /// The kubelet evicts pods when the runtime's file system has less than 15 % left, or its own less than 10 %
 /// (kubelet, default evictionHard: imagefs.available<15%, nodefs.available<10%).
-fn disks(findings: &mut Findings, host: &Host) {
+fn disks(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
     let mut short: Vec<(String, u64)> = Vec::new();
+    let root = host.runtime(spec.runtime()).map(|own| own.root.as_str());
     for disk in &host.report.disks {
-        let limit = if disk.path.ends_with("kubelet") { 10 } else { 15 };
+        let limit = match disk.path.as_str() {
+            KUBELET_FOLDER => 10,
+            path if Some(path) == root => 15,
+            // Of a runtime that will run no pods.
+            _ => continue,
+        };
         let percent = disk.available_bytes.saturating_mul(100) / disk.total_bytes.max(1);
         if disk.total_bytes > 0 && percent < limit {
             let free = disk.available_bytes / MEBIBYTE;
@@ -72,7 +81,11 @@ fn disks(findings: &mut Findings, host: &Host) {
         let complaint = Complaint::new(
             format!("{} has so little disk left that the kubelet would evict every pod", host.name),
             evidence.join("\n"),
-            "free space there (`sudo docker system df` shows what Docker holds) or enlarge the disk",
+            format!(
+                "free space there (`sudo {}` shows what {} holds) or enlarge the disk",
+                spec.runtime().row().usage,
+                spec.runtime()
+            ),
         );
         findings.complain(host, Check::Disk, complaint);
     }
@@ -102,15 +115,17 @@ fn system(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
         findings.note(host, Check::System, cause, "");
     }
     let version = spec.kubernetes_version;
-    let docker = version_of(&report.docker_version);
+    let row = spec.runtime().row();
+    let own = host.runtime(spec.runtime()).map(|own| own.version.as_str()).unwrap_or_default();
+    let too_old = numbers(own).is_some_and(|(major, minor, _)| (major, minor) < row.least_for_cgroup_v2);
     let wrong = match report.cgroup_version {
         2 if (version.major, version.minor) < (1, 19) => Some((
             format!("{name} has cgroups v2, which Kubernetes {version} does not know"),
             "boot it with `systemd.unified_cgroup_hierarchy=0` on the kernel's command line, or take Kubernetes 1.19 or later",
         )),
-        2 if docker.is_some_and(|docker| docker < (20, 10)) => Some((
-            format!("{name} has cgroups v2, which Docker {} does not know", report.docker_version),
-            "install Docker 20.10 or later, or boot with `systemd.unified_cgroup_hierarchy=0`",
+        2 if too_old => Some((
+            format!("{name} has cgroups v2, which {} {own} does not know", row.name),
+            "install a newer one (`apt-get install --only-upgrade`), or boot with `systemd.unified_cgroup_hierarchy=0`",
         )),
         1 if (version.major, version.minor) >= (1, 35) => Some((
             format!("{name} has cgroups v1, which the kubelet of {version} refuses"),
@@ -127,59 +142,29 @@ fn system(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
     }
 }
 
-/// The newest Docker that this Kubernetes was validated with (k8s.io/system-validators of its kubeadm).
-fn newest_validated(minor: u32) -> (u32, u32) {
-    match minor {
-        ..14 => (18, 6),
-        14..17 => (18, 9),
-        17..21 => (19, 3),
-        _ => (20, 10),
-    }
-}
-
-/// kubeadm refuses a Docker older than its list and warns of a newer one. Docker 29.0 raised the oldest API that it takes
-/// above what these kubelets speak, 29.3 lowered it again (Docker's release notes). A Docker that does not answer is another
-/// check's business, and a member of a cluster has shown that its own works.
+/// One that does not answer is another check's business, and a member of a cluster has shown that its own works.
 fn runtime(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
-    let (name, report, kubernetes) = (&host.name, &host.report, spec.kubernetes_version);
-    let Some(docker) = version_of(&report.docker_version).filter(|_| report.cluster.is_empty()) else {
+    let (name, kubernetes) = (&host.name, spec.kubernetes_version);
+    let answering = host.runtime(spec.runtime()).filter(|own| !own.version.is_empty());
+    let (Some(own), Some(release)) = (answering, Release::of(kubernetes)) else { return };
+    if !host.report.cluster.is_empty() {
         return;
-    };
-    let newest = newest_validated(kubernetes.minor.into());
-    let validated = format!("{}.{:02}", newest.0, newest.1);
-    let own = format!("Docker {} of {name}", report.docker_version);
+    }
+    let who = format!("{} {} of {name}", spec.runtime(), own.version);
     let place = &spec.places.kubernetes_version;
     let file = format!("line {} of the file: {}: {kubernetes}", place.line, place.field);
-    if docker < (1, 11) {
-        let complaint = Complaint::new(
-            format!("{own} is too old for Kubernetes {kubernetes}: kubeadm refuses it"),
-            format!("{file}\nvalidated with Kubernetes {kubernetes}: Docker 1.11 to {validated}"),
-            format!("install Docker {validated} on {name}"),
-        );
-        findings.complain(host, Check::Runtime, complaint);
-    } else if ((29, 0)..=(29, 2)).contains(&docker) {
-        let complaint = Complaint::new(
-            format!("{own} and the kubelet of {kubernetes} have no version of Docker's API in common"),
-            format!(
-                "{file}\nDocker 29.0 to 29.2 takes the API from 1.44 on, the kubelet up to v1.23 speaks at most 1.41"
-            ),
-            format!(
-                "install Docker 28, or 29.3 or later, on {name}; or write \"min-api-version\": \"1.24\" into \
-                 /etc/docker/daemon.json there, restart Docker, and give --ignore-check runtime"
-            ),
-        );
-        findings.complain(host, Check::Runtime, complaint);
-    } else if docker > newest {
-        let cause = format!(
-            "{own} is newer than Kubernetes {kubernetes} was validated with; kubeadm only warns of it"
-        );
-        findings.note(host, Check::Runtime, cause, format!("{file}\nthe newest validated: {validated}"));
+    match spec.runtime().suits(&own.version, release) {
+        Suits::Well => {}
+        Suits::Untried { sentence, evidence } => {
+            findings.note(host, Check::Runtime, format!("{who} {sentence}"), format!("{file}\n{evidence}"));
+        }
+        Suits::Not { sentence, evidence, remedy } => {
+            let remedy = format!("on {name}: {remedy}");
+            let complaint =
+                Complaint::new(format!("{who} {sentence}"), format!("{file}\n{evidence}"), remedy);
+            findings.complain(host, Check::Runtime, complaint);
+        }
     }
-}
-
-fn version_of(docker: &str) -> Option<(u32, u32)> {
-    let mut numbers = docker.split('.').map(|part| part.parse().ok());
-    Some((numbers.next()??, numbers.next()??))
 }
 
 fn ports(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
@@ -303,6 +288,8 @@ mod tests {
             .len()
         };
         assert_eq!([with(100, 150), with(99, 150), with(100, 149)], [0, 1, 1]);
+        let unused = causes(|host| host.report.disks = vec![disk("/var/lib/containerd", 1)]);
+        assert!(unused.is_empty(), "no image will lie there: {unused:?}");
     }
 
     #[test]
@@ -310,7 +297,7 @@ mod tests {
         let wrong = |version: &str, mode, docker: &str| {
             of(version, "m1", |host| {
                 host.report.cgroup_version = mode;
-                host.report.docker_version = docker.into();
+                host.report.runtimes[0].version = docker.into();
             })
             .len()
         };
@@ -321,33 +308,27 @@ mod tests {
     }
 
     #[test]
-    fn a_docker_that_kubernetes_was_not_validated_with_is_told_and_one_that_kubeadm_refuses_stops_the_run() {
+    fn a_runtime_that_does_not_suit_is_told_with_the_line_of_the_file_and_a_members_is_left_alone() {
         let found = |version: &str, docker: &str, cluster: &str| {
             let mut host = host("m1", 11);
-            host.report.docker_version = docker.into();
+            host.report.runtimes[0].version = docker.into();
             host.report.cluster = cluster.into();
             let mut findings = Findings::default();
             runtime(&mut findings, &host, &spec(version, true));
             let line = format!("line 5 of the file: spec.kubernetesVersion: {version}\n");
             for found in findings.complaints.iter().chain(&findings.notes) {
                 assert!(found.complaint.evidence.starts_with(&line), "{}", found.complaint);
+                assert!(
+                    found.complaint.cause.starts_with(&format!("Docker {docker} of m1 ")),
+                    "{}",
+                    found.complaint
+                );
             }
             (findings.complaints.len(), findings.notes.len())
         };
-        for (version, docker, expected) in [
-            ("v1.20.2", "19.03.15", (0, 0)),
-            ("v1.20.2", "20.10.24+dfsg1", (0, 1)),
-            ("v1.21.0", "20.10.24", (0, 0)),
-            ("v1.13.0", "18.06.3", (0, 0)),
-            ("v1.13.0", "18.09.1", (0, 1)),
-            ("v1.20.2", "1.10.3", (1, 0)),
-            ("v1.20.2", "28.5.1", (0, 1)),
-            ("v1.20.2", "29.2.0", (1, 0)),
-            ("v1.20.2", "29.3.0", (0, 1)),
-            ("v1.20.2", "", (0, 0)),
-        ] {
-            assert_eq!(found(version, docker, ""), expected, "{version} {docker}");
-        }
+        assert_eq!(found("v1.20.2", "20.10.24", ""), (0, 1));
+        assert_eq!(found("v1.20.2", "1.10.3", ""), (1, 0));
+        assert_eq!(found("v1.20.2", "", ""), (0, 0));
         assert_eq!(found("v1.20.2", "20.10.24", "https://10.88.0.11:6443"), (0, 0));
     }
 

@@ -14,9 +14,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use muster_proto::agent::step::Kind;
-use muster_proto::agent::{HostReport, InspectRequest};
+use muster_proto::agent::{HostReport, InspectRequest, RuntimeReport};
 use muster_proto::coordinator::{Failure, PreflightReply};
 use muster_proto::event::Complaint;
+use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::NodeName;
 use muster_proto::redaction::printable;
 
@@ -38,7 +39,7 @@ pub enum Check {
     Disk,
     System,
     Cgroups,
-    /// Whether this Docker suits this Kubernetes.
+    /// Whether this runtime suits this Kubernetes.
     Runtime,
     Ports,
     Leftovers,
@@ -140,6 +141,13 @@ pub struct Host {
     pub settled: bool,
 }
 
+impl Host {
+    /// What this node says of a runtime; none where it is not installed.
+    fn runtime(&self, name: RuntimeName) -> Option<&RuntimeReport> {
+        self.report.runtimes.iter().find(|own| own.name == name.word())
+    }
+}
+
 impl Findings {
     fn complain(&mut self, host: &Host, check: Check, complaint: Complaint) {
         self.complaints.push(Found { node: host.name.clone(), check, step: None, complaint });
@@ -234,12 +242,17 @@ pub async fn preflight(
     let (outlooks, tries) =
         tokio::join!(outlook(fleet, &steps), mesh::try_doors(&hosts, &agents, &doors, spec.bind_port));
     for (step, found) in steps.iter().zip(outlooks) {
-        // What no earlier step changes: the users that there are, and what Docker holds once it answers.
+        // What no earlier step changes: the users that there are, the runtime's settings, and what it holds once it answers.
         let stays = || match step.step.kind {
             Some(Kind::Kubeconfig(_)) => true,
-            Some(Kind::Images(_)) => {
-                hosts.iter().any(|host| host.name == step.node && !host.report.docker_version.is_empty())
+            // A member of another cluster is told as that.
+            Some(Kind::Runtime(_)) => {
+                hosts.iter().any(|host| host.name == step.node && host.report.cluster.is_empty())
             }
+            Some(Kind::Images(_)) => hosts.iter().any(|host| {
+                let own = host.runtime(spec.runtime());
+                host.name == step.node && own.is_some_and(|own| !own.version.is_empty())
+            }),
             _ => false,
         };
         let complaint = match found {
@@ -297,7 +310,7 @@ fn listed<'a>(names: impl IntoIterator<Item = &'a NodeName>) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use muster_proto::agent::{Disk, NetworkInterface};
+    use muster_proto::agent::{Disk, NetworkInterface, RuntimeReport};
     use muster_proto::coordinator::ClusterFiles;
 
     use super::*;
@@ -332,7 +345,12 @@ pub(crate) mod tests {
             operating_system: "Debian GNU/Linux 12 (bookworm)".into(),
             systemd_version: 252,
             cgroup_version: 1,
-            docker_version: "20.10.24+dfsg1".into(),
+            runtimes: vec![RuntimeReport {
+                name: "docker".into(),
+                version: "20.10.24+dfsg1".into(),
+                root: "/var/lib/docker".into(),
+                cgroup_driver: "cgroupfs".into(),
+            }],
             ..HostReport::default()
         };
         let (name, control_plane) = (name.parse().unwrap(), name.starts_with('m'));

@@ -11,10 +11,11 @@ mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::str::FromStr;
 
 use ipnet::IpNet;
 use muster_proto::coordinator::{self, ClusterFiles};
+use muster_proto::kubernetes::release::Release;
+use muster_proto::kubernetes::runtime::{CgroupDriver, RuntimeName};
 use muster_proto::names::{ImageReference, KubernetesVersion, NodeName, UserName};
 use muster_proto::redaction::printable;
 
@@ -83,28 +84,6 @@ pub struct SmokeTest {
     pub image: ImageReference,
     /// The pods stay, as the lab manual wants them to be shown.
     pub keep: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CgroupDriver {
-    Systemd,
-    Cgroupfs,
-}
-
-impl CgroupDriver {
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Systemd => "systemd",
-            Self::Cgroupfs => "cgroupfs",
-        }
-    }
-}
-
-impl FromStr for CgroupDriver {
-    type Err = ();
-    fn from_str(word: &str) -> Result<Self, ()> {
-        [Self::Systemd, Self::Cgroupfs].into_iter().find(|driver| driver.word() == word).ok_or(())
-    }
 }
 
 /// One thing that is wrong in the file.
@@ -187,6 +166,18 @@ impl ClusterSpec {
         let mut reader = Reader { values, files, enrolled, problems };
         let spec = reader.cluster();
         spec.filter(|_| reader.problems.is_empty()).ok_or_else(|| Problems::new(files, reader.problems))
+    }
+
+    /// The runtime of every node: the one that this version takes by itself.
+    pub fn runtime(&self) -> RuntimeName {
+        Release::of(self.kubernetes_version).map_or(RuntimeName::Docker, Release::default_runtime)
+    }
+
+    /// The cgroup driver that kubelet and runtime have to agree on; none: the runtime's own, which kubeadm takes over.
+    pub fn driver(&self) -> Option<CgroupDriver> {
+        let systemd = self.runtime() == RuntimeName::Containerd
+            || Release::of(self.kubernetes_version).is_some_and(|release| release.takes_systemd_driver);
+        self.cgroup_driver.or(systemd.then_some(CgroupDriver::Systemd))
     }
 
     /// The control plane first.

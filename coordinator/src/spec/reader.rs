@@ -6,12 +6,13 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 use muster_proto::coordinator::ClusterFiles;
+use muster_proto::kubernetes::runtime::CgroupDriver;
 use muster_proto::names::{NodeName, UserName};
 use muster_proto::pod_network;
 
 use super::form::Values;
 use super::limits::{node_part, overlap};
-use super::{CgroupDriver, ClusterSpec, Place, Places, Problem, SmokeTest};
+use super::{ClusterSpec, Place, Places, Problem, SmokeTest};
 
 /// Reads values and notes every problem before it gives up.
 pub(super) struct Reader<'a> {

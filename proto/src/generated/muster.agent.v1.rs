@@ -86,9 +86,9 @@ pub struct HostReport {
     pub swaps: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(bool, tag = "14")]
     pub ufw_enabled: bool,
-    /// empty: it does not answer
-    #[prost(string, tag = "15")]
-    pub docker_version: ::prost::alloc::string::String,
+    /// those that are installed
+    #[prost(message, repeated, tag = "22")]
+    pub runtimes: ::prost::alloc::vec::Vec<RuntimeReport>,
     /// <https://HOST:PORT> of kubelet.conf; empty: no member of any cluster
     #[prost(string, tag = "16")]
     pub cluster: ::prost::alloc::string::String,
@@ -122,6 +122,22 @@ pub struct Route {
     pub destination: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub interface: ::prost::alloc::string::String,
+}
+/// A container runtime as it stands.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RuntimeReport {
+    /// docker | containerd
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// empty: it does not answer
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    /// where its images and containers lie
+    #[prost(string, tag = "3")]
+    pub root: ::prost::alloc::string::String,
+    /// in effect; empty: not known
+    #[prost(string, tag = "4")]
+    pub cgroup_driver: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Disk {
@@ -535,6 +551,9 @@ pub struct KubeadmInit {
     /// an init that was cut off is reset and done again, if nobody ever joined
     #[prost(bool, tag = "10")]
     pub redo_half_done: bool,
+    /// docker | containerd
+    #[prost(string, tag = "11")]
+    pub runtime: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinTicket {
@@ -572,6 +591,9 @@ pub struct KubeadmJoin {
     /// HOST:PORT of the API server that the ticket must name
     #[prost(string, tag = "4")]
     pub endpoint: ::prost::alloc::string::String,
+    /// docker | containerd
+    #[prost(string, tag = "5")]
+    pub runtime: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NodesReady {

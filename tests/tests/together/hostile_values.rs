@@ -8,10 +8,9 @@ use std::str::FromStr;
 
 use muster_agent::dial::Endpoint;
 use muster_coordinator::preflight::Check;
-use muster_coordinator::spec::CgroupDriver;
 use muster_proto::event::Event;
 use muster_proto::hostile::{PIECES, is_inert, is_showable, short_values, values, yaml_bomb, yaml_depth};
-use muster_proto::kubernetes::runtime::RuntimeName;
+use muster_proto::kubernetes::runtime::{CgroupDriver, RuntimeName};
 use muster_proto::names::{KubernetesVersion, TEXT_TYPES};
 use muster_proto::token::{EnrolmentToken, TokenId};
 use muster_proto::{pod_network, ufw};
@@ -33,11 +32,7 @@ const OTHERS: &[(&str, Read)] = &[
         text.parse::<EnrolmentToken>().map(|token| token.id().to_string()).map_err(|error| error.to_string())
     }),
     ("Endpoint", shown::<Endpoint>),
-    ("CgroupDriver", |text| {
-        text.parse::<CgroupDriver>()
-            .map(|driver| driver.word().to_owned())
-            .map_err(|()| "no driver".to_owned())
-    }),
+    ("CgroupDriver", shown::<CgroupDriver>),
     ("RuntimeName", |text| {
         text.parse::<RuntimeName>()
             .map(|runtime| runtime.word().to_owned())

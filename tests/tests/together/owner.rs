@@ -101,6 +101,7 @@ async fn nothing_half_done_is_reset_and_done_again_where_the_machines_owner_forb
         kubernetes_version: "v1.20.2".into(),
         address: "10.88.0.12".into(),
         endpoint: "10.88.0.11:6443".into(),
+        runtime: "docker".into(),
     };
     let request = RunStepRequest {
         run_id: "r".into(),
@@ -130,6 +131,7 @@ async fn a_step_for_another_node_or_with_another_nodes_name_in_it_is_refused() {
         kubernetes_version: "v1.20.2".into(),
         address: "10.88.0.12".into(),
         endpoint: "10.88.0.11:6443".into(),
+        runtime: "docker".into(),
     };
     machine.refuses("w1/kubeadm-join", Kind::KubeadmJoin(join), "w2").await;
 }

@@ -112,6 +112,7 @@ fn control_plane() -> [Kind; 5] {
             image_repository: "k8s.gcr.io".into(),
             skip_phases: vec!["addon/coredns".into()],
             cgroup_driver: "systemd".into(),
+            runtime: "docker".into(),
         }),
         Kind::Kubeconfig(Kubeconfig { user: "student".into(), completion: true }),
         Kind::PodNetwork(PodNetwork { manifest: NETWORK.into(), pod_subnet: "10.244.0.0/16".into() }),
@@ -126,6 +127,7 @@ fn join() -> Kind {
         kubernetes_version: VERSION.into(),
         address: "10.88.0.12".into(),
         endpoint: "10.88.0.11:6443".into(),
+        runtime: "docker".into(),
     })
 }
 

@@ -106,7 +106,8 @@ fn driver_in_effect(config: &Value) -> Option<CgroupDriver> {
 /// Whether the file of settings is older than the service's start.
 async fn in_effect(host: &SystemHost, unit: &str, settings: &str) -> Result<bool, HostError> {
     let written = files::written(host.path(settings)).await?;
-    let started = units::active_since(unit).await?;
+    // Without systemd nobody knows, and no step starts it anew either.
+    let started = units::active_since(unit).await.ok().flatten();
     Ok(match (written, started) {
         (Some(written), Some(started)) => written <= started,
         _ => true,
@@ -119,10 +120,14 @@ pub(super) async fn merged_settings(with_file: bool) -> Result<Result<String, St
     if find(PROGRAM).is_none() {
         return Ok(Ok(String::new()));
     }
-    let verb = if with_file { "dump" } else { "default" };
-    let answer = run(PROGRAM, &["config", verb], LIMIT).await?;
+    let answer = run(PROGRAM, &["config", "dump"], LIMIT).await?;
     if answer.status.success() {
         return Ok(Ok(String::from_utf8_lossy(&answer.output).into_owned()));
+    }
+    if !with_file {
+        // Up to 1.7 it does not dump what it would do without a file.
+        let defaults = run(PROGRAM, &["config", "default"], LIMIT).await?;
+        return defaults.success("containerd config default").map(Ok);
     }
     Ok(Err(redact(&printable(answer.error.trim()))))
 }

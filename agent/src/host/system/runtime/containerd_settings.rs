@@ -152,13 +152,24 @@ fn is_cri(plugin: &Value) -> bool {
     plugin.as_str().is_some_and(|name| CRI_PLUGINS.contains(&name))
 }
 
-/// The files that were merged into the settings, without the main one, in the order in which they count.
+/// The files that were merged into the settings, without the main one, in the order in which they count; the name of one may
+/// be a pattern such as `*.toml`.
 pub(crate) fn imports(merged: &Result<String, String>, main: &Path) -> Vec<PathBuf> {
     let Some(said) = merged.as_ref().ok().and_then(|text| Said::parse(text).ok()) else { return Vec::new() };
     let list = said.document.get("imports").and_then(Item::as_array);
     let paths = list.into_iter().flatten().filter_map(Value::as_str).map(PathBuf::from);
-    // containerd's own list; a pattern that stands for no file is kept as it is.
-    paths.filter(|path| path != main && path.is_absolute() && !path.to_string_lossy().contains('*')).collect()
+    paths.filter(|path| path != main && path.is_absolute()).collect()
+}
+
+/// Whether a name is one of those that a pattern stands for: `*` for any letters, as often as it stands there.
+pub(super) fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((head, rest)) => name.strip_prefix(head).is_some_and(|name| {
+            let mut starts = name.char_indices().map(|(start, _)| start).chain([name.len()]);
+            starts.any(|start| matches(rest, &name[start..]))
+        }),
+    }
 }
 
 /// Where the file says that all data lies.

@@ -50,9 +50,17 @@ impl ObserveRuntime for SystemHost {
             RuntimeName::Containerd => {
                 let merged = containerd::merged_settings(file.is_some()).await?;
                 let mut imports = Vec::new();
-                for path in containerd_settings::imports(&merged, Path::new(row.settings)) {
-                    let text = super::files::read(self.path(&path)).await?.unwrap_or_default();
-                    imports.push((path, text));
+                for pattern in containerd_settings::imports(&merged, Path::new(row.settings)) {
+                    let (Some(folder), Some(wanted)) = (pattern.parent(), pattern.file_name()) else {
+                        continue;
+                    };
+                    for name in super::files::list(self.path(folder)).await? {
+                        if containerd_settings::matches(&wanted.to_string_lossy(), &name) {
+                            let path = folder.join(&name);
+                            let text = super::files::read(self.path(&path)).await?.unwrap_or_default();
+                            imports.push((path, text));
+                        }
+                    }
                 }
                 Ok(containerd_settings::decide(file.as_deref(), &merged, &imports, wanted))
             }

@@ -143,3 +143,21 @@ fn what_was_written_fits_when_it_is_read_again() {
         }
     }
 }
+
+#[test]
+fn the_files_of_a_pattern_are_those_that_containerd_would_take() {
+    for (pattern, name, taken) in [
+        ("*.toml", "10-site.toml", true),
+        ("*.toml", "10-site.toml.bak", false),
+        ("site.toml", "site.toml", true),
+        ("1*-*.toml", "10-site.toml", true),
+        ("1*-*.toml", "20-site.toml", false),
+    ] {
+        assert_eq!(matches(pattern, name), taken, "{pattern} {name}");
+    }
+    let merged =
+        Ok("version = 4\nimports = ['/etc/containerd/conf.d/*.toml', '/etc/containerd/config.toml']\n"
+            .into());
+    let found = imports(&merged, Path::new("/etc/containerd/config.toml"));
+    assert_eq!(found, [PathBuf::from("/etc/containerd/conf.d/*.toml")]);
+}
