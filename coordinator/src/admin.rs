@@ -16,10 +16,10 @@ use muster_proto::names::NodeName;
 use muster_proto::token::{EnrolmentToken, KeyPin, TokenId};
 use tonic::{Request, Response, Status};
 
-use crate::fleet::Fleet;
+use crate::doors::fleet::Fleet;
+use crate::doors::store::{Store, StoreError};
 use crate::removal;
 use crate::runs::Runs;
-use crate::store::{Store, StoreError};
 
 /// A token lives this long when nothing else is said.
 pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(15 * 60);
@@ -71,7 +71,7 @@ impl Admin for AdminService {
 
     async fn list_tokens(&self, _: Request<ListTokensRequest>) -> Answer<ListTokensReply> {
         let tokens = stored(self.store.tokens(Timestamp::now()))?;
-        let row = |token: crate::store::TokenState| TokenRow {
+        let row = |token: crate::doors::store::TokenState| TokenRow {
             id: token.id,
             node: token.node,
             state: token.state,
@@ -91,7 +91,7 @@ impl Admin for AdminService {
 
     async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Answer<ListNodesReply> {
         let connected = self.fleet.connected();
-        let row = |node: crate::store::Node| {
+        let row = |node: crate::doors::store::Node| {
             let agent = connected.iter().find(|agent| agent.node.as_str() == node.name);
             NodeRow {
                 name: node.name,

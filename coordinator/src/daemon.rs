@@ -12,15 +12,15 @@ use tokio::task::JoinSet;
 use tonic::service::RoutesBuilder;
 
 use crate::admin::AdminService;
-use crate::authority::{Authority, AuthorityError};
-use crate::fleet::Fleet;
-use crate::listener::{self, Doorkeeper, ListenError};
+use crate::doors::authority::{Authority, AuthorityError};
+use crate::doors::fleet::Fleet;
+use crate::doors::listener::{self, Doorkeeper, ListenError};
+use crate::doors::sockets::{self, Access, SocketError};
+use crate::doors::store::{Store, StoreError};
+use crate::doors::tls::{Faces, TlsError};
 use crate::runs::{Runs, RunsError};
 use crate::settings::Settings;
-use crate::sockets::{self, Access, SocketError};
 use crate::status::StatusService;
-use crate::store::{Store, StoreError};
-use crate::tls::{Faces, TlsError};
 
 /// Why the daemon cannot start or go on.
 #[derive(Debug, thiserror::Error)]

@@ -14,7 +14,7 @@ use muster_proto::names::StepId;
 use tokio::task::JoinSet;
 use tonic::Code;
 
-use crate::fleet::Fleet;
+use crate::doors::fleet::Fleet;
 use crate::plan::{Plan, PlannedStep};
 
 /// Long enough for a machine that starts again.

@@ -1,15 +1,11 @@
 //! The coordinator: decides what is done, where and in which order, keeps the record, and answers questions.
 
 pub mod admin;
-pub mod admission;
-pub mod authority;
 pub mod cli;
 pub mod daemon;
-pub mod enrolment;
+pub mod doors;
 pub mod executor;
-pub mod fleet;
 pub mod kind;
-pub mod listener;
 pub mod outlook;
 pub mod plan;
 pub mod preflight;
@@ -20,8 +16,5 @@ pub mod reset;
 pub mod resume;
 pub mod runs;
 pub mod settings;
-pub mod sockets;
 pub mod spec;
 pub mod status;
-pub mod store;
-pub mod tls;

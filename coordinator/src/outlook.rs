@@ -9,7 +9,7 @@ use muster_proto::cause::chain;
 use muster_proto::event::Complaint;
 use muster_proto::names::StepId;
 
-use crate::fleet::Fleet;
+use crate::doors::fleet::Fleet;
 use crate::plan::PlannedStep;
 
 /// An agent that is just connecting gets this time.

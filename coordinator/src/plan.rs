@@ -8,7 +8,7 @@ use muster_proto::agent::{self, HostFacts, step::Kind};
 use muster_proto::names::{Malformed, NodeName, StepId, UserName};
 use prost::Message;
 
-use crate::fleet::FleetError;
+use crate::doors::fleet::FleetError;
 use crate::spec::{ClusterSpec, Problem};
 
 /// One step on one node.

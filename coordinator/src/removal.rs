@@ -4,8 +4,8 @@ use muster_proto::cause::chain;
 use muster_proto::coordinator::Failure;
 use muster_proto::names::NodeName;
 
-use crate::fleet::Fleet;
-use crate::store::{Store, StoreError};
+use crate::doors::fleet::Fleet;
+use crate::doors::store::{Store, StoreError};
 
 /// Takes the node off the list and closes its connection; false when it was not on the list.
 pub fn revoke(store: &Store, fleet: &Fleet, node: &NodeName) -> Result<bool, StoreError> {

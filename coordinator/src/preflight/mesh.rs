@@ -13,7 +13,7 @@ use muster_proto::redaction::printable;
 use tonic::Streaming;
 
 use super::Host;
-use crate::fleet::ConnectedAgent;
+use crate::doors::fleet::ConnectedAgent;
 use crate::spec::ClusterSpec;
 
 /// An agent answers a try within 4 s.

@@ -21,7 +21,7 @@ use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::NodeName;
 use muster_proto::redaction::printable;
 
-use crate::fleet::{ConnectedAgent, Fleet};
+use crate::doors::fleet::{ConnectedAgent, Fleet};
 use crate::outlook::{Outlook, outlook};
 use crate::plan::{Plan, PlannedStep};
 use crate::spec::ClusterSpec;

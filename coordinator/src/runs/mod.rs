@@ -25,8 +25,9 @@ use tokio::sync::watch;
 use tonic::Status;
 
 use self::under_way::Active;
+use crate::doors::fleet::Fleet;
+use crate::doors::store::Store;
 use crate::executor::{AGENT_PATIENCE, Executor};
-use crate::fleet::Fleet;
 use crate::outlook::{Outlook, outlook};
 use crate::plan::{self, Hosts, Plan, PlannedStep};
 use crate::preflight::{Check, preflight};
@@ -34,7 +35,6 @@ use crate::progress::{failure, fold};
 use crate::record::{Record, RecordError, Run, RunPhase};
 use crate::reset;
 use crate::spec::{ClusterSpec, Problems, named_nodes};
-use crate::store::Store;
 
 /// How long a bootstrap waits for agents that are just connecting.
 const FIRST_CONNECTION: Duration = Duration::from_secs(15);

@@ -10,7 +10,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::{FIRST_CONNECTION, Runs, RunsError};
-use crate::fleet::ConnectedAgent;
+use crate::doors::fleet::ConnectedAgent;
 use crate::plan::{Plan, PlannedStep};
 use crate::reset::NO_CLUSTER;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_agent::connection::serve_once;
-use muster_coordinator::tls::Faces;
+use muster_coordinator::doors::tls::Faces;
 use muster_proto::agent::node_agent_client::NodeAgentClient;
 use muster_proto::agent::{HelloRequest, RunStepRequest};
 use muster_proto::enrolment::EnrolRequest;

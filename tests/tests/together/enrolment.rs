@@ -8,8 +8,8 @@ use muster_agent::connection::{ConnectionError, serve_once};
 use muster_agent::enroll::{EnrollError, enroll};
 use muster_agent::identity::Identity;
 use muster_coordinator::cli::init::{Standing, standing};
-use muster_coordinator::enrolment::EnrolmentService;
-use muster_coordinator::tls::Faces;
+use muster_coordinator::doors::enrolment::EnrolmentService;
+use muster_coordinator::doors::tls::Faces;
 use muster_proto::coordinator::{
     CreateTokenRequest, ListTokensRequest, RevokeNodeRequest, RevokeTokenRequest,
 };

@@ -124,7 +124,8 @@ async fn a_master_that_cannot_be_looked_at_makes_no_strangers_of_its_workers() {
     let mut cluster = of_three().await;
     let enrolled = cluster.hosts.keys().cloned().collect();
     let spec = ClusterSpec::parse(&cluster.files(RUNS_PODS), &enrolled).unwrap();
-    let facts = |agent: &muster_coordinator::fleet::ConnectedAgent| HostFacts { ..agent.facts.clone() };
+    let facts =
+        |agent: &muster_coordinator::doors::fleet::ConnectedAgent| HostFacts { ..agent.facts.clone() };
     let hosts =
         cluster.fleet.connected().iter().map(|agent| (agent.node.clone(), Ok(facts(agent)))).collect();
     let plan = plan(&spec, &hosts).unwrap();

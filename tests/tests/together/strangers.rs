@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use muster_agent::connection::{ConnectionError, serve_once};
 use muster_agent::identity::{Identity, MachineKey};
-use muster_coordinator::authority::Authority;
+use muster_coordinator::doors::authority::Authority;
 use muster_coordinator::settings::Limits;
 use muster_proto::agent::node_agent_server::{NodeAgent, NodeAgentServer};
 use muster_proto::agent::{

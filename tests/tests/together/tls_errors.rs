@@ -7,7 +7,7 @@ use muster_agent::connection::{ConnectionError, serve, serve_once};
 use muster_agent::dial::{DialError, Endpoint};
 use muster_agent::enroll::{EnrollError, enroll};
 use muster_agent::identity::{Identity, MachineKey};
-use muster_coordinator::authority::Authority;
+use muster_coordinator::doors::authority::Authority;
 use muster_proto::names::NodeName;
 use muster_proto::token::EnrolmentToken;
 use muster_proto::version::{ALPN_AGENT, ALPN_ENROL};

@@ -20,12 +20,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::authority::Authority;
-use crate::enrolment::{EnrolmentService, REQUEST_LIMIT};
-use crate::fleet::Fleet;
+use crate::doors::authority::Authority;
+use crate::doors::enrolment::{EnrolmentService, REQUEST_LIMIT};
+use crate::doors::fleet::Fleet;
+use crate::doors::store::Store;
+use crate::doors::tls::{Face, Faces};
 use crate::settings::Limits;
-use crate::store::Store;
-use crate::tls::{Face, Faces};
 
 /// After a failed accept (descriptors run out, say) the loop rests: spinning would not give any back.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(200);

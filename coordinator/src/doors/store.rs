@@ -10,7 +10,7 @@ use muster_proto::names::NodeName;
 use muster_proto::token::{EnrolmentToken, ProofKey, TokenId};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use crate::admission::{Decision, Incident, WRONG_PROOFS_THAT_LOCK, decide};
+use crate::doors::admission::{Decision, Incident, WRONG_PROOFS_THAT_LOCK, decide};
 
 const SCHEMA: Schema = Schema {
     what: "list of enrolled nodes",
@@ -220,7 +220,7 @@ fn instant(second: i64) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::Refusal;
+    use crate::doors::admission::Refusal;
     use muster_proto::token::KeyPin;
 
     struct Fixture {

@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::service::RoutesBuilder;
 use tonic::transport::server::Connected;
 
-use crate::listener::ACCEPT_PAUSE;
+use crate::doors::listener::ACCEPT_PAUSE;
 
 /// At once on one socket; more than people and scripts need.
 const MOST_CONNECTIONS: usize = 128;

@@ -12,9 +12,9 @@ use muster_proto::token::{ProofKey, TokenId};
 use muster_proto::version::{Mismatch, PROTOCOL, VERSION};
 use tonic::{Request, Response, Status};
 
-use crate::admission::{Incident, Refusal};
-use crate::authority::Authority;
-use crate::store::Store;
+use crate::doors::admission::{Incident, Refusal};
+use crate::doors::authority::Authority;
+use crate::doors::store::Store;
 
 /// The largest request that is read: a certificate request for a P-256 key is a few hundred bytes.
 pub const REQUEST_LIMIT: usize = 16 * 1024;

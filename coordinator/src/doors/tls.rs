@@ -12,8 +12,8 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::authority::Authority;
-use crate::store::Store;
+use crate::doors::authority::Authority;
+use crate::doors::store::Store;
 
 /// The TLS settings cannot be made from the CA.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,11 @@
+//! Where the coordinator meets everybody else: its port and who may come in there (listener, enrolment, admission,
+//! authority, tls), who is enrolled (store), who is connected (fleet), and the unix sockets of people and scripts.
+
+pub mod admission;
+pub mod authority;
+pub mod enrolment;
+pub mod fleet;
+pub mod listener;
+pub mod sockets;
+pub mod store;
+pub mod tls;
