@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tonic::Code;
 
 use crate::doors::fleet::Fleet;
-use crate::plan::{Plan, PlannedStep};
+use crate::plans::bootstrap::{Plan, PlannedStep};
 
 /// Long enough for a machine that starts again.
 pub const AGENT_PATIENCE: Duration = Duration::from_secs(120);

@@ -10,7 +10,7 @@ use muster_proto::event::Complaint;
 use muster_proto::names::StepId;
 
 use crate::doors::fleet::Fleet;
-use crate::plan::PlannedStep;
+use crate::plans::bootstrap::PlannedStep;
 
 /// An agent that is just connecting gets this time.
 const CONNECTION: Duration = Duration::from_secs(15);

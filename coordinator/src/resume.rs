@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use muster_proto::event::Event;
 
 use crate::kind::RunKind;
-use crate::plan::Plan;
+use crate::plans::bootstrap::Plan;
 use crate::progress::{fold, shown};
 use crate::record::{Run, RunPhase};
 
@@ -41,7 +41,7 @@ pub fn attached(began: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::PlannedStep;
+    use crate::plans::bootstrap::PlannedStep;
     use muster_proto::agent::{self, step::Kind};
     use muster_proto::event::{Complaint, EventKind};
 

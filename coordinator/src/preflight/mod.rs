@@ -23,7 +23,7 @@ use muster_proto::redaction::printable;
 
 use crate::doors::fleet::{ConnectedAgent, Fleet};
 use crate::outlook::{Outlook, outlook};
-use crate::plan::{Plan, PlannedStep};
+use crate::plans::bootstrap::{Plan, PlannedStep};
 use crate::spec::ClusterSpec;
 
 /// Looking takes a moment; a resolver that does not answer, some seconds.

@@ -7,9 +7,9 @@ use muster_proto::event::EventKind;
 use muster_proto::names::{NodeName, StepId};
 
 use super::{Runs, RunsError};
-use crate::plan::{Plan, PlannedStep};
+use crate::plans::bootstrap::{Plan, PlannedStep};
+use crate::plans::reset;
 use crate::record::Run;
-use crate::reset;
 
 impl Runs {
     /// The pods' range, which a reset wants to know, of a cluster that is about to be made. One that stands keeps the range

@@ -29,11 +29,11 @@ use crate::doors::fleet::Fleet;
 use crate::doors::store::Store;
 use crate::executor::{AGENT_PATIENCE, Executor};
 use crate::outlook::{Outlook, outlook};
-use crate::plan::{self, Hosts, Plan, PlannedStep};
+use crate::plans::bootstrap::{self, Hosts, Plan, PlannedStep};
+use crate::plans::reset;
 use crate::preflight::{Check, preflight};
 use crate::progress::{failure, fold};
 use crate::record::{Record, RecordError, Run, RunPhase};
-use crate::reset;
 use crate::spec::{ClusterSpec, Problems, named_nodes};
 
 /// How long a bootstrap waits for agents that are just connecting.
@@ -296,7 +296,7 @@ impl Runs {
             }
         };
         let hosts = self.hosts(spec.nodes()).await;
-        let plan = plan::plan(&spec, &hosts).map_err(|problems| Problems::new(files, problems));
+        let plan = bootstrap::plan(&spec, &hosts).map_err(|problems| Problems::new(files, problems));
         Ok(plan.map(|plan| (spec, plan)))
     }
 }

@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::{FIRST_CONNECTION, Runs, RunsError};
 use crate::doors::fleet::ConnectedAgent;
-use crate::plan::{Plan, PlannedStep};
-use crate::reset::NO_CLUSTER;
+use crate::plans::bootstrap::{Plan, PlannedStep};
+use crate::plans::reset::NO_CLUSTER;
 
 impl Runs {
     /// Lets the nodes dial in through the ufw of this machine: a step of its own agent, so that the rule is in that agent's

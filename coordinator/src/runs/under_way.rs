@@ -14,7 +14,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::{Runs, RunsError};
-use crate::plan::{Plan, digest_of};
+use crate::plans::bootstrap::{Plan, digest_of};
 use crate::progress::failure;
 use crate::record::{Run, RunPhase};
 use crate::{removal, resume};

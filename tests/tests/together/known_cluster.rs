@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use muster_coordinator::plan::plan;
+use muster_coordinator::plans::bootstrap::plan;
 use muster_coordinator::preflight::preflight;
 use muster_coordinator::spec::ClusterSpec;
 use muster_proto::agent::HostFacts;

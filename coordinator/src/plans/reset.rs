@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use muster_proto::agent::{self, step::Kind};
 use muster_proto::names::{Malformed, NodeName, StepId};
 
-use crate::plan::{Plan, PlannedStep};
+use crate::plans::bootstrap::{Plan, PlannedStep};
 use crate::record::Run;
 
 /// Stands for the cluster's name in the run that undoes what was changed before there was one.
