@@ -5,6 +5,7 @@ use muster_proto::redaction::printable;
 use tonic::Streaming;
 
 use super::exit::{NotFinished, Outcome, WouldBlock};
+use super::findings::{show_failures, show_findings};
 use super::screen::Screen;
 use super::{ClientError, Failure};
 use crate::progress::NOTHING_TO_CHANGE;
@@ -44,7 +45,7 @@ pub(super) async fn follow(mut stream: Streaming<Progress>, words: &Words) -> Re
                     last = status;
                 }
                 Some(progress::Item::Preflight(found)) => {
-                    super::preflight::show(&found);
+                    show_findings(&found);
                     if !found.complaints.is_empty() {
                         return Err(WouldBlock::Preflight(found.complaints.len()).into());
                     }
@@ -81,10 +82,6 @@ fn report(end: &RunEnd, last: &ClusterStatus, words: &Words) -> Result<(), Failu
     Ok(())
 }
 
-pub(super) fn show_failures(failures: &[proto::Failure]) {
-    anstream::eprint!("{}", told(failures));
-}
-
 /// What the steps that ended well left as it is, as a person reads it.
 fn left(status: &ClusterStatus) -> String {
     let told = |step: &&proto::StepStatus| {
@@ -94,27 +91,4 @@ fn left(status: &ClusterStatus) -> String {
         format!("left as it is, {}: {}\n", step.id, printable(&step.detail).replace('\n', "; "))
     };
     status.steps.iter().filter(told).map(line).collect()
-}
-
-/// Failures as a person reads them, the first cause on top; nothing in them steers the terminal.
-pub fn told(failures: &[proto::Failure]) -> String {
-    let mut lines = Vec::new();
-    for (index, failure) in failures.iter().enumerate() {
-        let lead = match (index, failure.blocked) {
-            (0, true) => "BLOCKED",
-            (0, false) => "FAILED",
-            _ => "also",
-        };
-        lines.push(format!("{lead}  {} / {}: {}", failure.node, failure.step, printable(&failure.cause)));
-        if failure.attempt > 0 {
-            lines.push(format!("    attempt: {}", failure.attempt));
-        }
-        for (label, text) in [("seen", &failure.evidence), ("to do", &failure.remedy)] {
-            if !text.is_empty() {
-                let text = printable(text).trim_end().replace('\n', "\n          ");
-                lines.push(format!("    {label}: {text}"));
-            }
-        }
-    }
-    lines.iter().map(|line| format!("{line}\n")).collect()
 }

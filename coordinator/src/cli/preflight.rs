@@ -4,11 +4,9 @@
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use muster_proto::coordinator::PreflightReply;
-use muster_proto::redaction::printable;
 
 use super::exit::WouldBlock;
-use super::follow::show_failures;
+use super::findings::show_findings;
 use super::{ClientError, Failure, admin, cluster_file};
 use crate::preflight::Check;
 use crate::settings::Paths;
@@ -37,24 +35,10 @@ pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failu
     if let Some(problems) = found.problems {
         return Err(Problems::from(problems).into());
     }
-    show(&found);
+    show_findings(&found);
     if !found.complaints.is_empty() {
         return Err(WouldBlock::Preflight(found.complaints.len()).into());
     }
     anstream::println!("nothing stands in the way of a bootstrap; nothing was changed");
     Ok(())
-}
-
-/// The notes first, so that what has to be done stands last.
-pub(super) fn show(found: &PreflightReply) {
-    for note in &found.notes {
-        let evidence = printable(&note.evidence).trim_end().replace('\n', "; ");
-        let seen = if evidence.is_empty() { String::new() } else { format!(" ({evidence})") };
-        anstream::println!(
-            "note     {:<36} {}{seen}",
-            format!("{}/{}", note.node, note.step),
-            printable(&note.cause)
-        );
-    }
-    show_failures(&found.complaints);
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use muster_agent::host::change::ProgramName;
 use muster_agent::host::fake::FakeHost;
 use muster_agent::host::query::JournalLine;
-use muster_coordinator::cli::follow::told;
+use muster_coordinator::cli::findings::told;
 use muster_tests::cluster::TestCluster;
 use regex::Regex;
 
