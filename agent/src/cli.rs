@@ -15,13 +15,13 @@ use muster_proto::token::EnrolmentToken;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
-use crate::connection;
-use crate::dial::Endpoint;
-use crate::enroll::enroll;
-use crate::identity::Identity;
-use crate::service::Steps;
-use crate::settings::{Paths, Settings};
-use crate::unit;
+use crate::connect::connection;
+use crate::connect::dial::Endpoint;
+use crate::connect::enrol::enroll;
+use crate::connect::identity::Identity;
+use crate::connect::service::Steps;
+use crate::connect::settings::{Paths, Settings};
+use crate::connect::unit;
 
 /// Prepares this machine for Kubernetes and runs kubeadm here, commanded by one coordinator alone.
 #[derive(Debug, Parser)]

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use muster_agent::dial::Endpoint;
+use muster_agent::connect::dial::Endpoint;
+use muster_agent::connect::enrol::{EnrollError, enroll};
+use muster_agent::connect::identity::Identity;
+use muster_agent::connect::service::{Replies, Steps};
+use muster_agent::connect::{connection, settings};
 use muster_agent::engine::ListenReplies;
-use muster_agent::enroll::{EnrollError, enroll};
-use muster_agent::identity::Identity;
-use muster_agent::service::{Replies, Steps};
-use muster_agent::{connection, settings};
 use muster_coordinator::cli;
 use muster_coordinator::daemon::Daemon;
 use muster_coordinator::settings::{Limits, Paths, Settings};

@@ -9,7 +9,7 @@ use muster_proto::agent::{PodAddress, StepInput};
 use muster_proto::event::{Event, EventKind};
 
 use super::*;
-use crate::control_plane::tests::message;
+use crate::cluster::control_plane::tests::message;
 use crate::host::change::ProgramName;
 use crate::host::fake::{FakeCluster, FakeHost, Moment};
 

@@ -16,12 +16,12 @@ use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 use super::{End, Inner, Refused};
+use crate::cluster::ticket::Ticket;
 use crate::diagnosis;
 use crate::host::HostError;
 use crate::host::change::{Applied, Change, ChangeId, Host};
-use crate::ledger::Ledger;
 use crate::steps::{Finding, Input, Step, Yield};
-use crate::ticket::Ticket;
+use crate::undo::ledger::Ledger;
 
 /// A step that waits looks again after this, then after twice as long and so on, up to `LONGEST_PAUSE`.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

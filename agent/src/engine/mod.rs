@@ -5,6 +5,7 @@
 mod asked_again;
 mod attempt;
 mod follow;
+mod inspect;
 mod leaving;
 mod left_open;
 mod preflight;
@@ -29,12 +30,12 @@ use attempt::{Attempt, output_of};
 use follow::follow;
 pub use preflight::ListenReplies;
 
-use crate::difference;
+use crate::cluster::ticket::{NoTicket, Ticket};
+use crate::files::difference;
 use crate::host::HostError;
 use crate::host::change::Host;
-use crate::ledger::Ledger;
 use crate::steps::{BadStep, Finding, Input, Step};
-use crate::ticket::{NoTicket, Ticket};
+use crate::undo::ledger::Ledger;
 
 /// A request that the agent does not carry out.
 #[derive(Debug, thiserror::Error)]
@@ -331,7 +332,7 @@ mod tests {
     use muster_proto::agent::step::Kind;
 
     use super::*;
-    use crate::control_plane::tests::message;
+    use crate::cluster::control_plane::tests::message;
     use crate::host::change::ProgramName;
     use crate::host::fake::{FakeCluster, FakeHost};
 

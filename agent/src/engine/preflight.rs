@@ -14,11 +14,12 @@ use muster_proto::event::StepState;
 use muster_proto::names::{Malformed, NodeName, StepId};
 
 use super::{Engine, Refused};
+use crate::engine::inspect::inspect;
 use crate::host::change::Host;
 use crate::host::reach::{Door, Listening, Reach, Target, Word};
-use crate::inspect::inspect;
-use crate::ledger::{Ledger, Progress};
-use crate::steps::{kubeadm_init, kubeadm_join, kubeadm_reset};
+use crate::steps::cluster::{kubeadm_init, kubeadm_join};
+use crate::steps::leave::kubeadm_reset;
+use crate::undo::ledger::{Ledger, Progress};
 
 /// More doors or targets no cluster asks of one node at once.
 const MOST: usize = 1024;

@@ -11,10 +11,10 @@ use muster_proto::cause::chain;
 use tonic::Status;
 
 use super::{Engine, ListenReplies, Refused};
+use crate::connect::service::{Replies, Steps};
 use crate::host::change::Host;
 use crate::host::query::KubernetesProgram;
 use crate::host::reach::Reach;
-use crate::service::{Replies, Steps};
 
 impl From<Refused> for Status {
     fn from(refused: Refused) -> Self {

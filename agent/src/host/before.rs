@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::HostError;
 use super::change::{Change, ETCD_MEMBER, ProgramName, digest_of};
 use super::query::{ObjectKind, Observe};
-use crate::kubeconfig_marks::Marks;
-use crate::steps::network_leftovers::CNI_FOLDER;
+use crate::cluster::kubeconfig_marks::Marks;
+use crate::steps::leave::network_leftovers::CNI_FOLDER;
 
 /// The before-image of a change; none when nothing stands there yet. Never holds a secret: of a Secret only
 /// that it existed, of a user's secret file its digest and the names and digests of the entries that are new in it. `mode` is the mode of the file that the change names, when there is one.

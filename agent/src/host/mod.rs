@@ -8,6 +8,7 @@ pub mod fake;
 pub mod query;
 pub mod reach;
 pub mod system;
+pub(crate) mod ufw;
 
 use std::path::PathBuf;
 use std::time::Duration;

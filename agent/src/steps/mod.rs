@@ -1,37 +1,12 @@
 //! The steps, one file each: what holds afterwards, and the one function that looks and decides.
 
-pub mod coordinator_port;
-pub mod drain_node;
-pub mod firewall;
-pub mod forget_node;
-pub mod hostname;
-pub mod hosts;
-pub mod images;
-pub mod join_ticket;
-pub mod kernel;
-pub mod kubeadm_init;
-pub mod kubeadm_join;
-pub mod kubeadm_reset;
-pub mod kubeconfig;
-pub mod kubelet;
-pub mod kubelet_identity;
-pub mod network_leftovers;
-pub mod node_network;
-pub mod nodes_ready;
-pub mod packages;
-pub mod pod_network;
+pub mod cluster;
+pub mod leave;
+pub mod prepare;
 #[cfg(test)]
 mod rehearsal;
-pub mod restore;
-pub mod revoke_tickets;
-pub mod runtime;
-pub mod smoke_answer;
-pub mod smoke_cleanup;
-pub mod smoke_test;
-pub mod swap;
 #[cfg(test)]
 mod tests;
-pub mod untaint;
 
 use std::time::Duration;
 
@@ -40,11 +15,11 @@ use muster_proto::event::Complaint;
 use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::Malformed;
 
+use crate::cluster::ticket::Ticket;
 use crate::host::HostError;
 use crate::host::change::Change;
 use crate::host::query::Observe;
-use crate::ledger::Ledger;
-use crate::ticket::Ticket;
+use crate::undo::ledger::Ledger;
 
 /// What looking at the host says about a step.
 #[derive(Debug)]
@@ -113,19 +88,19 @@ impl BadStep {
 }
 
 macro_rules! steps {
-    ($($variant:ident => $module:ident),* $(,)?) => {
+    ($($variant:ident => $room:ident::$module:ident),* $(,)?) => {
         /// A step, every field parsed. The compiler insists that a new one is checked.
         #[derive(Debug, Clone)]
-        pub enum Step { $($variant($module::$variant)),* }
+        pub enum Step { $($variant($room::$module::$variant)),* }
 
         impl Step {
             /// The names of all.
-            pub const NAMES: &'static [&'static str] = &[$($module::NAME),*];
+            pub const NAMES: &'static [&'static str] = &[$($room::$module::NAME),*];
 
             /// Parses the message at the edge; nothing of it is believed.
             pub fn parse(message: &agent::Step) -> Result<Self, BadStep> {
                 match message.kind.as_ref().ok_or(BadStep::Unknown)? {
-                    $(agent::step::Kind::$variant(fields) => $module::$variant::parse(fields).map(Self::$variant),)*
+                    $(agent::step::Kind::$variant(fields) => $room::$module::$variant::parse(fields).map(Self::$variant),)*
                     #[allow(unreachable_patterns)]
                     _ => Err(BadStep::Unknown),
                 }
@@ -138,12 +113,12 @@ macro_rules! steps {
 
             /// How long the step may wait for its state after its changes, or for what `Wait` names.
             pub fn settle(&self) -> Duration {
-                match self { $(Self::$variant(_) => $module::SETTLE),* }
+                match self { $(Self::$variant(_) => $room::$module::SETTLE),* }
             }
 
             /// The step's name as it stands in ids, files and on the screen.
             pub fn name(&self) -> &'static str {
-                match self { $(Self::$variant(_) => $module::NAME),* }
+                match self { $(Self::$variant(_) => $room::$module::NAME),* }
             }
         }
     };
@@ -169,39 +144,40 @@ impl Step {
 }
 
 steps! {
-    Hostname => hostname,
-    Hosts => hosts,
-    Swap => swap,
-    Firewall => firewall,
-    Kernel => kernel,
-    Packages => packages,
-    Runtime => runtime,
-    Images => images,
-    KubeadmInit => kubeadm_init,
-    JoinTicket => join_ticket,
-    Kubeconfig => kubeconfig,
-    PodNetwork => pod_network,
-    Untaint => untaint,
-    KubeadmJoin => kubeadm_join,
-    NodesReady => nodes_ready,
-    RevokeTickets => revoke_tickets,
-    SmokeTest => smoke_test,
-    SmokeAnswer => smoke_answer,
-    SmokeCleanup => smoke_cleanup,
-    KubeadmReset => kubeadm_reset,
-    NetworkLeftovers => network_leftovers,
-    Restore => restore,
-    DrainNode => drain_node,
-    ForgetNode => forget_node,
-    CoordinatorPort => coordinator_port,
-    Kubelet => kubelet,
-    KubeletIdentity => kubelet_identity,
-    NodeNetwork => node_network,
+    Hostname => prepare::hostname,
+    Hosts => prepare::hosts,
+    Swap => prepare::swap,
+    Firewall => prepare::firewall,
+    Kernel => prepare::kernel,
+    Packages => prepare::packages,
+    Runtime => prepare::runtime,
+    Images => prepare::images,
+    KubeadmInit => cluster::kubeadm_init,
+    JoinTicket => cluster::join_ticket,
+    Kubeconfig => cluster::kubeconfig,
+    PodNetwork => cluster::pod_network,
+    Untaint => cluster::untaint,
+    KubeadmJoin => cluster::kubeadm_join,
+    NodesReady => cluster::nodes_ready,
+    RevokeTickets => cluster::revoke_tickets,
+    SmokeTest => cluster::smoke_test,
+    SmokeAnswer => cluster::smoke_answer,
+    SmokeCleanup => cluster::smoke_cleanup,
+    KubeadmReset => leave::kubeadm_reset,
+    NetworkLeftovers => leave::network_leftovers,
+    Restore => leave::restore,
+    DrainNode => leave::drain_node,
+    ForgetNode => leave::forget_node,
+    CoordinatorPort => prepare::coordinator_port,
+    Kubelet => prepare::kubelet,
+    KubeletIdentity => cluster::kubelet_identity,
+    NodeNetwork => cluster::node_network,
 }
 
 /// The steps that make this node a member of a cluster or take it out: no two of them are ever under way at once,
 /// whatever run each is of.
-pub const OF_MEMBERSHIP: [&str; 3] = [kubeadm_init::NAME, kubeadm_join::NAME, kubeadm_reset::NAME];
+pub const OF_MEMBERSHIP: [&str; 3] =
+    [cluster::kubeadm_init::NAME, cluster::kubeadm_join::NAME, leave::kubeadm_reset::NAME];
 
 impl Step {
     pub fn is_of_membership(&self) -> bool {
@@ -222,6 +198,6 @@ impl Step {
 
     /// Whether the step undoes; these the owner of a node can forbid all together (`allow_reset`).
     pub fn is_of_a_reset(&self) -> bool {
-        crate::ledger::RESET_STEPS.contains(&self.name())
+        crate::undo::ledger::RESET_STEPS.contains(&self.name())
     }
 }

@@ -3,10 +3,10 @@
 use muster_proto::agent::{self, step::Kind};
 
 use super::{Finding, Input, Step, Yield};
-use crate::control_plane;
+use crate::cluster::control_plane;
+use crate::cluster::ticket::Ticket;
 use crate::host::change::{Change, ChangeId, Host};
 use crate::host::fake::{FakeCluster, FakeHost};
-use crate::ticket::Ticket;
 
 /// A host that kubeadm's preflight checks accept.
 pub(super) fn prepared(name: &str, cluster: &FakeCluster) -> FakeHost {

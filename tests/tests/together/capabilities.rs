@@ -47,6 +47,7 @@ async fn each_place_serves_exactly_what_the_table_allows_it() {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let stream = muster_agent::dial::dial(&coordinator.endpoint(), settings, ALPN_ENROL).await.unwrap();
+    let stream =
+        muster_agent::connect::dial::dial(&coordinator.endpoint(), settings, ALPN_ENROL).await.unwrap();
     compare(&channel_over(stream).await.unwrap(), Caller::Stranger).await;
 }

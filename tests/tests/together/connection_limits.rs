@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_agent::connection::serve_once;
+use muster_agent::connect::connection::serve_once;
 use muster_coordinator::doors::tls::Faces;
 use muster_proto::agent::node_agent_client::NodeAgentClient;
 use muster_proto::agent::{HelloRequest, RunStepRequest};
@@ -30,7 +30,7 @@ async fn stranger(coordinator: &Coordinator) -> impl AsyncRead + AsyncWrite + Se
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-    muster_agent::dial::dial(&coordinator.endpoint(), settings, ALPN_ENROL).await.unwrap()
+    muster_agent::connect::dial::dial(&coordinator.endpoint(), settings, ALPN_ENROL).await.unwrap()
 }
 
 /// HTTP/2 frame by frame (RFC 9113, section 4.1).
@@ -105,7 +105,7 @@ async fn dialled_by_an_agent() -> impl AsyncRead + AsyncWrite + Send + Unpin {
     let faces = Faces::new(&coordinator.daemon.authority, &coordinator.daemon.store).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let endpoint = muster_agent::dial::Endpoint::new(address.ip(), address.port());
+    let endpoint = muster_agent::connect::dial::Endpoint::new(address.ip(), address.port());
     let identity = machine.identity();
     tokio::spawn(async move {
         // The folders live as long as the agent.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use muster_agent::connection::{ConnectionError, serve_once};
-use muster_agent::enroll::{EnrollError, enroll};
-use muster_agent::identity::Identity;
+use muster_agent::connect::connection::{ConnectionError, serve_once};
+use muster_agent::connect::enrol::{EnrollError, enroll};
+use muster_agent::connect::identity::Identity;
 use muster_coordinator::cli::init::{Standing, standing};
 use muster_coordinator::doors::enrolment::EnrolmentService;
 use muster_coordinator::doors::tls::Faces;
@@ -207,11 +207,14 @@ async fn what_the_owner_of_a_machine_allowed_survives_a_new_enrolment() {
     let coordinator = Coordinator::start().await;
     let machine = Machine::fresh();
     machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
-    let mut settings = muster_agent::settings::Settings::load(&machine.paths.configuration).unwrap();
+    let mut settings = muster_agent::connect::settings::Settings::load(&machine.paths.configuration).unwrap();
     settings.allow_steps = Some(vec!["swap".into()]);
     settings.write(&machine.paths.configuration).unwrap();
     machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
-    assert_eq!(muster_agent::settings::Settings::load(&machine.paths.configuration).unwrap(), settings);
+    assert_eq!(
+        muster_agent::connect::settings::Settings::load(&machine.paths.configuration).unwrap(),
+        settings
+    );
 }
 
 #[tokio::test]
@@ -284,7 +287,9 @@ async fn an_enrolment_at_a_port_where_nobody_listens_names_the_service_to_look_a
 }
 
 /// Passes bytes on in both directions until it is told to stall; the sockets stay open, as when a cable is pulled.
-async fn stallable_proxy(to: std::net::SocketAddr) -> (muster_agent::dial::Endpoint, Arc<AtomicBool>) {
+async fn stallable_proxy(
+    to: std::net::SocketAddr,
+) -> (muster_agent::connect::dial::Endpoint, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stalled = Arc::new(AtomicBool::new(false));
@@ -295,7 +300,7 @@ async fn stallable_proxy(to: std::net::SocketAddr) -> (muster_agent::dial::Endpo
         let (far_read, far_write) = TcpStream::connect(to).await.unwrap().into_split();
         tokio::join!(pass(near_read, far_write, flag.clone()), pass(far_read, near_write, flag));
     });
-    (muster_agent::dial::Endpoint::new(address.ip(), address.port()), stalled)
+    (muster_agent::connect::dial::Endpoint::new(address.ip(), address.port()), stalled)
 }
 
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, stalled: Arc<AtomicBool>) {
@@ -366,7 +371,7 @@ async fn enrolled_through(change: fn(&mut EnrolReply)) -> Result<(), EnrollError
         transport::server().add_service(service).serve_with_incoming(incoming).await
     });
     let machine = Machine::fresh();
-    let endpoint = muster_agent::dial::Endpoint::new(address.ip(), address.port());
+    let endpoint = muster_agent::connect::dial::Endpoint::new(address.ip(), address.port());
     let outcome = enroll(&machine.paths, &endpoint, &coordinator.token("node-1")).await;
     assert_eq!(machine.paths.configuration.exists(), outcome.is_ok(), "nothing of a refused reply is kept");
     assert_eq!(Identity::open(&machine.paths.identity()).is_ok(), outcome.is_ok());

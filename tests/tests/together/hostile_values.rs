@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use muster_agent::dial::Endpoint;
+use muster_agent::connect::dial::Endpoint;
 use muster_coordinator::preflight::Check;
 use muster_proto::event::Event;
 use muster_proto::hostile::{PIECES, is_inert, is_showable, short_values, values, yaml_bomb, yaml_depth};

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use muster_agent::connect::service::NodeService;
 use muster_agent::engine::{Allowed, Engine};
 use muster_agent::host::change::{Change, Program, ProgramName};
 use muster_agent::host::fake::{FakeCluster, FakeHost, Snapshot};
-use muster_agent::service::NodeService;
 use muster_proto::agent::node_agent_server::NodeAgent;
 use muster_proto::agent::step::Kind;
 use muster_proto::agent::{

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use muster_agent::connection::{ConnectionError, serve_once};
-use muster_agent::identity::{Identity, MachineKey};
+use muster_agent::connect::connection::{ConnectionError, serve_once};
+use muster_agent::connect::identity::{Identity, MachineKey};
 use muster_coordinator::doors::authority::Authority;
 use muster_coordinator::settings::Limits;
 use muster_proto::agent::node_agent_server::{NodeAgent, NodeAgentServer};
@@ -71,7 +71,8 @@ async fn idle_sockets_and_garbage_are_dropped_and_nobody_else_notices() {
 async fn a_peer_that_shakes_hands_and_then_says_nothing_is_dropped_too() {
     let coordinator = Coordinator::start_with(quick()).await;
     let settings = anonymous(&coordinator);
-    let mut stream = muster_agent::dial::dial(&coordinator.endpoint(), settings, ALPN_ENROL).await.unwrap();
+    let mut stream =
+        muster_agent::connect::dial::dial(&coordinator.endpoint(), settings, ALPN_ENROL).await.unwrap();
     let mut bytes = Vec::new();
     let ended = tokio::time::timeout(SOON, stream.read_to_end(&mut bytes)).await;
     assert!(ended.is_ok(), "the connection outlived its time");
@@ -113,8 +114,8 @@ async fn tls_1_2_and_unknown_uses_of_the_port_are_refused() {
             .with_root_certificates(roots)
             .with_no_client_auth()
     };
-    assert!(muster_agent::dial::dial(&endpoint, old, ALPN_ENROL).await.is_err());
-    assert!(muster_agent::dial::dial(&endpoint, anonymous(&coordinator), b"h2").await.is_err());
+    assert!(muster_agent::connect::dial::dial(&endpoint, old, ALPN_ENROL).await.is_err());
+    assert!(muster_agent::connect::dial::dial(&endpoint, anonymous(&coordinator), b"h2").await.is_err());
 }
 
 #[tokio::test]
@@ -122,7 +123,9 @@ async fn the_port_for_commands_wants_a_certificate() {
     let coordinator = Coordinator::start().await;
     let settings = anonymous(&coordinator);
     // In TLS 1.3 the client believes that it is in until it reads: the alert is the first thing that it reads.
-    if let Ok(mut stream) = muster_agent::dial::dial(&coordinator.endpoint(), settings, ALPN_AGENT).await {
+    if let Ok(mut stream) =
+        muster_agent::connect::dial::dial(&coordinator.endpoint(), settings, ALPN_AGENT).await
+    {
         assert!(stream.read_u8().await.unwrap_err().to_string().contains("CertificateRequired"));
     }
     assert!(coordinator.daemon.fleet.connected().is_empty());
@@ -178,7 +181,9 @@ async fn a_machine_that_was_taken_off_the_list_reads_so_in_its_own_log() {
 async fn an_enrolment_with_another_protocol_is_refused_with_the_sentence() {
     let coordinator = Coordinator::start().await;
     let stream =
-        muster_agent::dial::dial(&coordinator.endpoint(), anonymous(&coordinator), ALPN_ENROL).await.unwrap();
+        muster_agent::connect::dial::dial(&coordinator.endpoint(), anonymous(&coordinator), ALPN_ENROL)
+            .await
+            .unwrap();
     let mut client = EnrolmentClient::new(channel_over(stream).await.unwrap());
     let request = EnrolRequest {
         protocol: PROTOCOL + 1,
@@ -213,7 +218,7 @@ impl NodeAgent for Impostor {
     async fn reach(&self, _: Request<ReachRequest>) -> Result<Response<ReachReply>, Status> {
         Err(Status::unimplemented("an impostor"))
     }
-    type RunStepStream = muster_agent::service::Replies;
+    type RunStepStream = muster_agent::connect::service::Replies;
     async fn run_step(&self, _: Request<RunStepRequest>) -> Result<Response<Self::RunStepStream>, Status> {
         Err(Status::unimplemented("an impostor"))
     }
@@ -225,7 +230,8 @@ async fn answered_with(reply: HelloReply) -> String {
     let machine = Machine::fresh();
     let node = machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
     let settings = machine.identity().tls().unwrap();
-    let stream = muster_agent::dial::dial(&coordinator.endpoint(), settings, ALPN_AGENT).await.unwrap();
+    let stream =
+        muster_agent::connect::dial::dial(&coordinator.endpoint(), settings, ALPN_AGENT).await.unwrap();
     let (watched, cord) = Watched::new(stream);
     let incoming = futures_util::stream::iter([Ok::<_, std::io::Error>(watched)]);
     let serving = transport::server()

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use muster_agent::connection::{ConnectionError, serve, serve_once};
-use muster_agent::dial::{DialError, Endpoint};
-use muster_agent::enroll::{EnrollError, enroll};
-use muster_agent::identity::{Identity, MachineKey};
+use muster_agent::connect::connection::{ConnectionError, serve, serve_once};
+use muster_agent::connect::dial::{DialError, Endpoint};
+use muster_agent::connect::enrol::{EnrollError, enroll};
+use muster_agent::connect::identity::{Identity, MachineKey};
 use muster_coordinator::doors::authority::Authority;
 use muster_proto::names::NodeName;
 use muster_proto::token::EnrolmentToken;

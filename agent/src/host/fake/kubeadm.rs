@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::programs::{Call, documents, failed, well};
 use super::stock::{CA_CERTIFICATE, CA_HASH, stock_images, unit};
 use super::{Ended, FakeHost, State};
-use crate::membership::Membership;
+use crate::cluster::membership::Membership;
 
 const MANIFESTS: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"];
 const HELP: &str = "To see the stack trace of this error execute with --v=5 or higher\n";

@@ -8,9 +8,9 @@ use muster_proto::kubernetes::runtime::CgroupDriver;
 use secrecy::ExposeSecret;
 
 use super::*;
+use crate::cluster::ticket::Ticket;
 use crate::host::change::{Applied, Change, ChangeId, FileMode, Host, Program};
 use crate::host::query::{ObjectKind, ObserveCluster, ObserveRuntime, ObserveSystem, is_ready};
-use crate::ticket::Ticket;
 
 fn id(step: &str) -> ChangeId {
     ChangeId { step: format!("m1/{step}").parse().unwrap(), index: 0 }

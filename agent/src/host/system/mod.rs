@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use tokio::sync::OnceCell;
 
-use crate::kubernetes::Kubernetes;
+use crate::cluster::kubernetes::Kubernetes;
 use remembered::Remembered;
 use transient::Transient;
 

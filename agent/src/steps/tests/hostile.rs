@@ -10,9 +10,9 @@ use prost::encoding::{decode_varint, encode_varint};
 use secrecy::ExposeSecret;
 
 use super::samples::plan;
+use crate::cluster::ticket::{PinnedCa, Ticket};
 use crate::host::fake::{CA_CERTIFICATE, CA_HASH};
 use crate::steps::{BadStep, Step};
-use crate::ticket::{PinnedCa, Ticket};
 
 /// What a field may hold though it is in the corpus: left out altogether, or a sysctl's value, which is written into a file
 /// and is two numbers or a negative one.

@@ -7,10 +7,10 @@ use muster_proto::names::StepId;
 use secrecy::ExposeSecret;
 
 use super::samples::{number, plan};
+use crate::cluster::ticket::Ticket;
 use crate::host::change::{Change, ChangeId, Host};
 use crate::host::fake::{FakeCluster, FakeHost};
 use crate::steps::{BadStep, Finding, Input, Step, Yield};
-use crate::ticket::Ticket;
 
 /// The steps of the plan that this agent knows.
 fn steps() -> Vec<(&'static str, Step)> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use jiff::{SignedDuration, Timestamp};
-use muster_agent::membership::ca_hashes;
+use muster_agent::cluster::membership::ca_hashes;
 use serde_json::{Value, json};
 
 use super::client::{Client, discover};

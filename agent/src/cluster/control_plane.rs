@@ -1,0 +1,198 @@
+//! The control plane that is wanted, and the configuration file from which `kubeadm init` makes it.
+
+mod held;
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use muster_proto::agent;
+use muster_proto::names::{ImageReference, KubernetesVersion, Malformed, NodeName};
+use serde_json::json;
+
+use crate::cluster::kubeadm::{ConfigApi, TICKET_DESCRIPTION, TICKET_LIFE, file_of};
+use crate::steps::BadStep;
+
+/// What the spec says of the control plane, every field parsed.
+#[derive(Debug, Clone)]
+pub struct ControlPlane {
+    pub node: NodeName,
+    /// Address and port at which the API server is known.
+    pub endpoint: SocketAddr,
+    pub skip_phases: Vec<String>,
+    version: KubernetesVersion,
+    pod_subnet: IpNet,
+    service_subnet: IpNet,
+    image_repository: Option<ImageReference>,
+    cgroup_driver: Option<String>,
+}
+
+impl ControlPlane {
+    pub fn parse(message: &agent::KubeadmInit) -> Result<Self, BadStep> {
+        let address: IpAddr = value("advertise_address", &message.advertise_address, "an IP address")?;
+        let port: u16 = value("bind_port", &message.bind_port.to_string(), "a port")?;
+        if port == 0 {
+            return Err(BadStep::Value { field: "bind_port", problem: "0 is not a port".into() });
+        }
+        let driver = Some(message.cgroup_driver.clone()).filter(|text| !text.is_empty());
+        if let Some(driver) = driver.as_deref().filter(|text| !["systemd", "cgroupfs"].contains(text)) {
+            return Err(BadStep::field("cgroup_driver")(Malformed::new(driver, "systemd or cgroupfs")));
+        }
+        if let Some(phase) = message.skip_phases.iter().find(|text| !is_phase(text)) {
+            return Err(BadStep::field("skip_phases")(Malformed::new(
+                phase,
+                "a phase such as addon/kube-proxy",
+            )));
+        }
+        let repository = Some(&message.image_repository).filter(|text| !text.is_empty());
+        Ok(Self {
+            node: message.node.parse().map_err(BadStep::field("kubeadm_init.node"))?,
+            endpoint: SocketAddr::new(address, port),
+            skip_phases: message.skip_phases.clone(),
+            version: message.kubernetes_version.parse().map_err(BadStep::field("kubernetes_version"))?,
+            pod_subnet: value("pod_subnet", &message.pod_subnet, "a subnet such as 10.244.0.0/16")?,
+            service_subnet: value(
+                "service_subnet",
+                &message.service_subnet,
+                "a subnet such as 10.96.0.0/12",
+            )?,
+            image_repository: repository
+                .map(|text| text.parse().map_err(BadStep::field("image_repository")))
+                .transpose()?,
+            cgroup_driver: driver,
+        })
+    }
+
+    /// The configuration file. The token is kubeadm's to make; it gets a short life and a description by which Muster
+    /// knows it again, since kubeadm gives its own description only when there is no file.
+    pub fn render(&self, api: ConfigApi) -> String {
+        let init = json!({
+            "bootstrapTokens": [{"description": TICKET_DESCRIPTION, "ttl": TICKET_LIFE}],
+            "localAPIEndpoint": {"advertiseAddress": self.endpoint.ip(), "bindPort": self.endpoint.port()},
+            "nodeRegistration": api.node_registration(&self.node, self.endpoint.ip()),
+        });
+        let mut cluster = json!({
+            "kubernetesVersion": self.version,
+            "networking": {"podSubnet": self.pod_subnet, "serviceSubnet": self.service_subnet},
+        });
+        if let Some(repository) = &self.image_repository {
+            cluster["imageRepository"] = json!(repository);
+        }
+        let mut documents =
+            vec![api.document("InitConfiguration", init), api.document("ClusterConfiguration", cluster)];
+        if let Some(driver) = &self.cgroup_driver {
+            documents.push(json!({
+                "apiVersion": "kubelet.config.k8s.io/v1beta1",
+                "kind": "KubeletConfiguration",
+                "cgroupDriver": driver,
+            }));
+        }
+        file_of(&documents)
+    }
+}
+
+/// A phase of kubeadm init, for instance `addon/kube-proxy`; never something that reads as a flag.
+fn is_phase(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    text.len() <= 63
+        && text
+            .split('/')
+            .all(|part| part.starts_with(|c: char| c.is_ascii_lowercase()) && part.chars().all(plain))
+}
+
+fn value<T: std::str::FromStr>(
+    field: &'static str,
+    text: &str,
+    expected: &'static str,
+) -> Result<T, BadStep> {
+    text.parse().map_err(|_| BadStep::field(field)(Malformed::new(text, expected)))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn message() -> agent::KubeadmInit {
+        agent::KubeadmInit {
+            node: "m1".into(),
+            kubernetes_version: "v1.20.2".into(),
+            advertise_address: "10.88.0.11".into(),
+            bind_port: 6443,
+            pod_subnet: "10.244.0.0/16".into(),
+            service_subnet: "10.96.0.0/12".into(),
+            image_repository: String::new(),
+            skip_phases: Vec::new(),
+            cgroup_driver: "cgroupfs".into(),
+            redo_half_done: false,
+            runtime: "docker".into(),
+        }
+    }
+
+    #[test]
+    fn the_file_is_the_one_that_kubeadm_1_20_2_was_seen_to_read() {
+        // Given to `kubeadm config migrate` of 1.20.2, which read every field.
+        let expected = r#"{
+  "apiVersion": "kubeadm.k8s.io/v1beta2",
+  "bootstrapTokens": [
+    {
+      "description": "muster join ticket",
+      "ttl": "30m0s"
+    }
+  ],
+  "kind": "InitConfiguration",
+  "localAPIEndpoint": {
+    "advertiseAddress": "10.88.0.11",
+    "bindPort": 6443
+  },
+  "nodeRegistration": {
+    "kubeletExtraArgs": {
+      "node-ip": "10.88.0.11"
+    },
+    "name": "m1"
+  }
+}
+---
+{
+  "apiVersion": "kubeadm.k8s.io/v1beta2",
+  "kind": "ClusterConfiguration",
+  "kubernetesVersion": "v1.20.2",
+  "networking": {
+    "podSubnet": "10.244.0.0/16",
+    "serviceSubnet": "10.96.0.0/12"
+  }
+}
+---
+{
+  "apiVersion": "kubelet.config.k8s.io/v1beta1",
+  "cgroupDriver": "cgroupfs",
+  "kind": "KubeletConfiguration"
+}
+"#;
+        assert_eq!(ControlPlane::parse(&message()).unwrap().render(ConfigApi::V1beta2), expected);
+    }
+
+    #[test]
+    fn what_is_not_given_is_left_to_kubeadm() {
+        let without_driver = agent::KubeadmInit { cgroup_driver: String::new(), ..message() };
+        let file = ControlPlane::parse(&without_driver).unwrap().render(ConfigApi::V1beta2);
+        assert!(!file.contains("KubeletConfiguration") && !file.contains("imageRepository"), "{file}");
+    }
+
+    #[test]
+    fn fields_that_are_not_what_they_must_be_are_refused() {
+        let changed: [fn(&mut agent::KubeadmInit); 8] = [
+            |message| message.node = "M1".into(),
+            |message| message.kubernetes_version = "1.20".into(),
+            |message| message.advertise_address = "m1".into(),
+            |message| message.bind_port = 0,
+            |message| message.bind_port = 66_000,
+            |message| message.pod_subnet = "10.244.0.0".into(),
+            |message| message.cgroup_driver = "docker".into(),
+            |message| message.skip_phases = vec!["addon --v=9".into()],
+        ];
+        for (number, change) in changed.iter().enumerate() {
+            let mut wrong = message();
+            change(&mut wrong);
+            assert!(ControlPlane::parse(&wrong).is_err(), "change {number}");
+        }
+    }
+}

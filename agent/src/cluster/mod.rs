@@ -1,0 +1,11 @@
+//! What kubeadm and Kubernetes are on this node: the wanted cluster and the one that is there, kubeadm's file formats, membership, tickets, kubeconfigs, the API server.
+
+pub mod control_plane;
+pub mod kubeadm;
+pub mod kubeconfig_marks;
+pub mod kubeconfig_merge;
+pub mod kubectl;
+pub mod kubelet;
+pub mod kubernetes;
+pub mod membership;
+pub mod ticket;

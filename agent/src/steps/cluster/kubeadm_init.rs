@@ -1,0 +1,402 @@
+//! Afterwards: this node runs the control plane that `kubeadm init` makes, complete by observation: files, static pods,
+//! the objects that init writes last, its own Node object. Nothing of it there: init runs. All files there and the API
+//! server silent, as after a reboot: it is waited for. Anything between is a half-done init (a crash, a failed run) and
+//! blocks with the command that resets the node; init is never run twice over something. Only where the spec allows it and
+//! nobody can ever have joined, it is reset and done again. A complete one that was made with other values than are wanted
+//! now is left as it is: kubeadm init cannot change it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use muster_proto::agent;
+use muster_proto::event::reset_command;
+use muster_proto::kubernetes::runtime::RuntimeName;
+
+use crate::cluster::control_plane::ControlPlane;
+use crate::cluster::kubeadm::{ADMIN_CONF, ConfigApi};
+use crate::cluster::membership::{CA_CERTIFICATE, KUBELET_CONF, Membership};
+use crate::host::HostError;
+use crate::host::change::{Change, FileMode, Program, ProgramName};
+use crate::host::query::{KubernetesProgram, ObjectKind, Observe, name_of};
+use crate::steps::{BadStep, Finding, Input};
+use crate::undo::ledger::Progress;
+
+pub const NAME: &str = "kubeadm-init";
+/// After a reboot the API server needs up to a minute; slow disks more.
+pub const SETTLE: Duration = Duration::from_secs(240);
+
+/// kubeadm's own waits end after about 5 minutes; pulling images may come before.
+const LIMIT: Duration = Duration::from_secs(600);
+/// Holds no secret, and `kubeadm reset` does not delete it.
+const CONFIG: &str = "/var/lib/muster-agent/kubeadm-init.yaml";
+
+/// What a complete init leaves on the disk.
+const FILES: [&str; 9] = [
+    CA_CERTIFICATE,
+    ADMIN_CONF,
+    KUBELET_CONF,
+    "/etc/kubernetes/controller-manager.conf",
+    "/etc/kubernetes/scheduler.conf",
+    "/etc/kubernetes/manifests/etcd.yaml",
+    "/etc/kubernetes/manifests/kube-apiserver.yaml",
+    "/etc/kubernetes/manifests/kube-controller-manager.yaml",
+    "/etc/kubernetes/manifests/kube-scheduler.yaml",
+];
+
+#[derive(Debug, Clone)]
+pub struct KubeadmInit {
+    wanted: ControlPlane,
+    /// The spec allows to reset a half-done init.
+    redo: bool,
+    runtime: RuntimeName,
+}
+
+impl KubeadmInit {
+    pub fn parse(message: &agent::KubeadmInit) -> Result<Self, BadStep> {
+        let runtime = message.runtime.parse().map_err(BadStep::field("kubeadm_init.runtime"))?;
+        Ok(Self { wanted: ControlPlane::parse(message)?, redo: message.redo_half_done, runtime })
+    }
+
+    pub(in crate::steps) fn runtime(&self) -> RuntimeName {
+        self.runtime
+    }
+
+    pub async fn check<H: Observe>(&self, host: &H, input: &Input) -> Result<Finding, HostError> {
+        let (mut present, mut torn, mut lacking) = (Vec::new(), Vec::new(), Vec::new());
+        for file in FILES {
+            match host.read_file(Path::new(file)).await? {
+                // A loss of power can leave an empty file: kubeadm would refuse it, and nobody can use it.
+                Some(text) if text.trim().is_empty() => torn.push(file),
+                Some(_) => present.push(file),
+                None => lacking.push(file),
+            }
+        }
+        if let Some(finding) = self.elsewhere(host).await? {
+            return Ok(finding);
+        }
+        if present.is_empty() && torn.is_empty() {
+            return self.init(host).await;
+        }
+        lacking.extend(torn);
+        let cluster = if present.contains(&ADMIN_CONF) {
+            self.cluster(host).await
+        } else {
+            Ok(Cluster::Lacks(Vec::new()))
+        };
+        let (others, answer) = match cluster {
+            Err(error) if error.is_transient() && lacking.is_empty() => {
+                return Ok(Finding::Wait(format!(
+                    "the API server of {} does not answer, though every file of kubeadm init is there ({error}); \
+                     `sudo journalctl -u kubelet` on {} tells why",
+                    self.wanted.node, self.wanted.node
+                )));
+            }
+            Err(error) if error.is_transient() => {
+                (Others::Unseen, "the API server does not answer".to_owned())
+            }
+            Err(error) => return Err(error),
+            Ok(Cluster::Complete { node: true, held }) if lacking.is_empty() => {
+                let complaint = self.wanted.other_than(None, &held);
+                return Ok(complaint.map_or(Finding::DONE, Finding::Blocked));
+            }
+            Ok(Cluster::Complete { node: false, .. }) if lacking.is_empty() => {
+                return Ok(Finding::Wait(format!(
+                    "the kubelet of {} has not registered its Node object; `sudo systemctl restart kubelet` on {} does it",
+                    self.wanted.node, self.wanted.node
+                )));
+            }
+            Ok(Cluster::Complete { .. }) => return Ok(self.lost_files(&lacking)),
+            Ok(Cluster::Lacks(objects)) => {
+                lacking.extend(objects);
+                let others =
+                    if present.contains(&ADMIN_CONF) { self.others(host).await? } else { Others::Unseen };
+                (others, "kubeadm init did not reach its end".to_owned())
+            }
+        };
+        // The engine has waited for every unit of an earlier life: no init runs any more. Its step never ended well, so no
+        // ticket was ever given to anybody, and what the API server knows of, if it answers, agrees.
+        if self.redo
+            && input.ledger.init == Progress::Begun
+            && others != Others::Joined
+            && let Some(kubeadm) = host.kubernetes_version(KubernetesProgram::Kubeadm).await?
+        {
+            return Ok(Finding::Todo(vec![crate::steps::leave::kubeadm_reset::reset(kubeadm)]));
+        }
+        Ok(Finding::blocked(
+            format!("kubeadm init on {} is half done", self.wanted.node),
+            format!("{answer}\nthere: {}\nmissing: {}", present.join(", "), lacking.join(", ")),
+            format!(
+                "on the master run `{}`, then the same bootstrap again",
+                reset_command(self.wanted.node.as_str())
+            ),
+        ))
+    }
+
+    /// Blocked when the kubelet of this node belongs to another API server: its own at another endpoint, or a foreign one.
+    async fn elsewhere<H: Observe>(&self, host: &H) -> Result<Option<Finding>, HostError> {
+        let wanted = format!("https://{}", self.wanted.endpoint);
+        let Some(server) = server_of(host, KUBELET_CONF).await?.filter(|server| *server != wanted) else {
+            return Ok(None);
+        };
+        // Only a control plane has an administrator's file, and its own leads to itself.
+        if server_of(host, ADMIN_CONF).await?.as_ref() == Some(&server) {
+            let held = match self.cluster(host).await {
+                Ok(Cluster::Complete { held, .. }) => held,
+                _ => String::new(),
+            };
+            return Ok(self.wanted.other_than(Some(&server), &held).map(Finding::Blocked));
+        }
+        Ok(Some(Finding::blocked(
+            format!("{} is a member of another cluster", self.wanted.node),
+            format!("{KUBELET_CONF} names {server}, not {wanted}"),
+            format!(
+                "take it out of that cluster: on {} run `sudo kubeadm reset -f`, then the same bootstrap again",
+                self.wanted.node
+            ),
+        )))
+    }
+
+    async fn init<H: Observe>(&self, host: &H) -> Result<Finding, HostError> {
+        let api = match ConfigApi::on(host).await? {
+            Ok(api) => api,
+            Err(complaint) => return Ok(Finding::Blocked(complaint)),
+        };
+        let mut arguments = vec!["init".to_owned(), "--config".to_owned(), CONFIG.to_owned()];
+        if !self.wanted.skip_phases.is_empty() {
+            arguments.push(format!("--skip-phases={}", self.wanted.skip_phases.join(",")));
+        }
+        let program = Program::new(ProgramName::Kubeadm, arguments, LIMIT).yielding_ticket();
+        let content = self.wanted.render(api);
+        Ok(Finding::Todo(vec![
+            Change::WriteFile { path: CONFIG.into(), content, mode: FileMode::exactly(0o600) },
+            Change::Run(program),
+        ]))
+    }
+
+    /// Whether the API server knows of a node besides this one.
+    async fn others<H: Observe>(&self, host: &H) -> Result<Others, HostError> {
+        match host.objects(ObjectKind::Node, "", "").await {
+            Ok(nodes) if nodes.iter().any(|node| name_of(node) != self.wanted.node.as_str()) => {
+                Ok(Others::Joined)
+            }
+            Ok(_) => Ok(Others::None),
+            Err(error) if error.is_transient() => Ok(Others::Unseen),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the API server says of init's work.
+    async fn cluster<H: Observe>(&self, host: &H) -> Result<Cluster, HostError> {
+        let skipped =
+            |phase: &str| self.wanted.skip_phases.iter().any(|skip| skip == phase || skip == "addon");
+        let mut wanted = vec![
+            (ObjectKind::ConfigMap, "kube-system", "kubeadm-config"),
+            (ObjectKind::ConfigMap, "kube-public", "cluster-info"),
+        ];
+        if !skipped("addon/kube-proxy") {
+            wanted.push((ObjectKind::DaemonSet, "kube-system", "kube-proxy"));
+        }
+        let mut lacking = Vec::new();
+        let mut held = String::new();
+        for (kind, namespace, name) in wanted {
+            match host.object(kind, namespace, name).await? {
+                None => lacking.push(name),
+                Some(object) => {
+                    if let Some(text) = object["data"]["ClusterConfiguration"].as_str() {
+                        held = text.to_owned();
+                    }
+                }
+            }
+        }
+        if !lacking.is_empty() {
+            return Ok(Cluster::Lacks(lacking));
+        }
+        let node = host.object(ObjectKind::Node, "", self.wanted.node.as_str()).await?;
+        Ok(Cluster::Complete { node: node.is_some(), held })
+    }
+
+    /// A finished cluster whose files went missing must not be told to reset itself.
+    fn lost_files(&self, lacking: &[&str]) -> Finding {
+        Finding::blocked(
+            format!("the control plane of {} works, but files of it are gone", self.wanted.node),
+            lacking.join(", "),
+            format!(
+                "put them back; `sudo kubeadm init phase kubeconfig all --config {CONFIG}` and `sudo kubeadm init phase \
+                 control-plane all --config {CONFIG}` write what is missing below /etc/kubernetes"
+            ),
+        )
+    }
+}
+
+/// The API server that a kubeconfig of this host names.
+async fn server_of<H: Observe>(host: &H, path: &str) -> Result<Option<String>, HostError> {
+    let text = host.read_file(Path::new(path)).await?;
+    Ok(text.and_then(|text| Membership::read(&text)).map(|membership| membership.server))
+}
+
+/// Nodes of the cluster besides this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Others {
+    Joined,
+    None,
+    /// The API server does not tell.
+    Unseen,
+}
+
+/// What the API server says of init's work: the objects it makes are all there, or which are not.
+enum Cluster {
+    Complete {
+        node: bool,
+        /// The ClusterConfiguration that kubeadm keeps.
+        held: String,
+    },
+    Lacks(Vec<&'static str>),
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_proto::agent::step::Kind;
+
+    use super::*;
+    use crate::cluster::control_plane::tests::message;
+    use crate::host::fake::{FakeCluster, FakeHost};
+    use crate::steps::rehearsal::{cause_of, master, prepared, step, waits_for};
+    use crate::undo::ledger::Ledger;
+
+    async fn look(host: &FakeHost) -> Finding {
+        step(Kind::KubeadmInit(message())).check(host, &Input::default()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_clean_host_gets_the_configuration_and_one_init_that_prints_no_secret_in_its_arguments() {
+        let host = prepared("m1", &FakeCluster::default());
+        let skipping = agent::KubeadmInit { skip_phases: vec!["addon/coredns".into()], ..message() };
+        let finding = step(Kind::KubeadmInit(skipping)).check(&host, &Input::default()).await.unwrap();
+        let Finding::Todo(changes) = finding else { panic!("{finding:?}") };
+        let lines: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "write /var/lib/muster-agent/kubeadm-init.yaml (mode 0600)",
+                "run kubeadm init --config /var/lib/muster-agent/kubeadm-init.yaml --skip-phases=addon/coredns",
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn after_init_it_is_done_and_a_silent_api_server_is_waited_for() {
+        let (host, _) = master().await;
+        assert!(matches!(look(&host).await, Finding::Done(_)));
+        host.cluster.with(|cluster| cluster.unreachable = true);
+        let waits = waits_for(look(&host).await);
+        assert!(waits.starts_with("the API server of m1 does not answer"), "{waits}");
+    }
+
+    #[tokio::test]
+    async fn an_init_that_did_not_reach_its_end_blocks_with_what_is_there_and_what_is_missing() {
+        let (host, _) = master().await;
+        host.cluster.with(|cluster| cluster.delete("DaemonSet", "kube-system", "kube-proxy"));
+        let Finding::Blocked(complaint) = look(&host).await else { panic!() };
+        assert_eq!(complaint.cause, "kubeadm init on m1 is half done");
+        assert!(complaint.evidence.ends_with("missing: kube-proxy"), "{}", complaint.evidence);
+        assert!(
+            complaint.remedy.contains("`sudo coordinator reset --node m1 --confirm CLUSTER`"),
+            "{}",
+            complaint.remedy
+        );
+
+        let killed_early = prepared("m1", &FakeCluster::default());
+        killed_early.put_file(CA_CERTIFICATE, "");
+        assert_eq!(cause_of(look(&killed_early).await), "kubeadm init on m1 is half done");
+    }
+
+    #[tokio::test]
+    async fn a_half_done_init_is_reset_only_if_the_spec_allows_it_and_nobody_can_have_joined() {
+        let allowed = step(Kind::KubeadmInit(agent::KubeadmInit { redo_half_done: true, ..message() }));
+        let knows = |init| Input { ledger: Ledger { init, ..Ledger::default() }, ..Input::default() };
+        let (host, _) = master().await;
+        host.cluster.with(|cluster| cluster.delete("DaemonSet", "kube-system", "kube-proxy"));
+        let Finding::Todo(changes) = allowed.check(&host, &knows(Progress::Begun)).await.unwrap() else {
+            panic!()
+        };
+        let [change] = &changes[..] else { panic!("{changes:?}") };
+        assert!(change.to_string().starts_with("run kubeadm reset -f"), "{change}");
+
+        let half_done = "kubeadm init on m1 is half done";
+        // Not begun by Muster, or once at its end: a ticket may have been given out.
+        for init in [Progress::Never, Progress::Done] {
+            assert_eq!(cause_of(allowed.check(&host, &knows(init)).await.unwrap()), half_done, "{init:?}");
+        }
+        let forbidden = step(Kind::KubeadmInit(message()));
+        assert_eq!(cause_of(forbidden.check(&host, &knows(Progress::Begun)).await.unwrap()), half_done);
+        host.cluster.with(|cluster| cluster.add_node("w1", "10.88.0.12", "v1.20.2", false));
+        assert_eq!(cause_of(allowed.check(&host, &knows(Progress::Begun)).await.unwrap()), half_done);
+    }
+
+    #[tokio::test]
+    async fn a_working_cluster_that_lost_a_file_is_not_told_to_reset_itself() {
+        let (host, _) = master().await;
+        host.with(|state| state.files.remove(Path::new("/etc/kubernetes/scheduler.conf")));
+        let Finding::Blocked(complaint) = look(&host).await else { panic!() };
+        assert!(complaint.cause.starts_with("the control plane of m1 works"), "{}", complaint.cause);
+        assert!(!complaint.remedy.contains("reset"), "{}", complaint.remedy);
+    }
+
+    #[tokio::test]
+    async fn a_cluster_made_with_other_values_blocks_with_every_difference_and_the_way_back() {
+        let (host, _) = master().await;
+        let changed = agent::KubeadmInit {
+            pod_subnet: "10.200.0.0/16".into(),
+            service_subnet: "10.97.0.0/16".into(),
+            kubernetes_version: "v1.20.9".into(),
+            ..message()
+        };
+        let finding = step(Kind::KubeadmInit(changed.clone())).check(&host, &Input::default()).await.unwrap();
+        let Finding::Blocked(complaint) = finding else { panic!("{finding:?}") };
+        assert_eq!(
+            complaint.cause,
+            "the cluster that runs on m1 was made with other values than the file has"
+        );
+        assert_eq!(
+            complaint.evidence.lines().collect::<Vec<_>>(),
+            [
+                "spec.kubernetesVersion: the cluster says v1.20.2, the file says v1.20.9",
+                "spec.networking.podSubnet: the cluster says 10.244.0.0/16, the file says 10.200.0.0/16",
+                "spec.networking.serviceSubnet: the cluster says 10.96.0.0/12, the file says 10.97.0.0/16",
+            ]
+        );
+        let told = complaint.in_cluster("lab").remedy;
+        assert!(told.contains("`sudo coordinator reset --all --confirm lab`"), "{told}");
+
+        let moved = agent::KubeadmInit { bind_port: 6444, ..changed };
+        let finding = step(Kind::KubeadmInit(moved)).check(&host, &Input::default()).await.unwrap();
+        let Finding::Blocked(complaint) = finding else { panic!("{finding:?}") };
+        assert_eq!(complaint.evidence.lines().count(), 4, "{}", complaint.evidence);
+        assert!(
+            complaint.evidence.starts_with(
+                "API server: the cluster says https://10.88.0.11:6443, the file says https://10.88.0.11:6444\n"
+            ),
+            "{}",
+            complaint.evidence
+        );
+    }
+
+    #[tokio::test]
+    async fn a_configuration_that_cannot_be_read_does_not_block() {
+        let (host, _) = master().await;
+        host.cluster.with(|cluster| {
+            cluster.put(serde_json::json!({
+                "apiVersion": "v1", "kind": "ConfigMap", "data": { "ClusterConfiguration": "- [" },
+                "metadata": { "name": "kubeadm-config", "namespace": "kube-system" },
+            }));
+        });
+        assert!(matches!(look(&host).await, Finding::Done(_)));
+    }
+
+    #[tokio::test]
+    async fn a_node_of_another_cluster_is_left_alone() {
+        let host = prepared("m1", &FakeCluster::default());
+        host.put_file(KUBELET_CONF, "clusters: [{cluster: {server: \"https://10.88.0.99:6443\"}}]\n");
+        assert_eq!(cause_of(look(&host).await), "m1 is a member of another cluster");
+    }
+}

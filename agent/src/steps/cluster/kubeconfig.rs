@@ -1,0 +1,142 @@
+//! Afterwards: `kubectl` of the named user speaks to this cluster: ~/.kube/config is admin.conf, or holds its entries
+//! beside those of other clusters, whose current context stays. With completion, ~/.bashrc loads kubectl's. Both files
+//! are written as that user and survive everything but a new cluster, whose entries replace the old ones.
+
+use std::path::Path;
+use std::time::Duration;
+
+use muster_proto::agent;
+use muster_proto::names::UserName;
+
+use crate::cluster::kubeconfig_merge::merged;
+use crate::host::HostError;
+use crate::host::change::{Change, FileMode};
+use crate::host::query::Observe;
+use crate::steps::{BadStep, Finding, Input};
+
+pub const NAME: &str = "kubeconfig";
+/// kubeadm may just be writing admin.conf.
+pub const SETTLE: Duration = Duration::from_secs(10);
+
+const ADMIN: &str = "/etc/kubernetes/admin.conf";
+const FILE: &str = ".kube/config";
+const SHELL_FILE: &str = ".bashrc";
+const COMPLETION: &str = "source <(kubectl completion bash)";
+
+#[derive(Debug, Clone)]
+pub struct Kubeconfig {
+    user: UserName,
+    completion: bool,
+}
+
+impl Kubeconfig {
+    pub fn parse(message: &agent::Kubeconfig) -> Result<Self, BadStep> {
+        let user = message.user.parse().map_err(BadStep::field("kubeconfig.user"))?;
+        Ok(Self { user, completion: message.completion })
+    }
+
+    pub async fn check<H: Observe>(&self, host: &H, _: &Input) -> Result<Finding, HostError> {
+        let user = &self.user;
+        if host.user(user).await?.is_none() {
+            return Ok(Finding::blocked(
+                format!("there is no user {user} on this host"),
+                format!("passwd has no entry {user}"),
+                format!(
+                    "make the user (adduser {user}), or name another one in kubectlUsers of the cluster file"
+                ),
+            ));
+        }
+        let Some(admin) = host.read_file(Path::new(ADMIN)).await? else {
+            return Ok(Finding::Wait(format!("for kubeadm to write {ADMIN}")));
+        };
+        let mut changes = Vec::new();
+        let write = |path: &str, content, mode, secret| {
+            let (user, path) = (user.clone(), path.into());
+            Change::WriteUserFile { user, path, content, mode, secret }
+        };
+        let wanted = match host.user_file(user, Path::new(FILE)).await? {
+            None => Some(admin),
+            Some(existing) if existing == admin => None,
+            Some(existing) => match merged(&existing, &admin) {
+                Ok(wanted) => wanted,
+                Err(problem) => {
+                    return Ok(Finding::blocked(
+                        format!("the kubeconfig of {user} cannot be read, and is not overwritten"),
+                        format!("~{user}/{FILE}: {problem}"),
+                        format!("correct ~{user}/{FILE} or move it away, then run again"),
+                    ));
+                }
+            },
+        };
+        changes.extend(wanted.map(|content| write(FILE, content, FileMode::exactly(0o600), true)));
+        if self.completion {
+            let before = host.user_file(user, Path::new(SHELL_FILE)).await?.unwrap_or_default();
+            let mode = FileMode::IfNew(0o644);
+            changes.extend(with_completion(&before).map(|content| write(SHELL_FILE, content, mode, false)));
+        }
+        Ok(Finding::from_changes(changes))
+    }
+}
+
+/// .bashrc with the line at its end; none when a line does it already.
+fn with_completion(file: &str) -> Option<String> {
+    let loads =
+        |line: &str| line.split('#').next().is_some_and(|code| code.contains("kubectl completion bash"));
+    if file.lines().any(loads) {
+        return None;
+    }
+    let end = if file.is_empty() || file.ends_with('\n') { "" } else { "\n" };
+    Some(format!("{file}{end}{COMPLETION}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::{FakeCluster, FakeHost};
+    use crate::steps::rehearsal::{carry_out, cause_of, master, step, waits_for};
+    use muster_proto::agent::step::Kind;
+
+    #[test]
+    fn completion_is_one_line_at_the_end_and_once() {
+        let line = format!("{COMPLETION}\n");
+        for (before, after) in [
+            ("", Some(line.clone())),
+            ("alias k=kubectl", Some(format!("alias k=kubectl\n{line}"))),
+            ("# kubectl completion bash\n", Some(format!("# kubectl completion bash\n{line}"))),
+            ("  . <(kubectl completion bash) # mine\nx\n", None),
+            ("eval \"$(kubectl completion bash)\"\n", None),
+        ] {
+            assert_eq!(with_completion(before), after, "{before:?}");
+            assert_eq!(after.as_deref().and_then(with_completion), None, "twice");
+        }
+    }
+
+    fn of(user: &str) -> crate::steps::Step {
+        step(Kind::Kubeconfig(agent::Kubeconfig { user: user.into(), completion: true }))
+    }
+
+    #[tokio::test]
+    async fn the_user_gets_admin_conf_that_nobody_else_can_read() {
+        let (host, mut input) = master().await;
+        let finding = carry_out(&host, &of("student"), &mut input).await;
+        assert!(matches!(finding, Finding::Done(_)), "{finding:?}");
+        let student: UserName = "student".parse().unwrap();
+        let written = host.with(|state| state.user_files[&(student, FILE.into())].clone());
+        assert_eq!((Some(written.content), written.mode), (host.file(ADMIN), 0o600));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_user_an_unreadable_file_and_a_cluster_to_come_are_told_apart() {
+        let fresh = FakeHost::debian("m1", FakeCluster::default());
+        waits_for(of("student").check(&fresh, &Input::default()).await.unwrap());
+        let (host, input) = master().await;
+        let cause = cause_of(of("nobody-here").check(&host, &input).await.unwrap());
+        assert!(cause.contains("no user nobody-here"), "{cause}");
+        host.with(|state| {
+            let file = state.files[Path::new("/etc/hosts")].clone();
+            state.user_files.insert(("student".parse().unwrap(), FILE.into()), file);
+        });
+        let cause = cause_of(of("student").check(&host, &input).await.unwrap());
+        assert!(cause.contains("not overwritten"), "{cause}");
+    }
+}

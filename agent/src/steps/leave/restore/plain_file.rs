@@ -1,0 +1,163 @@
+//! A file whose content the journal holds: every write of ours is undone, the last one first, and what somebody else wrote
+//! before, between and after them stays.
+
+use super::Undoing;
+use crate::files::line_changes::{added, undone};
+use crate::host::HostError;
+use crate::host::change::{Change, FileMode};
+use crate::host::query::Observe;
+use crate::undo::ledger::{Place, Writes};
+
+/// `mode`: the one that it had before us.
+pub(super) async fn put_back<H: Observe>(
+    host: &H,
+    place: &Place,
+    mode: Option<u32>,
+    writes: &Writes,
+) -> Result<Undoing, HostError> {
+    let now = match place {
+        Place::Host(path) => host.read_file(path).await?,
+        Place::Home(user, path) => host.user_file(user, path).await?,
+    };
+    Ok(match content(now.as_deref(), writes) {
+        Content::Stays => Undoing::default(),
+        Content::Becomes(content) => {
+            // One that somebody else changed too keeps the mode that it has now.
+            let mode = mode.filter(|_| content.as_deref() == writes.before());
+            Undoing::change(put(place, content, mode))
+        }
+        Content::Kept(lines) => Undoing::kept(format!("{}: {}", shown(place), lines.join(" | "))),
+    })
+}
+
+/// What becomes of a file.
+#[derive(Debug, PartialEq)]
+enum Content {
+    Stays,
+    /// None: it is removed.
+    Becomes(Option<String>),
+    /// Somebody changed it after us, and nobody can tell what would be left; these lines of ours are still in it.
+    Kept(Vec<String>),
+}
+
+fn content(now: Option<&str>, writes: &Writes) -> Content {
+    let Some(now) = now else { return Content::Stays };
+    let mut text = now.to_owned();
+    for write in writes.in_effect(now).iter().rev() {
+        match (&write.found, &write.left) {
+            (found, Some(left)) if *left == text => match found {
+                Some(found) => text.clone_from(found),
+                None => return Content::Becomes(None),
+            },
+            // Of a file that we made, nobody can tell what a part of it is worth.
+            (Some(found), Some(left)) if !found.is_empty() => match undone(found, left, &text) {
+                Some(rest) => text = rest,
+                None => return kept(now, writes),
+            },
+            _ => return kept(now, writes),
+        }
+    }
+    if text == now { Content::Stays } else { Content::Becomes(Some(text)) }
+}
+
+/// The lines of any write of ours that are still in the file.
+fn kept(now: &str, writes: &Writes) -> Content {
+    let mut lines: Vec<String> = Vec::new();
+    for write in writes.in_effect(now) {
+        let [found, left] = [&write.found, &write.left].map(|text| text.as_deref().unwrap_or_default());
+        let still = |line: &String| now.lines().any(|other| other == *line);
+        lines.extend(added(found, left).into_iter().filter(still));
+    }
+    if lines.is_empty() { Content::Stays } else { Content::Kept(lines) }
+}
+
+/// Without a mode a file keeps its own.
+pub(super) fn put(place: &Place, content: Option<String>, mode: Option<u32>) -> Change {
+    let mode = mode.map_or(FileMode::IfNew(0o644), FileMode::exactly);
+    match (place.clone(), content) {
+        (Place::Host(path), Some(content)) => Change::WriteFile { path, content, mode },
+        (Place::Host(path), None) => Change::RemoveFile { path },
+        (Place::Home(user, path), Some(content)) => {
+            Change::WriteUserFile { user, path, content, mode, secret: false }
+        }
+        (Place::Home(user, path), None) => Change::RemoveUserFile { user, path },
+    }
+}
+
+fn shown(place: &Place) -> String {
+    match place {
+        Place::Host(path) => path.display().to_string(),
+        Place::Home(user, path) => format!("~{user}/{}", path.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_proto::agent;
+    use muster_proto::agent::step::Kind;
+
+    use super::*;
+    use crate::host::fake::{FakeCluster, FakeHost, File};
+    use crate::steps::Input;
+    use crate::steps::rehearsal::{carry_out, step};
+    use crate::undo::ledger::{Entry, Target};
+
+    fn of(now: Option<&str>, before: Option<&str>, ours: &str) -> Content {
+        content(now, &Writes::of(before.map(str::to_owned), Some(ours.to_owned())))
+    }
+
+    #[test]
+    fn a_file_of_ours_becomes_what_it_was_and_one_that_we_made_goes() {
+        assert_eq!(of(Some("b\n"), Some("a\n"), "b\n"), Content::Becomes(Some("a\n".into())));
+        assert_eq!(of(Some("b\n"), None, "b\n"), Content::Becomes(None));
+        assert_eq!(of(Some("a\n"), Some("a\n"), "b\n"), Content::Stays);
+        assert_eq!(of(None, Some("a\n"), "b\n"), Content::Stays, "somebody removed it");
+    }
+
+    #[test]
+    fn what_somebody_wrote_after_us_is_kept_and_our_lines_are_named() {
+        let kept = of(Some("{\n1,\n2\n}\n"), Some("{}\n"), "{\n1\n}\n");
+        assert_eq!(kept, Content::Kept(vec!["{".into(), "}".into()]));
+        assert_eq!(of(Some("mine\n"), Some("x\n"), "# x\n"), Content::Stays, "nothing of ours is left in it");
+        assert_eq!(of(Some("b\nmine\n"), None, "b\n"), Content::Kept(vec!["b".into()]));
+    }
+
+    #[test]
+    fn lines_that_we_added_or_changed_are_undone_in_a_file_that_somebody_changed_since() {
+        let becomes = |text: &str| Content::Becomes(Some(text.into()));
+        assert_eq!(of(Some("a\nours\nmine\n"), Some("a\n"), "a\nours\n"), becomes("a\nmine\n"));
+        assert_eq!(of(Some("# x swap\nmine\n"), Some("x swap\n"), "# x swap\n"), becomes("x swap\nmine\n"));
+    }
+
+    #[tokio::test]
+    async fn a_file_gets_the_mode_that_it_had_unless_that_is_not_known_or_somebody_changed_the_file_too() {
+        let fstab = || std::path::PathBuf::from("/etc/fstab");
+        for (mode, now, after) in [
+            (Some(0o600), "a\nours\n", ("a\n", 0o600)),
+            (None, "a\nours\n", ("a\n", 0o640)),
+            (Some(0o600), "a\nours\nmine\n", ("a\nmine\n", 0o640)),
+        ] {
+            let host = FakeHost::debian("m1", FakeCluster::default());
+            host.with(|state| state.files.insert(fstab(), File { content: now.into(), mode: 0o640 }));
+            let writes = Writes::of(Some("a\n".into()), Some("a\nours\n".into()));
+            let target = Target::File { place: Place::Host(fstab()), mode, writes };
+            let mut input = Input::default();
+            input.ledger.entries.push(Entry { target, follow_up: Vec::new() });
+            carry_out(&host, &step(Kind::Restore(agent::Restore::default())), &mut input).await;
+            let stands = host.with(|state| state.files[&fstab()].clone());
+            assert_eq!((stands.content.as_str(), stands.mode), after, "{mode:?} {now:?}");
+        }
+    }
+
+    #[test]
+    fn what_somebody_wrote_between_two_of_our_writes_stays_and_both_of_ours_are_undone() {
+        let mut writes = Writes::of(Some("a\nx swap\n".into()), Some("a\n# x swap\nBEGIN\nEND\n".into()));
+        let found = "a\n# x swap\nBEGIN\nEND\ny swap\n".to_owned();
+        let left = "a\n# x swap\nBEGIN\nw2\nEND\n# y swap\n".to_owned();
+        writes.absorb(Writes::of(Some(found), Some(left.clone())));
+        for (more, after) in [("", "a\nx swap\ny swap\n"), ("mine\n", "a\nx swap\ny swap\nmine\n")] {
+            let now = left.clone() + more;
+            assert_eq!(content(Some(&now), &writes), Content::Becomes(Some(after.into())), "{now}");
+        }
+    }
+}

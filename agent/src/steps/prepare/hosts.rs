@@ -1,0 +1,129 @@
+//! Afterwards: every node's name resolves to its address on this node, from a marked block in /etc/hosts, and no line
+//! outside the block gives one of these names another address (Debian's `127.0.1.1 NAME` would mislead).
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use muster_proto::agent;
+use muster_proto::names::{Malformed, NodeName};
+
+use crate::files::marked_block::with_block;
+use crate::host::HostError;
+use crate::host::change::{Change, FileMode};
+use crate::host::query::Observe;
+use crate::steps::{BadStep, Finding, Input};
+
+pub const NAME: &str = "hosts";
+pub const SETTLE: Duration = Duration::from_secs(5);
+
+const FILE: &str = "/etc/hosts";
+
+#[derive(Debug, Clone)]
+pub struct Hosts {
+    entries: Vec<(IpAddr, NodeName)>,
+}
+
+impl Hosts {
+    pub fn parse(message: &agent::Hosts) -> Result<Self, BadStep> {
+        let entries = message.entries.iter().map(|entry| {
+            let address = entry.address.parse().map_err(|_| {
+                BadStep::field("hosts.entries.address")(Malformed::new(&entry.address, "an IP address"))
+            })?;
+            Ok((address, entry.name.parse().map_err(BadStep::field("hosts.entries.name"))?))
+        });
+        Ok(Self { entries: entries.collect::<Result<_, BadStep>>()? })
+    }
+
+    pub async fn check<H: Observe>(&self, host: &H, _: &Input) -> Result<Finding, HostError> {
+        let before = host.read_file(Path::new(FILE)).await?.unwrap_or_default();
+        let wanted = self.render(&before);
+        if wanted == before {
+            return Ok(Finding::DONE);
+        }
+        Ok(Finding::Todo(vec![Change::WriteFile {
+            path: FILE.into(),
+            content: wanted,
+            mode: FileMode::IfNew(0o644),
+        }]))
+    }
+
+    fn render(&self, before: &str) -> String {
+        let block: String =
+            self.entries.iter().map(|(address, name)| format!("{address} {name}\n")).collect();
+        let mut inside = false;
+        let others: String = before
+            .split_inclusive('\n')
+            .filter_map(|line| {
+                inside = line.starts_with("# BEGIN muster hosts")
+                    || (inside && !line.starts_with("# END muster hosts"));
+                if inside { Some(line.to_owned()) } else { self.without_our_names(line) }
+            })
+            .collect();
+        with_block(&others, "hosts", &block)
+    }
+
+    /// The line as it is when it names none of our nodes; without these names otherwise; none when no name is left.
+    fn without_our_names(&self, line: &str) -> Option<String> {
+        let (fields, comment) =
+            line.split_once('#').map_or((line, None), |(fields, comment)| (fields, Some(comment)));
+        let mut words = fields.split_whitespace();
+        let Some(address) = words.next() else { return Some(line.to_owned()) };
+        let names: Vec<&str> = words.collect();
+        let ours = |name: &&str| self.entries.iter().any(|(_, ours)| ours.as_str() == *name);
+        if !names.iter().any(ours) {
+            return Some(line.to_owned());
+        }
+        let left: Vec<&str> = names.into_iter().filter(|name| !ours(name)).collect();
+        if left.is_empty() {
+            return None;
+        }
+        let comment = comment.map(|text| format!(" #{}", text.trim_end())).unwrap_or_default();
+        Some(format!("{address}\t{}{comment}\n", left.join(" ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::{FakeCluster, FakeHost};
+
+    fn hosts() -> Hosts {
+        let entry = |address: &str, name: &str| (address.parse().unwrap(), name.parse().unwrap());
+        Hosts { entries: vec![entry("10.88.0.11", "m1"), entry("10.88.0.12", "w1")] }
+    }
+
+    #[test]
+    fn names_are_added_in_a_block_and_every_other_line_stays() {
+        let before = "127.0.0.1\tlocalhost\n\n# mine\n::1 ip6-localhost # six\n";
+        let after = hosts().render(before);
+        assert_eq!(
+            after,
+            format!("{before}# BEGIN muster hosts\n10.88.0.11 m1\n10.88.0.12 w1\n# END muster hosts\n")
+        );
+        assert_eq!(hosts().render(&after), after);
+    }
+
+    #[test]
+    fn a_line_that_gives_a_node_a_loopback_address_loses_that_name() {
+        let after = hosts().render("127.0.1.1 m1.lab m1 # clone\n127.0.1.1 m1\n");
+        assert!(after.starts_with("127.0.1.1\tm1.lab # clone\n# BEGIN"), "{after}");
+    }
+
+    #[tokio::test]
+    async fn a_stock_host_finds_the_nodes_by_name_and_loses_only_its_misleading_line() {
+        let host = FakeHost::debian("m1", FakeCluster::default());
+        host.put_file(FILE, "127.0.0.1\tlocalhost\n127.0.1.1\tm1.example.org\tm1\n::1 localhost\n");
+        let Ok(Finding::Todo(changes)) = hosts().check(&host, &Input::default()).await else {
+            panic!("nothing to change")
+        };
+        let [Change::WriteFile { content, mode: FileMode::IfNew(0o644), .. }] = &changes[..] else {
+            panic!("{changes:?}")
+        };
+        assert_eq!(
+            content,
+            "127.0.0.1\tlocalhost\n127.0.1.1\tm1.example.org\n::1 localhost\n\
+             # BEGIN muster hosts\n10.88.0.11 m1\n10.88.0.12 w1\n# END muster hosts\n"
+        );
+    }
+}

@@ -1,0 +1,183 @@
+//! Afterwards: the modules are in the kernel and the sysctls have their values, now and after a reboot: systemd reads
+//! /etc/modules-load.d and /etc/sysctl.d at boot. A later file there that sets one of our keys otherwise would win
+//! after the next reboot: that is told, not overwritten.
+
+use std::path::Path;
+use std::time::Duration;
+
+use muster_proto::agent;
+
+use crate::host::HostError;
+use crate::host::change::{Change, FileMode, Program, ProgramName};
+use crate::host::query::Observe;
+use crate::steps::{BadStep, Finding, Input};
+
+pub const NAME: &str = "kernel";
+pub const SETTLE: Duration = Duration::from_secs(5);
+
+const MODULES_FILE: &str = "/etc/modules-load.d/muster.conf";
+/// Sorts after the 99-sysctl.conf of Debian and Ubuntu; the last file wins.
+const SYSCTL_FILE: &str = "/etc/sysctl.d/99-zz-muster.conf";
+const SYSCTL_FOLDERS: [&str; 4] =
+    ["/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d"];
+const HEADER: &str = "# Written by Muster.\n";
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    modules: Vec<String>,
+    sysctls: Vec<(String, String)>,
+}
+
+impl Kernel {
+    pub fn parse(message: &agent::Kernel) -> Result<Self, BadStep> {
+        let bad = |field, value: &String, wanted| BadStep::Value {
+            field,
+            problem: format!("{:?} is not {wanted}", value.chars().take(80).collect::<String>()),
+        };
+        if let Some(module) = message.modules.iter().find(|module| !is_plain(module, "_-", 64)) {
+            return Err(bad("kernel.modules", module, "the name of a kernel module such as br_netfilter"));
+        }
+        for sysctl in &message.sysctls {
+            let parts: Vec<&str> = sysctl.key.split('.').collect();
+            if parts.len() < 2 || !parts.iter().all(|part| is_plain(part, "_-", 64)) {
+                return Err(bad("kernel.sysctls.key", &sysctl.key, "a key such as net.ipv4.ip_forward"));
+            }
+            let number = |word: &str| is_plain(word.strip_prefix('-').unwrap_or(word), "_.", 64);
+            if sysctl.value.len() > 128 || !sysctl.value.split(' ').all(number) {
+                return Err(bad("kernel.sysctls.value", &sysctl.value, "numbers or words, a blank between"));
+            }
+        }
+        let sysctls = message.sysctls.iter().map(|sysctl| (sysctl.key.clone(), sysctl.value.clone()));
+        Ok(Self { modules: message.modules.clone(), sysctls: sysctls.collect() })
+    }
+
+    pub async fn check<H: Observe>(&self, host: &H, _: &Input) -> Result<Finding, HostError> {
+        let mut changes = Vec::new();
+        for module in &self.modules {
+            if !host.kernel_has(module).await? {
+                changes.push(Change::Run(Program::new(ProgramName::Modprobe, ["--", module], LIMIT)));
+            }
+        }
+        let loading = !changes.is_empty();
+        let lines = |all: Vec<String>| HEADER.to_owned() + &all.concat();
+        let modules = lines(self.modules.iter().map(|module| format!("{module}\n")).collect());
+        let sysctls = lines(self.sysctls.iter().map(|(key, value)| format!("{key} = {value}\n")).collect());
+        for (path, content) in [(MODULES_FILE, modules), (SYSCTL_FILE, sysctls)] {
+            if host.read_file(Path::new(path)).await?.as_deref() != Some(&content) {
+                changes.push(Change::WriteFile { path: path.into(), content, mode: FileMode::IfNew(0o644) });
+            }
+        }
+        for (key, value) in &self.sysctls {
+            match host.sysctl(key).await? {
+                Some(live) if live.split_whitespace().eq(value.split_whitespace()) => {}
+                // The key may come with a module that is loaded just before.
+                None if !loading => {
+                    return Ok(Finding::blocked(
+                        format!("this kernel has no setting {key}"),
+                        format!("there is no such key below /proc/sys; modules: {}", self.modules.join(", ")),
+                        "name the kernel module that brings the key, or install the kernel's extra modules",
+                    ));
+                }
+                _ => changes.push(Change::SetSysctl { key: key.clone(), value: value.clone() }),
+            }
+        }
+        if let Some((path, line)) = self.overruled(host).await? {
+            return Ok(Finding::blocked(
+                "a file that is read later sets one of our kernel settings otherwise at every boot",
+                format!("{path}: {line}"),
+                format!(
+                    "remove that line from {path}, or rename the file so that it sorts before 99-zz-muster.conf"
+                ),
+            ));
+        }
+        Ok(Finding::from_changes(changes))
+    }
+
+    /// The file and line that would win over ours after a reboot.
+    async fn overruled<H: Observe>(&self, host: &H) -> Result<Option<(String, String)>, HostError> {
+        for folder in SYSCTL_FOLDERS {
+            for name in host.list_folder(Path::new(folder)).await? {
+                if name.as_str() <= "99-zz-muster.conf" || !name.ends_with(".conf") {
+                    continue;
+                }
+                let path = format!("{folder}/{name}");
+                let content = host.read_file(Path::new(&path)).await?.unwrap_or_default();
+                if let Some(line) = content.lines().find(|line| self.contradicts(line)) {
+                    return Ok(Some((path, line.trim().to_owned())));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn contradicts(&self, line: &str) -> bool {
+        let Some((key, value)) = line.split_once('=') else { return false };
+        let key = key.trim().trim_start_matches('-').replace('/', ".");
+        self.sysctls
+            .iter()
+            .any(|(ours, wanted)| *ours == key && !wanted.split(' ').eq(value.split_whitespace()))
+    }
+}
+
+/// Letters, digits and the named others only, beginning with a letter or digit.
+fn is_plain(text: &str, others: &str, limit: usize) -> bool {
+    text.len() <= limit
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || others.contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::{FakeCluster, FakeHost};
+    use crate::steps::rehearsal::cause_of;
+
+    fn parse(module: &str, key: &str, value: &str) -> Result<Kernel, BadStep> {
+        let sysctls = vec![agent::Sysctl { key: key.into(), value: value.into() }];
+        Kernel::parse(&agent::Kernel { modules: vec![module.into()], sysctls })
+    }
+
+    #[test]
+    fn names_and_values_that_could_mean_something_else_are_refused() {
+        assert!(parse("br_netfilter", "net.ipv4.ip_local_port_range", "1024 65000").is_ok());
+        assert!(parse("overlay", "kernel.sched_rt_runtime_us", "-1").is_ok());
+        for (module, key, value) in [
+            ("--remove", "net.ipv4.ip_forward", "1"),
+            ("a\nb", "net.ipv4.ip_forward", "1"),
+            ("overlay", "net.ipv4/../../x", "1"),
+            ("overlay", "net..ipv4", "1"),
+            ("overlay", "hostname", "1"),
+            ("overlay", "kernel.core_pattern", "|/bin/sh"),
+            ("overlay", "net.ipv4.ip_forward", "1\nkernel.panic = 1"),
+        ] {
+            assert!(parse(module, key, value).is_err(), "{module} {key} {value}");
+        }
+    }
+
+    #[test]
+    fn only_a_line_that_sets_one_of_our_keys_otherwise_contradicts() {
+        let kernel = parse("overlay", "net.ipv4.ip_forward", "1").unwrap();
+        assert!(
+            kernel.contradicts("net.ipv4.ip_forward=0") && kernel.contradicts("-net/ipv4/ip_forward = 0")
+        );
+        for line in ["net.ipv4.ip_forward = 1", "#net.ipv4.ip_forward=0", "kernel.panic=0", ""] {
+            assert!(!kernel.contradicts(line), "{line}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_would_undo_a_setting_after_a_reboot_is_told_and_so_is_a_key_that_the_kernel_lacks() {
+        let host = FakeHost::debian("m1", FakeCluster::default());
+        host.with(|state| state.modules.insert("overlay".into()));
+        let kernel = parse("overlay", "net.ipv4.ip_forward", "1").unwrap();
+        host.put_file("/etc/sysctl.d/99-sysctl.conf", "net.ipv4.ip_forward=0\n");
+        assert!(matches!(kernel.check(&host, &Input::default()).await, Ok(Finding::Todo(_))));
+        host.put_file("/etc/sysctl.d/99-zzz.conf", "net.ipv4.ip_forward=0\n");
+        let cause = cause_of(kernel.check(&host, &Input::default()).await.unwrap());
+        assert!(cause.contains("at every boot"), "{cause}");
+        let unknown = parse("overlay", "net.bridge.nothing", "1").unwrap();
+        let cause = cause_of(unknown.check(&host, &Input::default()).await.unwrap());
+        assert!(cause.contains("net.bridge.nothing"), "{cause}");
+    }
+}

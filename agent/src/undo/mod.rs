@@ -1,0 +1,3 @@
+//! What Muster changed on this host, and what stood there before.
+
+pub mod ledger;
