@@ -51,14 +51,13 @@ pub(super) fn complaint(output: &str, place: &Surroundings, more: &str) -> Optio
 
 /// The known cause behind a check, by its name (kubernetes 1.20.2, cmd/kubeadm/app/preflight/checks.go).
 fn cause(check: &str, text: &str, runtime: RuntimeName) -> Option<Cause> {
+    let row = runtime.row();
     match check {
         "Swap" => Some(Cause::SwapOn),
-        "Service-Docker" | "CRI" | "ContainerRuntimeVersion" if text.contains(runtime.row().no_interface) => {
-            Some(Cause::InterfaceOff)
-        }
-        "Service-Docker" | "CRI" | "ContainerRuntimeVersion" => Some(Cause::RuntimeStopped),
-        "SystemVerification" | "IsDockerSystemdCheck" => {
-            runtime.row().silent.iter().any(|words| text.contains(words)).then_some(Cause::RuntimeStopped)
+        name if row.checks.contains(&name) && text.contains(row.no_interface) => Some(Cause::InterfaceOff),
+        name if row.checks.contains(&name) => Some(Cause::RuntimeStopped),
+        name if row.asking_checks.contains(&name) => {
+            row.silent.iter().any(|words| text.contains(words)).then_some(Cause::RuntimeStopped)
         }
         "ImagePull" => Some(Cause::ImageMissing),
         "FileAvailable--etc-kubernetes-kubelet.conf"

@@ -2,14 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use muster_proto::kubernetes::runtime::is_bridge;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
 /// What VirtualBox's NAT card has in EVERY machine: nobody else can dial it.
 const VIRTUALBOX_NAT: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 
-/// Interfaces that containers and virtual machines make for themselves.
-const INNER: [&str; 8] = ["docker", "br-", "veth", "cni", "flannel", "virbr", "cali", "lxc"];
+/// Interfaces that pod networks and virtual machines make for themselves, besides those of container runtimes.
+const INNER: [&str; 6] = ["veth", "cni", "flannel", "virbr", "cali", "lxc"];
 
 /// An address of this machine and the interface that has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +58,7 @@ pub fn candidates(all: bool) -> Result<Vec<Candidate>, AddressError> {
     let mut found = Vec::new();
     for interface in getifaddrs()? {
         let name = interface.interface_name;
-        let inner = INNER.iter().any(|prefix| name.starts_with(prefix));
+        let inner = is_bridge(&name) || INNER.iter().any(|prefix| name.starts_with(prefix));
         let loopback = interface.flags.contains(InterfaceFlags::IFF_LOOPBACK);
         if !interface.flags.contains(usable) || loopback || (inner && !all) {
             continue;

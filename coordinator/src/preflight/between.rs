@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use muster_proto::event::Complaint;
+use muster_proto::kubernetes::runtime::is_bridge;
 
 use super::{Check, Findings, Host, listed};
 use crate::spec::ClusterSpec;
@@ -13,8 +14,9 @@ use crate::spec::ClusterSpec;
 const CLOCK_LIMIT_MS: i64 = 10_000;
 const CLOCK_NOTE_MS: i64 = 2_000;
 
-/// Bridges that every host has with the same address, and that mean nothing between hosts.
-const OWN_BRIDGES: [&str; 5] = ["docker", "br-", "virbr", "cni", "lxc"];
+/// Bridges that every host has with the same address, and that mean nothing between hosts; besides those of container
+/// runtimes.
+const OWN_BRIDGES: [&str; 3] = ["virbr", "cni", "lxc"];
 
 pub(super) fn look(findings: &mut Findings, hosts: &[Host], spec: &ClusterSpec) {
     identities(findings, hosts);
@@ -95,7 +97,8 @@ fn shared_addresses(findings: &mut Findings, hosts: &[Host]) {
     let mut owners: BTreeMap<IpAddr, Vec<(&Host, &str)>> = BTreeMap::new();
     for host in hosts {
         for card in &host.report.interfaces {
-            let own_bridge = OWN_BRIDGES.iter().any(|prefix| card.name.starts_with(prefix));
+            let own_bridge =
+                is_bridge(&card.name) || OWN_BRIDGES.iter().any(|prefix| card.name.starts_with(prefix));
             let addresses = card.addresses.iter().filter_map(|address| address.parse::<IpAddr>().ok());
             for address in addresses.filter(|address| !own_bridge && !is_link_local(*address)) {
                 owners.entry(address).or_default().push((host, &card.name));

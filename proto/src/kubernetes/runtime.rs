@@ -106,6 +106,14 @@ pub struct Runtime {
     pub logs: &'static str,
     /// What runs one container by hand.
     pub trial: &'static str,
+    /// kubeadm's checks that fail when it does not answer: by themselves, and those that only do so with the words below.
+    pub checks: &'static [&'static str],
+    pub asking_checks: &'static [&'static str],
+    /// The beginnings of the names of network interfaces that it makes for itself.
+    pub bridges: &'static [&'static str],
+    /// The service that stands where it is installed as a snap, which Kubernetes cannot use: it sees neither the kubelet's
+    /// folders nor is it seen where they look (kubeadm issue 1979).
+    pub snap: Option<&'static str>,
     /// Words by which kubeadm and the kubelet tell that it does not answer.
     pub silent: &'static [&'static str],
     /// Words that tell that the kubelet and it make cgroups in different ways.
@@ -134,6 +142,10 @@ const ROWS: [Runtime; 2] = [
         list: "docker ps -a",
         logs: "docker logs",
         trial: "docker run --rm nginx:1.22 true",
+        checks: &["Service-Docker", "CRI", "ContainerRuntimeVersion"],
+        asking_checks: &["SystemVerification", "IsDockerSystemdCheck"],
+        bridges: &["docker", "br-"],
+        snap: Some("snap.docker.dockerd.service"),
         // Docker's client; kubelet 1.20.2, pkg/kubelet/dockershim.
         silent: &["Cannot connect to the Docker daemon", "failed to get docker version", "docker info"],
         other_driver: "is different from docker cgroup driver",
@@ -155,6 +167,10 @@ const ROWS: [Runtime; 2] = [
         list: "crictl -r unix:///run/containerd/containerd.sock ps -a",
         logs: "crictl -r unix:///run/containerd/containerd.sock logs",
         trial: "ctr -n k8s.io run --rm docker.io/library/nginx:1.22 trial true",
+        checks: &["CRI", "ContainerRuntimeVersion"],
+        asking_checks: &[],
+        bridges: &[],
+        snap: None,
         // gRPC's words for a socket that is not there, or at which nobody listens.
         silent: &["containerd.sock: connect: no such file", "containerd.sock: connect: connection refused"],
         // runc 1.1 and 1.3, libcontainer/specconv.
@@ -171,6 +187,14 @@ impl RuntimeName {
             Self::Containerd => &ROWS[1],
         }
     }
+}
+
+/// Whether an interface of this name is one that a runtime makes for itself.
+pub fn is_bridge(interface: &str) -> bool {
+    RuntimeName::ALL
+        .iter()
+        .flat_map(|runtime| runtime.row().bridges)
+        .any(|start| interface.starts_with(start))
 }
 
 /// How a version of a runtime suits a version of Kubernetes.

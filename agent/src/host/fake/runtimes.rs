@@ -32,7 +32,10 @@ impl ObserveRuntime for FakeHost {
         Ok(match name {
             RuntimeName::Docker => {
                 let unit_files = self.state().unit_files("docker.service");
-                docker_settings::decide(file.as_deref(), &unit_files, wanted, running)
+                let environment = docker_settings::environment_files(&unit_files).into_iter();
+                let environment: Vec<_> =
+                    environment.filter_map(|path| self.file(&path).map(|text| (path, text))).collect();
+                docker_settings::decide(file.as_deref(), &unit_files, &environment, wanted, running)
             }
             RuntimeName::Containerd => {
                 containerd_settings::decide(file.as_deref(), &merged(file.as_deref()), &[], wanted)

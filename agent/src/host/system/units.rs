@@ -11,7 +11,7 @@ use crate::host::HostError;
 use crate::host::change::UnitAction;
 use crate::host::query::Unit;
 
-/// systemd's own limits end most jobs after 90 s; Docker with many containers stops slowly.
+/// systemd's own limits end most jobs after 90 s; a runtime with many containers stops slowly.
 const JOB_LIMIT: Duration = Duration::from_secs(240);
 
 /// What systemd knows of a unit; also of one that does not exist.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use muster_proto::agent;
+use muster_proto::kubernetes::release::Release;
 use muster_proto::names::KubernetesVersion;
 
 use crate::cluster::kubelet::UNIT as KUBELET;
@@ -14,10 +15,6 @@ use crate::steps::{BadStep, Finding, Input};
 
 pub const NAME: &str = "packages";
 pub const SETTLE: Duration = Duration::from_secs(10);
-
-/// What kubeadm's preflight, the kubelet and port-forwarding call.
-const NEEDED: [&str; 10] =
-    ["conntrack", "docker", "ebtables", "ethtool", "ip", "iptables", "mount", "nsenter", "socat", "tc"];
 
 #[derive(Debug, Clone)]
 pub struct Packages {
@@ -40,7 +37,9 @@ impl Packages {
                 Some(found) => problems.extend(misfit(program, found, self.version)),
             }
         }
-        missing.extend(host.missing_programs(&NEEDED).await?);
+        // The runtime is another step's business.
+        let programs = Release::of(self.version).map_or(&[][..], |release| release.programs);
+        missing.extend(host.missing_programs(programs).await?);
         let unit = host.unit(KUBELET).await?;
         if !missing.is_empty() {
             problems.insert(0, format!("not installed: {}", missing.join(", ")));
@@ -87,7 +86,6 @@ impl Packages {
         let KubernetesVersion { major, minor, patch } = self.version;
         match program {
             "kubeadm" | "kubelet" | "kubectl" => format!("'{program}={major}.{minor}.{patch}-*'"),
-            "docker" => "docker.io".into(),
             "ip" | "tc" => "iproute2".into(),
             "nsenter" => "util-linux".into(),
             other => other.into(),
@@ -147,8 +145,8 @@ mod tests {
     fn the_remedy_names_the_packages_of_all_missing_programs_once() {
         let packages = Packages { version: "v1.20.2".parse().unwrap() };
         assert_eq!(
-            packages.remedy(&["kubelet", "ip", "tc", "docker", "conntrack"]),
-            "apt-get install 'kubelet=1.20.2-*' conntrack docker.io iproute2"
+            packages.remedy(&["kubelet", "ip", "tc", "conntrack"]),
+            "apt-get install 'kubelet=1.20.2-*' conntrack iproute2"
         );
     }
 

@@ -55,6 +55,22 @@ impl Runtime {
         let (name, row) = (self.name, self.name.row());
         let unit = host.unit(row.unit).await?;
         if !unit.exists {
+            if let Some(snap) = row.snap
+                && host.unit(snap).await?.exists
+            {
+                return Ok(Finding::blocked(
+                    format!(
+                        "{name} of this machine is the snap ({snap}); kubeadm and the kubelet cannot work with it"
+                    ),
+                    format!("systemd knows {snap} and no {}", row.unit),
+                    format!(
+                        "`sudo snap remove {0}` (its containers and images go with it: save what is needed first), then `sudo \
+                         apt-get install {1}`, then the images again",
+                        name.word(),
+                        row.package
+                    ),
+                ));
+            }
             return Ok(Finding::blocked(
                 format!("{name} is not installed"),
                 format!("systemd knows no {}", row.unit),
@@ -262,6 +278,20 @@ mod tests {
             host.with(|state| state.units.remove(name.row().unit));
             assert_eq!(cause_of(look(&host, name, "").await), format!("{name} is not installed"));
         }
+    }
+
+    #[tokio::test]
+    async fn a_docker_that_is_a_snap_is_told_as_that_before_anybody_installs_a_second_one() {
+        let (host, name) = (host(), RuntimeName::Docker);
+        host.with(|state| {
+            let unit = state.units.remove(name.row().unit).unwrap();
+            state.units.insert(name.row().snap.unwrap().to_owned(), unit);
+        });
+        let Finding::Blocked(complaint) = look(&host, name, "systemd").await else { panic!() };
+        assert!(complaint.cause.contains("is the snap (snap.docker.dockerd.service)"), "{complaint}");
+        let (removal, install) =
+            (complaint.remedy.find("snap remove"), complaint.remedy.find("apt-get install"));
+        assert!(removal.is_some() && removal < install, "{complaint}");
     }
 
     #[tokio::test]

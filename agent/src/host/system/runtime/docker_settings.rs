@@ -1,7 +1,7 @@
 //! Docker's settings: daemon.json, and the command line that its unit gives dockerd. A setting that stands in both keeps
 //! Docker from starting ("the following directives are specified both as a flag and in the configuration file").
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use muster_proto::event::Complaint;
 use muster_proto::kubernetes::runtime::{CgroupDriver, RuntimeName};
@@ -23,27 +23,52 @@ const FLAGS: [(&str, &[&str]); 2] = [("hosts", &["-H", "--host"]), (OPTIONS, &["
 struct CommandLine {
     path: PathBuf,
     line: String,
+    /// The lines of environment files whose variables stand on it, each with its file.
+    variables: Vec<(PathBuf, String)>,
 }
 
 impl CommandLine {
     /// The last ExecStart of the files counts; an empty one takes those before it back.
-    fn of(files: &[(PathBuf, String)]) -> Option<Self> {
-        let mut found = None;
+    fn of(files: &[(PathBuf, String)], environment: &[(PathBuf, String)]) -> Option<Self> {
+        let mut found: Option<Self> = None;
         for (path, text) in files {
             // A line that ends with a backslash goes on in the next one.
             let text = text.replace("\\\n", " ");
             for line in text.lines().map(str::trim) {
                 if let Some(command) = line.strip_prefix("ExecStart=") {
                     let line = line.to_owned();
-                    found = (!command.trim().is_empty()).then(|| Self { path: path.clone(), line });
+                    let variables = Vec::new();
+                    found =
+                        (!command.trim().is_empty()).then(|| Self { path: path.clone(), line, variables });
                 }
             }
         }
-        found
+        let mut found = found?;
+        let stands = |name: &str| found.line.split_whitespace().any(|word| is_variable(word, name));
+        let lines =
+            environment.iter().flat_map(|(path, text)| text.lines().map(move |line| (path, line.trim())));
+        found.variables = lines
+            .filter(|(_, line)| line.split_once('=').is_some_and(|(name, _)| stands(name.trim())))
+            .map(|(path, line)| (path.clone(), line.to_owned()))
+            .collect();
+        Some(found)
     }
 
+    /// The words of the line and of its variables.
     fn words(&self) -> impl Iterator<Item = &str> {
-        self.line.split_whitespace().map(|word| word.trim_matches(['"', '\'']))
+        let values =
+            self.variables.iter().filter_map(|(_, line)| line.split_once('=')).map(|(_, value)| value);
+        std::iter::once(self.line.as_str())
+            .chain(values)
+            .flat_map(str::split_whitespace)
+            .map(|word| word.trim_matches(['"', '\'']))
+    }
+
+    /// The file and the line that hold one of these flags.
+    fn place(&self, flags: &[&str]) -> (&Path, &str) {
+        let holds = |(_, line): &&(PathBuf, String)| flags.iter().any(|flag| line.contains(flag));
+        let variable = self.variables.iter().find(holds).map(|(path, line)| (path.as_path(), line.as_str()));
+        variable.unwrap_or((&self.path, &self.line))
     }
 
     /// Whether one of these flags is on it, as `--flag VALUE` or `--flag=VALUE`.
@@ -57,16 +82,34 @@ impl CommandLine {
         options.filter_map(|option| option.strip_prefix(KEY)).last()
     }
 
-    /// The line as evidence.
-    fn evidence(&self) -> String {
-        format!("{}: {}", self.path.display(), self.line)
+    /// The line that holds one of these flags as evidence.
+    fn evidence(&self, flags: &[&str]) -> String {
+        let (path, line) = self.place(flags);
+        format!("{}: {line}", path.display())
     }
 }
 
-/// Compares daemon.json and the command line with what is wanted. `unit_files` are those of docker.service in their order.
+/// `$NAME` or `${NAME}`.
+fn is_variable(word: &str, name: &str) -> bool {
+    word.strip_prefix('$').is_some_and(|own| own.trim_matches(['{', '}']) == name)
+}
+
+/// The files from which these unit files take variables.
+pub(crate) fn environment_files(unit_files: &[(PathBuf, String)]) -> Vec<PathBuf> {
+    let lines = unit_files.iter().flat_map(|(_, text)| text.lines());
+    let named = lines.filter_map(|line| line.trim().strip_prefix("EnvironmentFile="));
+    named
+        .map(|path| PathBuf::from(path.trim().trim_start_matches('-')))
+        .filter(|path| path.is_absolute())
+        .collect()
+}
+
+/// Compares daemon.json and the command line with what is wanted. `unit_files` are those of docker.service in their order,
+/// `environment` the files from which they take variables.
 pub(crate) fn decide(
     file: Option<&str>,
     unit_files: &[(PathBuf, String)],
+    environment: &[(PathBuf, String)],
     wanted: &RuntimeWish,
     running: Option<&RuntimeFacts>,
 ) -> RuntimeSettings {
@@ -92,7 +135,7 @@ pub(crate) fn decide(
             );
         }
     };
-    let command_line = CommandLine::of(unit_files);
+    let command_line = CommandLine::of(unit_files, environment);
     for (setting, flags) in FLAGS {
         let twice = command_line.as_ref().filter(|line| settings.get(setting).is_some() && line.gives(flags));
         if let Some(line) = twice {
@@ -101,11 +144,11 @@ pub(crate) fn decide(
                     "{path} names {setting}, and docker.service passes {} as well: Docker does not start with both",
                     flags[0]
                 ),
-                line.evidence(),
+                line.evidence(flags),
                 format!(
                     "take {setting} out of {path}, or {} out of {} (then `sudo systemctl daemon-reload`)",
                     flags[0],
-                    line.path.display()
+                    line.place(flags).0.display()
                 ),
             );
         }
@@ -119,21 +162,20 @@ pub(crate) fn decide(
             return RuntimeSettings::Fit;
         }
         let named = named.map_or("no driver".to_owned(), |named| format!("{KEY}{named}"));
+        let place = line.place(FLAGS[1].1).0.display();
         let remedy = match named.strip_prefix(KEY) {
             Some(other) => format!(
-                "take `--exec-opt {named}` out of {} and `sudo systemctl daemon-reload`; or write `host.cgroupDriver: {other}` into \
-                 the cluster file",
-                line.path.display()
+                "take `--exec-opt {named}` out of {place} and `sudo systemctl daemon-reload`; or write `host.cgroupDriver: {other}` \
+                 into the cluster file"
             ),
             None => format!(
-                "move the options of --exec-opt from {} into {path} and `sudo systemctl daemon-reload`",
-                line.path.display()
+                "move the options of --exec-opt from {place} into {path} and `sudo systemctl daemon-reload`"
             ),
         };
         return unfit(
             "Docker's options, and with them its cgroup driver, are set on dockerd's command line, not in daemon.json: with both \
              it would not start",
-            line.evidence(),
+            line.evidence(FLAGS[1].1),
             remedy,
         );
     }
@@ -221,143 +263,5 @@ fn sorted(settings: &Value) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn unit(lines: &str) -> Vec<(PathBuf, String)> {
-        vec![
-            (
-                "/lib/systemd/system/docker.service".into(),
-                "[Service]\nExecStart=/usr/sbin/dockerd -H fd:// $DOCKER_OPTS\n".into(),
-            ),
-            ("/etc/systemd/system/docker.service.d/override.conf".into(), lines.into()),
-        ]
-    }
-
-    fn systemd() -> RuntimeWish {
-        RuntimeWish { cgroup_driver: Some(CgroupDriver::Systemd), sandbox_image: None }
-    }
-
-    fn running(driver: CgroupDriver) -> RuntimeFacts {
-        RuntimeFacts {
-            version: "20.10.24".into(),
-            cgroup_driver: Some(driver),
-            sandbox_image: None,
-            cri: crate::host::query::Cri::On,
-            root: "/var/lib/docker".into(),
-            settings_in_effect: true,
-        }
-    }
-
-    fn told(finding: RuntimeSettings) -> Complaint {
-        match finding {
-            RuntimeSettings::Unfit(complaint) => complaint,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn the_file_is_left_alone_when_the_wanted_driver_runs_without_it() {
-        use CgroupDriver::{Cgroupfs, Systemd};
-        assert!(!must_configure(Some(Systemd), None, Systemd));
-        assert!(!must_configure(Some(Cgroupfs), Some("systemd"), Systemd));
-        assert!(must_configure(Some(Systemd), Some("cgroupfs"), Systemd));
-        assert!(must_configure(Some(Cgroupfs), None, Systemd));
-        assert!(must_configure(None, None, Systemd));
-    }
-
-    #[test]
-    fn a_driver_on_dockerds_command_line_is_told_with_the_drop_in_and_nothing_is_written() {
-        let line = "ExecStart=/usr/sbin/dockerd -H fd:// --exec-opt native.cgroupdriver=cgroupfs --log-opt max-size=20m";
-        let files = unit(&format!("[Service]\nExecStart=\n{line}\n"));
-        for docker in [None, Some(running(CgroupDriver::Cgroupfs))] {
-            let told = told(decide(None, &files, &systemd(), docker.as_ref()));
-            assert_eq!(told.evidence, format!("/etc/systemd/system/docker.service.d/override.conf: {line}"));
-            assert!(
-                told.remedy.contains("take `--exec-opt native.cgroupdriver=cgroupfs` out of /etc/systemd"),
-                "{told}"
-            );
-            assert!(told.remedy.contains("`host.cgroupDriver: cgroupfs`"), "{told}");
-        }
-        let same = unit(
-            "[Service]\nExecStart=\nExecStart=/usr/sbin/dockerd \\\n --exec-opt=native.cgroupdriver=systemd\n",
-        );
-        assert_eq!(decide(None, &same, &systemd(), None), RuntimeSettings::Fit);
-        let none = unit("[Service]\nLimitNOFILE=1000\n");
-        assert!(matches!(decide(None, &none, &systemd(), None), RuntimeSettings::Rewrite { .. }));
-    }
-
-    #[test]
-    fn what_keeps_docker_from_starting_is_told_also_when_no_driver_is_wanted() {
-        let own = unit("");
-        let check = |file| decide(Some(file), &own, &RuntimeWish::default(), None);
-        let comma = told(check("{\n  \"log-driver\": \"json-file\",\n}\n"));
-        assert!(
-            comma.evidence.contains("/etc/docker/daemon.json: trailing comma at line 3 column 1"),
-            "{comma}"
-        );
-        let hosts = told(check("{\"hosts\": [\"unix:///var/run/docker.sock\"]}"));
-        assert!(hosts.cause.contains("names hosts, and docker.service passes -H"), "{hosts}");
-        assert!(hosts.evidence.contains("docker.service: ExecStart=/usr/sbin/dockerd -H fd://"), "{hosts}");
-        let mark = told(check("\u{feff}{}"));
-        assert!(mark.cause.contains("byte order mark") && mark.remedy.contains("xEF"), "{mark}");
-        let twice = unit("[Service]\nExecStart=\nExecStart=/usr/sbin/dockerd --exec-opt isolation=x\n");
-        let twice = told(decide(Some("{\"exec-opts\": []}"), &twice, &RuntimeWish::default(), None));
-        assert!(twice.cause.contains("exec-opts"), "{twice}");
-    }
-
-    #[test]
-    fn a_byte_order_mark_that_this_docker_runs_with_stays() {
-        let docker = running(CgroupDriver::Cgroupfs);
-        let file = "\u{feff}{\r\n  \"log-driver\": \"json-file\"\r\n}\r\n";
-        let RuntimeSettings::Rewrite { content, restart: true, .. } =
-            decide(Some(file), &[], &systemd(), Some(&docker))
-        else {
-            panic!("not written")
-        };
-        assert!(
-            content.starts_with("\u{feff}{\n  \"exec-opts\": [\"native.cgroupdriver=systemd\"],\r\n"),
-            "{content:?}"
-        );
-    }
-
-    #[test]
-    fn the_folder_of_all_data_is_the_one_that_the_file_names() {
-        assert_eq!(root("{\"data-root\": \"/srv/docker\"}"), Some("/srv/docker".into()));
-        assert_eq!((root("{}"), root("oops")), (None, None));
-    }
-
-    #[test]
-    fn the_driver_is_set_and_every_other_byte_stays() {
-        let systemd = "\"exec-opts\": [\"native.cgroupdriver=systemd\"]";
-        for (before, after) in [
-            ("", format!("{{\n  {}\n}}\n", systemd.replace("[", "[\n    ").replace(']', "\n  ]"))),
-            ("{}", format!("{{\n  {systemd}\n}}")),
-            ("{\n\t\"z\": 1,\n\t\"a\": 2\n}\n", format!("{{\n  {systemd},\n\t\"z\": 1,\n\t\"a\": 2\n}}\n")),
-            (
-                "{ \"b\":1,\"exec-opts\" : [ \"x=1\", \"native.cgroupdriver=cgroupfs\" ] }",
-                "{ \"b\":1,\"exec-opts\" : [ \"x=1\", \"native.cgroupdriver=systemd\" ] }".to_owned(),
-            ),
-        ] {
-            assert_eq!(with_driver(before, "systemd"), after);
-        }
-    }
-
-    #[test]
-    fn settings_that_cannot_be_edited_in_place_are_all_kept() {
-        let before = r#"{"labels": ["\"exec-opts\""], "exec-opts": ["x=1"], "n": {"exec-opts": []}}"#;
-        let after = with_driver(before, "systemd");
-        assert_eq!(driver_of(&after), Ok(Some("systemd".to_owned())));
-        let (mut before, mut after) = (parse(before).unwrap(), parse(&after).unwrap());
-        assert_eq!(after["exec-opts"], json!(["native.cgroupdriver=systemd", "x=1"]));
-        (before["exec-opts"], after["exec-opts"]) = (json!(0), json!(0));
-        assert_eq!(before, after);
-    }
-
-    #[test]
-    fn a_file_that_is_not_docker_configuration_is_told_with_its_line() {
-        assert!(driver_of("{\n  \"a\": 1,\n}\n").unwrap_err().contains("line 3"));
-        assert!(driver_of("[]").is_err() && driver_of("{\"exec-opts\": \"x\"}").is_err());
-        assert_eq!(driver_of("{\"data-root\": \"/x\"}"), Ok(None));
-    }
-}
+#[path = "docker_settings/tests.rs"]
+mod tests;

@@ -20,6 +20,18 @@ type Answer<T> = Result<T, HostError>;
 const MOST_CONTAINERS: usize = 8;
 const LAST_LINES: usize = 8;
 
+impl SystemHost {
+    /// What stands in these files. Some of systemd's may lie where the agent reads nothing: those say nothing here.
+    async fn texts(&self, paths: Vec<PathBuf>) -> Vec<(PathBuf, String)> {
+        let mut texts = Vec::new();
+        for path in paths {
+            let text = super::files::read(self.path(&path)).await.ok().flatten();
+            texts.push((path, text.unwrap_or_default()));
+        }
+        texts
+    }
+}
+
 impl ObserveRuntime for SystemHost {
     async fn runtime(&self, name: RuntimeName) -> Answer<Option<RuntimeFacts>> {
         match name {
@@ -38,14 +50,9 @@ impl ObserveRuntime for SystemHost {
         let file = super::files::read(self.path(row.settings)).await?;
         match name {
             RuntimeName::Docker => {
-                let unit_files = super::units::files(row.unit).await?;
-                let mut texts = Vec::new();
-                for path in unit_files {
-                    // systemd's own generated ones may lie where the agent reads nothing.
-                    let text = super::files::read(self.path(&path)).await.ok().flatten();
-                    texts.push((path, text.unwrap_or_default()));
-                }
-                Ok(docker_settings::decide(file.as_deref(), &texts, wanted, running))
+                let unit_files = self.texts(super::units::files(row.unit).await?).await;
+                let environment = self.texts(docker_settings::environment_files(&unit_files)).await;
+                Ok(docker_settings::decide(file.as_deref(), &unit_files, &environment, wanted, running))
             }
             RuntimeName::Containerd => {
                 let merged = containerd::merged_settings(file.is_some()).await?;
