@@ -23,6 +23,9 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(4);
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 const HEADER_LIMIT: u32 = 16 * 1024;
+/// After decompression, each field with the 32 bytes that HTTP/2 counts beside its text (RFC 9113, 10.5.1).
+const ENROLMENT_HEADER_LIMIT: u32 = 4 * 1024;
+const ENROLMENT_WINDOW: u32 = 16 * 1024;
 const CONCURRENT_STREAMS: u32 = 64;
 const RESET_STREAMS: usize = 20;
 
@@ -47,6 +50,17 @@ pub fn server() -> Server {
         .http2_max_header_list_size(HEADER_LIMIT)
         .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS))
         .http2_max_local_error_reset_streams(Some(RESET_STREAMS))
+}
+
+/// The same for whoever proved nothing: one call at a time, with what an enrolment needs. What such a connection can take of
+/// this process's memory is a few tens of KiB, whatever it sends; 256 of them stay far below what the unit may have.
+pub fn enrolment_server() -> Server {
+    server()
+        .max_concurrent_streams(1)
+        .http2_max_header_list_size(ENROLMENT_HEADER_LIMIT)
+        .initial_stream_window_size(ENROLMENT_WINDOW)
+        // The smallest that HTTP/2 knows (RFC 9113, 6.9.2).
+        .initial_connection_window_size(65_535)
 }
 
 /// A gRPC client over one connection that stands already. When it ends every call fails; nothing dials again.

@@ -1,9 +1,9 @@
 //! The coordinator's one TCP port: an accept loop that a flood of strangers cannot take away from the agents.
 
-use std::collections::{BTreeMap, HashMap};
+mod strangers;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
@@ -14,12 +14,12 @@ use muster_proto::token::public_key_of;
 use muster_proto::transport::{self, Watched};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use self::strangers::{Slot, Slots, Source};
 use crate::doors::authority::Authority;
 use crate::doors::enrolment::{EnrolmentService, REQUEST_LIMIT};
 use crate::doors::fleet::Fleet;
@@ -84,7 +84,7 @@ pub async fn run(listener: TcpListener, doorkeeper: Doorkeeper) {
         };
         let source = peer.ip().to_canonical();
         // Too many strangers from there already: closed without a word, which costs least.
-        let Some((slot, given_up)) = slots.take(source) else { continue };
+        let Some((slot, given_up)) = slots.take(Source::of(source)) else { continue };
         let doorkeeper = doorkeeper.clone();
         connections.spawn(async move {
             let reason = tokio::select! {
@@ -138,7 +138,7 @@ impl Doorkeeper {
             let _ = timeout(self.limits.first_answer, cord.ended()).await;
             cord.cut();
         };
-        let served = transport::server()
+        let served = transport::enrolment_server()
             .add_service(service)
             .serve_with_incoming_shutdown(incoming, ended)
             .await
@@ -167,99 +167,9 @@ impl Doorkeeper {
     }
 }
 
-/// Counts the connections that proved nothing yet. When all places are taken the oldest one goes: an honest peer needs
-/// its place for milliseconds, so that a flood keeps nobody out who comes after it.
-#[derive(Clone)]
-struct Slots {
-    limits: Limits,
-    taken: Arc<Mutex<Taken>>,
-}
-
-#[derive(Default)]
-struct Taken {
-    by_source: HashMap<IpAddr, usize>,
-    /// By age; told when their place is given to another.
-    places: BTreeMap<u64, oneshot::Sender<()>>,
-    next: u64,
-}
-
-/// The right to one such connection; given back by dropping it.
-struct Slot {
-    slots: Slots,
-    source: IpAddr,
-    number: u64,
-}
-
-impl Slots {
-    fn new(limits: Limits) -> Self {
-        Self { limits, taken: Arc::default() }
-    }
-
-    /// A place, and what tells that it was given to another; none when this source has all that it may have.
-    fn take(&self, source: IpAddr) -> Option<(Slot, oneshot::Receiver<()>)> {
-        let mut taken = self.taken.lock().expect("no holder of the lock panics");
-        let mine = taken.by_source.get(&source).copied().unwrap_or(0);
-        if mine >= self.limits.unproven_per_source {
-            return None;
-        }
-        if taken.places.len() >= self.limits.unproven {
-            let (_, oldest) = taken.places.pop_first()?;
-            // An error says that it has ended meanwhile.
-            let _ = oldest.send(());
-        }
-        let (told, given_up) = oneshot::channel();
-        let number = taken.next;
-        taken.next += 1;
-        taken.places.insert(number, told);
-        taken.by_source.insert(source, mine + 1);
-        Some((Slot { slots: self.clone(), source, number }, given_up))
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut taken = self.slots.taken.lock().expect("no holder of the lock panics");
-        taken.places.remove(&self.number);
-        match taken.by_source.get_mut(&self.source) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => {
-                taken.by_source.remove(&self.source);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn one_source_cannot_take_every_place_and_places_come_back() {
-        let limits = Limits { unproven: 3, unproven_per_source: 2, ..Limits::default() };
-        let slots = Slots::new(limits);
-        let (flood, other): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-        let (first, _) = slots.take(flood).unwrap();
-        let _second = slots.take(flood).unwrap();
-        assert!(slots.take(flood).is_none());
-        let _third = slots.take(other).unwrap();
-        drop(first);
-        assert!(slots.take(flood).is_some());
-    }
-
-    #[test]
-    fn when_all_places_are_taken_the_oldest_stranger_goes_and_a_newcomer_gets_in() {
-        let limits = Limits { unproven: 2, unproven_per_source: 2, ..Limits::default() };
-        let slots = Slots::new(limits);
-        let source = |last: u8| IpAddr::from([10, 0, 0, last]);
-        let (first, mut first_given_up) = slots.take(source(1)).unwrap();
-        let (second, mut second_given_up) = slots.take(source(2)).unwrap();
-        let (_third, mut third_given_up) = slots.take(source(3)).unwrap();
-        assert_eq!(first_given_up.try_recv(), Ok(()));
-        assert!(second_given_up.try_recv().is_err());
-        drop((first, second));
-        let _fourth = slots.take(source(4)).unwrap();
-        assert!(third_given_up.try_recv().is_err(), "there was room");
-    }
 
     #[tokio::test]
     async fn an_address_that_is_not_up_yet_can_be_listened_on() {

@@ -34,7 +34,7 @@ async fn stranger(coordinator: &Coordinator) -> impl AsyncRead + AsyncWrite + Se
 }
 
 /// HTTP/2 frame by frame (RFC 9113, section 4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = vec![length[1], length[2], length[3], kind, flags];
     frame.extend(stream.to_be_bytes());
@@ -42,9 +42,10 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-const HEADERS: u8 = 1;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
 const RESET: u8 = 3;
-const SETTINGS: u8 = 4;
+pub(crate) const SETTINGS: u8 = 4;
 const GO_AWAY: u8 = 7;
 const ENHANCE_YOUR_CALM: [u8; 4] = 11_u32.to_be_bytes();
 
@@ -83,10 +84,17 @@ async fn rapid_reset_ends_it(mut stream: impl AsyncRead + AsyncWrite + Unpin) ->
 
 /// What the other side says that it takes: streams at once, bytes of headers.
 async fn settings_of(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> (Option<u32>, Option<u32>) {
+    settings_taken(&mut stream).await
+}
+
+/// The same of a connection that is used on.
+pub(crate) async fn settings_taken(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+) -> (Option<u32>, Option<u32>) {
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
     stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
     loop {
-        let (kind, payload) = next_frame(&mut stream).await.expect("it speaks HTTP/2");
+        let (kind, payload) = next_frame(stream).await.expect("it speaks HTTP/2");
         if kind == SETTINGS && !payload.is_empty() {
             let value = |wanted: u16| {
                 let found = payload.chunks_exact(6).find(|one| one[..2] == wanted.to_be_bytes())?;
@@ -127,8 +135,9 @@ async fn streams_that_are_opened_only_to_be_reset_end_the_connection_on_both_sid
 #[tokio::test]
 async fn both_sides_say_how_many_streams_and_how_long_headers_they_take() {
     let coordinator = Coordinator::start().await;
+    let enrolment = (Some(1), Some(4 * 1024));
+    assert_eq!(settings_of(stranger(&coordinator).await).await, enrolment, "the coordinator");
     let limits = (Some(64), Some(16 * 1024));
-    assert_eq!(settings_of(stranger(&coordinator).await).await, limits, "the coordinator");
     assert_eq!(settings_of(dialled_by_an_agent().await).await, limits, "the agent");
 }
 

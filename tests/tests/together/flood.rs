@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use muster_coordinator::settings::Limits;
 use muster_proto::agent::CheckStepRequest;
 use muster_tests::trust::{Coordinator, Machine};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -65,7 +66,9 @@ fn two_thousand_idle_or_slow_sockets_do_not_delay_an_agents_calls() {
             .unwrap()
     };
     let (ours, others) = (runtime(COORDINATOR), runtime("stranger"));
-    let coordinator = ours.block_on(ours.spawn(Coordinator::start())).unwrap();
+    // All of 127/8 is one source; here it plays a hundred machines.
+    let limits = Limits { unproven_per_source: Limits::default().unproven, ..Limits::default() };
+    let coordinator = ours.block_on(ours.spawn(Coordinator::start_with(limits))).unwrap();
     let (node, machine) = others.block_on(async {
         let machine = Machine::fresh();
         let node = machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();

@@ -20,6 +20,7 @@ mod removal;
 mod reset;
 mod resume;
 mod security_document;
+mod stranger_memory;
 mod strangers;
 mod tls_errors;
 mod user_clusters;
