@@ -1,8 +1,8 @@
 /*
  * Stands in front of runc where the host lacks CAP_SYS_RESOURCE. Without that capability the kernel refuses a
  * negative oom_score_adj, and no container can be given the capability itself: runc would fail for every control
- * plane pod and every privileged container. This edits just those two things in the bundle's config.json and hands
- * over. In C, because it runs at every container start and every exec probe.
+ * plane pod and every privileged container. This edits just those two things in the bundle's config.json, or in what an
+ * exec asks for, and hands over. In C, because it runs at every container start and every exec probe.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -51,10 +51,9 @@ static void no_sys_resource(char *text)
 	}
 }
 
-static void edit(const char *bundle)
+static void edit(const char *path)
 {
-	char path[4096], fresh[4096 + 8];
-	snprintf(path, sizeof path, "%s/config.json", bundle);
+	char fresh[4096 + 8];
 	snprintf(fresh, sizeof fresh, "%s.lab", path);
 	int in = open(path, O_RDONLY | O_CLOEXEC);
 	struct stat info;
@@ -76,18 +75,29 @@ static void edit(const char *bundle)
 
 int main(int argc, char **argv)
 {
-	const char *bundle = ".";
-	int starts = 0;
+	const char *bundle = ".", *process = NULL;
+	int starts = 0, enters = 0;
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "create") || !strcmp(argv[i], "run"))
 			starts = 1;
+		else if (!strcmp(argv[i], "exec"))
+			enters = 1;
 		else if ((!strcmp(argv[i], "--bundle") || !strcmp(argv[i], "-b")) && i + 1 < argc)
 			bundle = argv[i + 1];
 		else if (!strncmp(argv[i], "--bundle=", 9))
 			bundle = argv[i] + 9;
+		else if ((!strcmp(argv[i], "--process") || !strcmp(argv[i], "-p")) && i + 1 < argc)
+			process = argv[i + 1];
+		else if (!strncmp(argv[i], "--process=", 10))
+			process = argv[i] + 10;
 	}
-	if (starts)
-		edit(bundle);
+	if (starts) {
+		char path[4096];
+		snprintf(path, sizeof path, "%s/config.json", bundle);
+		edit(path);
+	}
+	if (enters && process)
+		edit(process);	/* containerd asks for what the container was meant to have, not for what it got */
 	argv[0] = "runc";
 	execv(REAL, argv);
 	perror(REAL);

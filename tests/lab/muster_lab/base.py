@@ -1,7 +1,7 @@
 """The base: one prepared machine, of which every machine of a lab is a snapshot.
 
-Made in two stages, so that a change of the lab's own files does not fetch Debian again: the Debian tree, and on top of
-it the Kubernetes packages, the images in Docker, the user, and what stands in for hardware.
+One for each era. Made in two stages, so that a change of the lab's own files does not fetch Debian again: the Debian tree,
+and on top of it the Kubernetes packages, the images in the runtime, the user, and what stands in for hardware.
 """
 
 import gzip
@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from . import debian, disk, host, images, kubernetes, machine, network, packages
+from . import components, debian, disk, era, host, images, machine, network, packages
 from .state import LabError, digest, say
 
 FILES = Path(__file__).parent.parent / "machine"
@@ -22,11 +22,14 @@ PACKAGES = [
     "adduser", "bash-completion", "ca-certificates", "curl", "dbus", "hostname", "iproute2", "iputils-ping", "kmod",
     "libpam-systemd", "login", "mount", "netbase", "passwd", "procps", "sudo", "systemd", "systemd-sysv", "udev", "ufw",
     "util-linux",
-    # Docker and what the kubelet's package depends on
-    "conntrack", "containerd", "docker.io", "ebtables", "ethtool", "iptables", "runc", "socat",
+    # what the kubelet's package depends on
+    "conntrack", "ebtables", "ethtool", "iptables", "runc", "socat",
     # for the tests
     "jq", "netcat-openbsd", "python3", "python3-grpcio", "strace",
 ]
+
+# The runtime, where it is Debian's own.
+RUNTIMES = {"docker": ["containerd", "docker.io"], "containerd": ["containerd"], "containerd.io": []}
 
 HOSTS = """\
 127.0.0.1\tlocalhost
@@ -46,22 +49,23 @@ BUILT_IN = {
 }
 
 
-def ensure():
-    """The name of the base's subvolume on the disk, which must be attached; makes it if need be."""
-    tree, base = f"tree-{_tree_key()}", f"base-{_base_key()}"
-    repository, archive = packages.repository(), images.archive()
+def ensure(made):
+    """The name of the era's base on the disk, which must be attached; makes it if need be."""
+    tree = f"tree-{made.debian}-{made.runtime}-{_tree_key(made)}"
+    base = f"base-{made.kubernetes}-{_base_key(made)}"
     if disk.subvolume(base).exists():
         return base
+    repository, archive = packages.repository(made), images.archive(made)
     if not disk.subvolume(tree).exists():
-        _drop("tree-")
-        say("making the Debian tree of the machines")
-        debian.bootstrap(disk.create("unfinished-tree"), "minbase", PACKAGES)
+        _drop(f"tree-{made.debian}-{made.runtime}-")
+        say(f"making the Debian tree of the machines ({made.debian})")
+        debian.bootstrap(disk.create("unfinished-tree"), made.debian, "minbase", PACKAGES + RUNTIMES[made.runtime])
         disk.rename("unfinished-tree", tree)
-    _drop("base-")
-    say("making the base machine")
+    _drop(f"base-{made.kubernetes}-")
+    say(f"making the base machine of Kubernetes {made.kubernetes}")
     root = disk.snapshot(tree, "unfinished-base")
-    _furnish(root, repository)
-    _boot_and_load(archive)
+    _furnish(root, made, repository)
+    _boot_and_load(made, archive)
     _make_anonymous(root)
     disk.rename("unfinished-base", base)
     disk.trim()
@@ -71,24 +75,25 @@ def ensure():
 def _drop(prefix):
     """Earlier ones are of no use: they were made from something else."""
     for name in disk.names(prefix):
-        disk.delete(name)
+        if "-" not in name.removeprefix(prefix):
+            disk.delete(name)
 
 
-def _tree_key():
-    return digest(PACKAGES, debian.RELEASE)
+def _tree_key(made):
+    return digest(PACKAGES, RUNTIMES[made.runtime], made.debian)
 
 
-def _base_key():
-    return digest(_tree_key(), Path(__file__), Path(packages.__file__), Path(images.__file__), kubernetes.key(),
-                  *sorted(FILES.iterdir()), os.uname().release, host.has_sys_resource())
+def _base_key(made):
+    return digest(_tree_key(made), Path(__file__), packages.key(made), images.key(made), *sorted(FILES.iterdir()),
+                  os.uname().release, host.has_sys_resource())
 
 
-def _furnish(root, repository):
+def _furnish(root, made, repository):
     """Put in what the base has beyond Debian, with nothing of it running yet."""
     (root / "etc/hostname").write_text("debian\n")
     (root / "etc/hosts").write_text(HOSTS)
     (root / "etc/resolv.conf").unlink(missing_ok=True)
-    (root / "etc/resolv.conf").write_text("")  # with a resolver that is not there every look-up waits for a time-out
+    (root / "etc/resolv.conf").write_text(f"nameserver {network.GATEWAY}\n")
     (root / "etc/default/locale").write_text("LANG=C.UTF-8\n")
     _no_mirrors(root, repository)
     library = root / "usr/lib/muster-lab"
@@ -106,7 +111,10 @@ def _furnish(root, repository):
     _in_tree(root, "useradd", "--create-home", "--uid", "1000", "--shell", "/bin/bash", "--groups", "sudo", machine.USER)
     (root / "etc/sudoers.d/student").write_text(f"{machine.USER} ALL=(ALL) NOPASSWD: ALL\n")
     (root / "etc/sudoers.d/student").chmod(0o440)
-    _in_tree(root, "systemctl", "enable", "-q", "muster-lab-hardware.service", "docker.service")
+    if made != era.MANUAL:
+        # As a person would have fetched it beforehand.
+        shutil.copy(components.FLANNEL.built() / "kube-flannel.yml", root / "usr/share/muster-lab")
+    _in_tree(root, "systemctl", "enable", "-q", "muster-lab-hardware.service")
     # They would call for mirrors that no machine reaches, and hold dpkg's lock meanwhile.
     _in_tree(root, "systemctl", "mask", "-q", "apt-daily.timer", "apt-daily-upgrade.timer")
 
@@ -146,8 +154,8 @@ def _in_tree(root, *command):
         raise LabError(f"`{' '.join(command)}` failed in the base machine: {done.stdout.strip()}")
 
 
-def _boot_and_load(archive):
-    """What only a running system can do: Docker loads the images, the packages' own scripts enable the kubelet."""
+def _boot_and_load(made, archive):
+    """What only a running system can do: the packages' own scripts, and the images into the runtime."""
     # On btrfs Docker would choose its btrfs driver. What it has used once it goes on using: no setting stays behind.
     once = disk.subvolume("unfinished-base") / "etc/systemd/system/docker.service.d/once.conf"
     once.parent.mkdir(parents=True)
@@ -155,10 +163,14 @@ def _boot_and_load(archive):
     machine.configure(NAME, index=100, nat_trap=False, subvolume="unfinished-base")
     machine.start(NAME)
     machine.wait_until_up(NAME)
-    with open(archive, "rb") as images_tar:
-        _inside("docker", "load", "--quiet", stdin=images_tar)
     _inside("apt-get", "-qq", "update")
-    _inside("sh", "-c", "DEBIAN_FRONTEND=noninteractive apt-get -qq -y install kubelet kubeadm kubectl kubernetes-cni")
+    wanted = ["kubelet", "kubeadm", "kubectl", "kubernetes-cni"]
+    if made.runtime == "containerd.io":
+        wanted.append("containerd.io")
+    _inside("sh", "-c", f"DEBIAN_FRONTEND=noninteractive apt-get -qq -y install {' '.join(wanted)}")
+    load = ["docker", "load", "--quiet"] if made.runtime == "docker" else ["ctr", "-n", "k8s.io", "images", "import", "-"]
+    with open(archive, "rb") as images_tar:
+        _inside(*load, stdin=images_tar)
     _inside("systemctl", "poweroff")
     machine.wait_until_off(NAME, deadline=90)
     shutil.rmtree(once.parent)

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from . import copying, lifecycle, machine, swap
+from . import copying, era, lifecycle, machine, swap
 from .state import LabError
 
 
@@ -31,8 +31,14 @@ def _parser():
         added.set_defaults(run=run)
         return added
 
-    command("prepare", "build what is missing in the cache (the first time: half an hour)", lambda o: lifecycle.prepare())
-    up = command("up", "start a fresh lab: m1, w1, w2, ...", lambda o: lifecycle.up(o.machines, o.nat_trap))
+    prepare = command("prepare", "build what is missing in the cache (the first time: half an hour for each era)",
+                      lambda o: lifecycle.prepare(_eras(o)))
+    up = command("up", "start a fresh lab: m1, w1, w2, ...", lambda o: lifecycle.up(_eras(o)[0], o.machines, o.nat_trap))
+    for added, more in ((prepare, ["all"]), (up, [])):
+        added.add_argument("--era", choices=["today", "manual", *more],
+                           help=f"today ({era.TODAY.kubernetes} on containerd) or manual ({era.MANUAL.kubernetes} on Docker)")
+        added.add_argument("--kubernetes", metavar="VERSION",
+                           help="another version: " + ", ".join(each.kubernetes for each in era.ALL))
     up.add_argument("--machines", type=_count, default=2, metavar="N", help="how many (default 2)")
     up.add_argument("--nat-trap", action="store_true",
                     help="a first card with the same 10.0.2.15 in every machine, as VirtualBox NAT gives it")
@@ -59,6 +65,12 @@ def _parser():
     hidden.add_argument("machine")
     hidden.set_defaults(run=lambda o: machine.supervise(o.machine))
     return parser
+
+
+def _eras(options):
+    if options.era == "all":
+        return [era.TODAY, era.MANUAL]
+    return [era.chosen(options.era, options.kubernetes)]
 
 
 def _count(text):

@@ -8,7 +8,8 @@ from pathlib import Path
 from .cgroups import join_build
 from .state import CACHE, LabError
 
-RELEASE = "bookworm"
+# What machines are made of; a host of one of these has mirrors of the other too.
+RELEASES = ("bookworm", "trixie")
 
 
 def _deb822_entries(text):
@@ -38,8 +39,8 @@ def _one_line_entries(text):
                    **options}
 
 
-def host_entries():
-    """The host's entries for this release: where packages come from here is the host's decision, not the lab's."""
+def host_entries(release):
+    """The host's entries, for this release: where packages come from here is the host's decision, not the lab's."""
     entries = []
     etc = Path("/etc/apt")
     for path in sorted(etc.glob("sources.list.d/*.sources")):
@@ -49,18 +50,20 @@ def host_entries():
             entries += _one_line_entries(path.read_text())
     wanted = []
     for entry in entries:
-        suites = [s for s in entry.get("suites", "").split() if s.split("-")[0] == RELEASE and "backports" not in s]
+        suites = {"-".join([release, *s.split("-")[1:]]) for s in entry.get("suites", "").split()
+                  if s.split("-")[0] in RELEASES and "backports" not in s}
         if "deb" in entry.get("types", "").split() and suites and entry.get("enabled", "yes") != "no":
-            wanted.append({**entry, "suites": " ".join(suites)})
+            wanted.append({**entry, "suites": " ".join(sorted(suites))})
     if not wanted:
-        raise LabError(f"no entry for Debian {RELEASE} in /etc/apt/sources.list.d: the lab takes its packages from there")
+        raise LabError(f"no entry for Debian {' or '.join(RELEASES)} in /etc/apt/sources.list.d: the lab takes its packages "
+                       "from those mirrors")
     return wanted
 
 
-def sources(types):
+def sources(release, types):
     """The host's entries as deb822 text, for binary packages ("deb") or also for sources ("deb deb-src")."""
     stanzas = []
-    for entry in host_entries():
+    for entry in host_entries(release):
         lines = [f"Types: {types}", f"URIs: {entry['uris']}", f"Suites: {entry['suites']}", "Components: main"]
         if "signed-by" in entry:
             lines.append(f"Signed-By: {entry['signed-by']}")
@@ -68,12 +71,12 @@ def sources(types):
     return "\n".join(stanzas)
 
 
-def private_apt():
+def private_apt(release):
     """An environment in which apt-get sees the host's mirrors with source packages and keeps its lists in the cache."""
-    home = CACHE / "apt"
+    home = CACHE / f"apt-{release}"
     (home / "lists/partial").mkdir(parents=True, exist_ok=True)
     (home / "archives/partial").mkdir(parents=True, exist_ok=True)
-    (home / "lab.sources").write_text(sources("deb deb-src"))
+    (home / "lab.sources").write_text(sources(release, "deb deb-src"))
     (home / "apt.conf").write_text(
         f'Dir::Etc::SourceList "{home}/lab.sources";\n'
         'Dir::Etc::SourceParts "/dev/null";\n'
@@ -100,7 +103,7 @@ def install_on_host(packages):
             raise LabError(f"`{' '.join(command)}` failed on this host (its own words are above)")
 
 
-def bootstrap(target, variant, packages, slim=False):
+def bootstrap(target, release, variant, packages, slim=False):
     """A new Debian tree (a directory, or a .tar file) from the host's mirrors, with the host's settings for fetching."""
     dump = subprocess.run(["apt-config", "dump"], stdout=subprocess.PIPE, text=True, check=True).stdout
     fetching = [line for line in dump.splitlines() if line.startswith("Acquire::")]
@@ -110,9 +113,9 @@ def bootstrap(target, variant, packages, slim=False):
                "--customize-hook=rm -f $1/etc/apt/apt.conf.d/99mmdebstrap $1/etc/dpkg/dpkg.cfg.d/99mmdebstrap"]
     if slim:
         command += [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale", "info")]
-    command += [RELEASE, str(target), "-"]
+    command += [release, str(target), "-"]
     environment = {**os.environ, "TMPDIR": str(Path(target).parent)}
-    done = subprocess.run(command, input=sources("deb"), text=True, env=environment, preexec_fn=join_build,
+    done = subprocess.run(command, input=sources(release, "deb"), text=True, env=environment, preexec_fn=join_build,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode:
         tail = "\n".join(done.stdout.splitlines()[-15:])

@@ -8,8 +8,8 @@ from . import debian
 from .cgroups import hierarchies
 from .state import LabError, say
 
-PACKAGES = ["btrfs-progs", "dpkg-dev", "gcc", "golang-1.19-go", "iproute2", "iptables", "kmod", "libc6-dev", "make",
-            "mmdebstrap", "patch", "procps", "rsync", "systemd-container", "util-linux"]
+PACKAGES = ["btrfs-progs", "dnsmasq-base", "dpkg-dev", "gcc", "iproute2", "iptables", "kmod", "libc6-dev", "make", "mmdebstrap",
+            "patch", "procps", "rsync", "systemd-container", "util-linux"]
 
 # Settings that belong to the whole kernel, whichever machine writes them: Docker, the kubelet and the boot of a Debian
 # system do. They are put back at `lab down`. Where there is a value, the lab itself sets it:

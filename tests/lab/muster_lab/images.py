@@ -1,6 +1,6 @@
-"""The container images, made without a registry: one archive that `docker load` takes, under the names kubeadm asks for.
+"""The container images, made without a registry: one archive in the format of `docker save`, under the names kubeadm asks for.
 
-All images share one Debian layer; each program is a thin layer on top.
+The images that need more than one static program share one Debian layer; each program is a thin layer on top.
 """
 
 import hashlib
@@ -10,12 +10,15 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-from . import debian, kubernetes
+from . import components, debian, era, kubernetes
 from .state import cached, digest, say
 
 PAUSE_C = Path(__file__).parent.parent / "machine" / "pause.c"
-PACKAGES = ["ca-certificates", "conntrack", "etcd-server", "iproute2", "iptables", "ipset", "kmod", "nginx-light"]
+PACKAGES = ["ca-certificates", "conntrack", "iproute2", "iptables", "ipset", "kmod", "nginx-light"]
+PACKAGES_OF_1_20 = ["etcd-server"]
+# Stands in for flannel in the manual's era, as an image that idles does for CoreDNS there.
 POD_NETWORK = "muster-lab/pod-network:1"
+NGINX = "nginx:1.22"
 
 # nginx as its own image configures it: port 80, its welcome page, logs where `kubectl logs` finds them.
 NGINX_SITE = """\
@@ -28,35 +31,67 @@ server {
 """
 
 
-def archive():
-    """The path of the archive with all images."""
-    return cached("images", digest(kubernetes.key(), Path(__file__), PAUSE_C), _build) / "images.tar"
+def archive(made):
+    """The path of the archive with all images of an era."""
+    return cached(f"archive-{made.kubernetes}", key(made), lambda out: _build(out, made)) / "images.tar"
 
 
-def _build(out):
-    programs = kubernetes.programs()
-    say("making the container images")
-    debian.bootstrap(out / "debian.tar", "essential", PACKAGES, slim=True)
+def key(made):
+    parts = [] if made == era.MANUAL else [components.FLANNEL.key(), components.FLANNEL_PLUGIN.key(), components.COREDNS.key(),
+                                           components.ETCD.key()]
+    return digest(kubernetes.key(made), vars(made), Path(__file__), PAUSE_C, *parts)
+
+
+def names(made):
+    """What kubeadm itself says it wants, by the last part of the name."""
+    said = subprocess.run([kubernetes.programs(made) / "kubeadm", "config", "images", "list", "--kubernetes-version",
+                           f"v{made.kubernetes}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+    return {name.rsplit("/", 1)[1].split(":")[0]: name for name in said.stdout.split()}
+
+
+def _build(out, made):
+    programs, name = kubernetes.programs(made), names(made)
+    manual = made == era.MANUAL
+    if not manual:
+        flannel, plugin = components.FLANNEL.built(), components.FLANNEL_PLUGIN.built()
+        coredns, etcd = components.COREDNS.built(), components.ETCD.built()
+    say(f"making the container images of Kubernetes {made.kubernetes}")
+    debian.bootstrap(out / "debian.tar", made.debian, "essential", PACKAGES + (PACKAGES_OF_1_20 if manual else []), slim=True)
     subprocess.run(["gcc", "-static", "-Os", "-o", out / "pause", PAUSE_C], check=True)
     with tarfile.open(out / "images.tar", "w") as tar:
         archive_file = _Archive(tar, out)
         base = archive_file.layer_of(out / "debian.tar")
-        for program in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"):
-            layer = archive_file.layer({f"usr/local/bin/{program}": programs / program})
-            archive_file.image(f"k8s.gcr.io/{program}:v{kubernetes.VERSION}", [base, layer])
-        kubectl = archive_file.layer({"usr/local/bin/kubectl": programs / "kubectl"})
-        archive_file.image(POD_NETWORK, [base, kubectl])
-        archive_file.image("k8s.gcr.io/etcd:3.4.13-0", [base])
-        site = archive_file.layer({"etc/nginx/sites-available/default": NGINX_SITE})
-        archive_file.image("nginx:1.22", [base, site], Cmd=["nginx", "-g", "daemon off;"], StopSignal="SIGQUIT",
-                           ExposedPorts={"80/tcp": {}})
-        pause = archive_file.layer({"pause": out / "pause"})
-        archive_file.image("k8s.gcr.io/pause:3.2", [pause], Entrypoint=["/pause"])
-        # CoreDNS is not in Debian. kubeadm 1.20 demands its image even when told to skip the add-on: this one idles.
-        archive_file.image("k8s.gcr.io/coredns:1.7.0", [pause], Entrypoint=["/pause"])
+
+        def program(path, source, below=(), **config):
+            archive_file.image(config.pop("name"), [*below, archive_file.layer({path: source})], **config)
+        for each in ("kube-apiserver", "kube-controller-manager", "kube-scheduler"):
+            program(f"usr/local/bin/{each}", programs / each, name=name[each])
+        program("usr/local/bin/kube-proxy", programs / "kube-proxy", [base], name=name["kube-proxy"])
+        program("pause", out / "pause", name=name["pause"], Entrypoint=["/pause"])
+        if manual:
+            program("usr/local/bin/kubectl", programs / "kubectl", [base], name=POD_NETWORK)
+            archive_file.image(name["etcd"], [base])
+            program("pause", out / "pause", name=name["coredns"], Entrypoint=["/pause"])
+        else:
+            program("usr/local/bin/etcd", etcd / "etcd", name=name["etcd"])
+            program("coredns", coredns / "coredns", name=name["coredns"], Entrypoint=["/coredns"])
+            for image in flannel_images(flannel):
+                if "cni-plugin" in image:
+                    program("flannel", plugin / "flannel", [base], name=image)
+                else:
+                    layer = archive_file.layer({f"opt/bin/{each}": flannel / each for each in ("flanneld", "install-conf")})
+                    archive_file.image(image, [base, layer])
+        program("etc/nginx/sites-available/default", NGINX_SITE, [base], name=NGINX, Cmd=["nginx", "-g", "daemon off;"],
+                StopSignal="SIGQUIT", ExposedPorts={"80/tcp": {}})
         archive_file.finish()
     (out / "debian.tar").unlink()
     (out / "pause").unlink()
+
+
+def flannel_images(flannel):
+    """The images that flannel's own manifest names."""
+    lines = (flannel / "kube-flannel.yml").read_text().splitlines()
+    return sorted({line.split("image:")[1].strip() for line in lines if "image:" in line})
 
 
 class _Archive:

@@ -7,27 +7,35 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import base, cgroups, disk, host, machine, network, state, swap
+from . import base, cgroups, disk, host, machine, modules, network, state, swap
 from .state import LabError, say
 
 
-def prepare():
-    """Make everything that outlives a lab: host packages, Kubernetes, images, base machine."""
+def prepare(eras):
+    """Make everything that outlives a lab: host packages, and of each era Kubernetes, images, base machine."""
     host.check()
     with state.locked():
         host.install_missing()
         if (state.load() or {}).get("up"):
-            base.ensure()  # the machines that are up stay: the base is another subvolume of the same disk
+            _ensure(eras)  # the machines that are up stay: a base is another subvolume of the same disk
             return
         _clean()
         _begin()
         try:
-            base.ensure()
+            _ensure(eras)
         finally:
             _clean()
 
 
-def up(count, nat_trap):
+def _ensure(eras):
+    """The names of their bases."""
+    try:
+        return [base.ensure(made) for made in eras]
+    finally:
+        modules.forget_scratch()
+
+
+def up(made, count, nat_trap):
     """A fresh lab. One that is up, or what is left of one, goes first: a test must not find another's traces."""
     host.check()
     with state.locked():
@@ -36,7 +44,7 @@ def up(count, nat_trap):
             say("taking down the lab that is up, or what is left of it")
         _clean()
         _begin()
-        prepared = base.ensure()
+        [prepared] = _ensure([made])
         began = time.monotonic()
         names = ["m1", *(f"w{number}" for number in range(1, count))]
         for index, name in enumerate(names):
@@ -47,8 +55,8 @@ def up(count, nat_trap):
         with ThreadPoolExecutor(len(names)) as pool:
             for waiting in [pool.submit(machine.wait_until_up, name) for name in names]:
                 waiting.result()
-        state.save({**state.load(), "up": True})
-        say(f"{', '.join(names)} up in {time.monotonic() - began:.1f} s")
+        state.save({**state.load(), "up": True, "era": made.name, "kubernetes": made.kubernetes})
+        say(f"{', '.join(names)} with Kubernetes {made.kubernetes} up in {time.monotonic() - began:.1f} s")
 
 
 def down(purge):

@@ -11,6 +11,7 @@ With the NAT trap every machine has a first card as VirtualBox gives it: the sam
 import subprocess
 from pathlib import Path
 
+from . import cgroups
 from .state import LabError
 
 SWITCH = "muster-switch"
@@ -48,13 +49,26 @@ def _forget_the_rest(netns):
 
 
 def build_switch():
-    """Make the switch that all machines are plugged into."""
+    """Make the switch that all machines are plugged into, and the name server behind it."""
     _ip(f"netns add {SWITCH}")
     _ip("link set lo up",
         "link add switch0 type bridge",
         f"addr add {GATEWAY}/24 dev switch0",
         "link set switch0 up", netns=SWITCH)
     _forget_the_rest(SWITCH)
+    _start_name_server()
+
+
+def _start_name_server():
+    """One that knows no name and says so at once: programs that look something up fail fast, and CoreDNS has whom to ask,
+    without which it does not start. It ends with the lab's control groups."""
+    done = subprocess.run(
+        ["ip", "netns", "exec", SWITCH, "dnsmasq", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--local=/#/",
+         f"--listen-address={GATEWAY}", "--bind-interfaces", "--user=root", "--pid-file="],
+        preexec_fn=lambda: cgroups.join_own("resolver"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise LabError(f"the lab's name server does not start: {done.stdout.strip()}")
 
 
 def plug_in(machine, index, nat_trap, link_up):

@@ -1,15 +1,14 @@
-"""The packages kubelet, kubeadm, kubectl and kubernetes-cni, made like those of 1.20's time, from the built programs."""
+"""The packages of Kubernetes, made like those that its users had at the time, from the built programs: for 1.20 those of
+apt.kubernetes.io, from 1.24 on those of pkgs.k8s.io, with Docker's own package of containerd beside them."""
 
-import hashlib
 import shutil
 import subprocess
 from pathlib import Path
 
-from . import debian, kubernetes
+from . import components, deb, debian, era, kubernetes
 from .state import cached, digest, say
 
-REVISION = f"{kubernetes.VERSION}-00"
-CNI_REVISION = "0.8.7-00"
+FILES = Path(__file__).parent.parent / "machine"
 
 KUBELET_SERVICE = """\
 [Unit]
@@ -54,6 +53,26 @@ if [ "$1" = configure ]; then
 fi
 """
 
+RELOAD = """\
+#!/bin/sh
+set -e
+if [ "$1" = configure ] && [ -d /run/systemd/system ]; then
+	systemctl daemon-reload
+fi
+"""
+
+START_CONTAINERD = """\
+#!/bin/sh
+set -e
+if [ "$1" = configure ]; then
+	systemctl enable containerd.service >/dev/null 2>&1 || true
+	if [ -d /run/systemd/system ]; then
+		systemctl daemon-reload
+		systemctl restart containerd.service || true
+	fi
+fi
+"""
+
 STOP_KUBELET = """\
 #!/bin/sh
 set -e
@@ -64,70 +83,86 @@ fi
 """
 
 
-def repository():
-    """A directory with the packages and their index: an apt repository."""
-    return cached("packages", digest(kubernetes.key(), Path(__file__)), _build)
+
+def repository(made):
+    """A directory with the packages of an era and their index: an apt repository."""
+    build = _build_as_in_2021 if made == era.MANUAL else _build
+    return cached(f"debs-{made.kubernetes}", key(made), lambda out: build(out, made))
 
 
-def _build(out):
-    """cri-tools, on which kubeadm's package depended too, is not in Debian; with Docker kubeadm does not call it."""
-    programs = kubernetes.programs()
-    say("making the Kubernetes packages")
+def key(made):
+    parts = [components.CRICTL.key(), components.CONTAINERD.key()] if made != era.MANUAL else []
+    return digest(kubernetes.key(made), vars(made), Path(__file__), Path(deb.__file__), *parts,
+                  *sorted(FILES.glob("containerd*")))
+
+
+def _build_as_in_2021(out, made):
+    """cri-tools, on which kubeadm's package depended too, is left out: with Docker kubeadm does not call it."""
+    programs = kubernetes.programs(made)
+    revision, cni_revision = f"{made.kubernetes}-00", "0.8.7-00"
+    say(f"making the packages of Kubernetes {made.kubernetes}")
     work = out / "work"
-    _package(out, work, "kubernetes-cni", CNI_REVISION, "Kubernetes CNI", "",
-             files={f"opt/cni/bin/{p.name}": p for p in _cni_plugins(work)})
-    _package(out, work, "kubectl", REVISION, "Kubernetes Command Line Tool", "",
-             files={"usr/bin/kubectl": programs / "kubectl"})
-    _package(out, work, "kubelet", REVISION, "Kubernetes Node Agent",
-             f"iptables (>= 1.4.21), kubernetes-cni (>= {CNI_REVISION.split('-')[0]}), iproute2, socat, util-linux, mount, "
-             "ebtables, ethtool, conntrack",
-             files={"usr/bin/kubelet": programs / "kubelet", "lib/systemd/system/kubelet.service": KUBELET_SERVICE,
-                    "etc/default/kubelet": "KUBELET_EXTRA_ARGS=\n"},
-             scripts={"postinst": ENABLE_KUBELET, "prerm": STOP_KUBELET, "conffiles": "/etc/default/kubelet\n"})
-    _package(out, work, "kubeadm", REVISION, "Kubernetes Cluster Bootstrapping Tool",
-             "kubelet (>= 1.13.0), kubectl (>= 1.13.0), kubernetes-cni (>= 0.8.7)",
-             files={"usr/bin/kubeadm": programs / "kubeadm",
-                    "etc/systemd/system/kubelet.service.d/10-kubeadm.conf": KUBEADM_DROP_IN},
-             scripts={"conffiles": "/etc/systemd/system/kubelet.service.d/10-kubeadm.conf\n"})
+    deb.package(out, work, "kubernetes-cni", cni_revision, "Kubernetes CNI", "",
+                files={f"opt/cni/bin/{p.name}": p for p in _cni_plugins(work, made)})
+    deb.package(out, work, "kubectl", revision, "Kubernetes Command Line Tool", "",
+                files={"usr/bin/kubectl": programs / "kubectl"})
+    deb.package(out, work, "kubelet", revision, "Kubernetes Node Agent",
+                f"iptables (>= 1.4.21), kubernetes-cni (>= {cni_revision.split('-')[0]}), iproute2, socat, util-linux, mount, "
+                "ebtables, ethtool, conntrack",
+                files={"usr/bin/kubelet": programs / "kubelet", "lib/systemd/system/kubelet.service": KUBELET_SERVICE,
+                       "etc/default/kubelet": "KUBELET_EXTRA_ARGS=\n"},
+                scripts={"postinst": ENABLE_KUBELET, "prerm": STOP_KUBELET, "conffiles": "/etc/default/kubelet\n"})
+    deb.package(out, work, "kubeadm", revision, "Kubernetes Cluster Bootstrapping Tool",
+                "kubelet (>= 1.13.0), kubectl (>= 1.13.0), kubernetes-cni (>= 0.8.7)",
+                files={"usr/bin/kubeadm": programs / "kubeadm",
+                       "etc/systemd/system/kubelet.service.d/10-kubeadm.conf": KUBEADM_DROP_IN},
+                scripts={"conffiles": "/etc/systemd/system/kubelet.service.d/10-kubeadm.conf\n"})
     shutil.rmtree(work)
-    index = subprocess.run(["dpkg-scanpackages", "-m", "."], cwd=out, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                           check=True).stdout
-    (out / "Packages").write_bytes(index)
-    (out / "Release").write_text(f"Suite: lab\nDate: Thu, 01 Jan 1970 00:00:00 UTC\nSHA256:\n {hashlib.sha256(index).hexdigest()} {len(index)} Packages\n")
+    deb.index(out)
 
 
-def _cni_plugins(work):
+def _build(out, made):
+    """The kubelet is neither enabled nor started: whoever follows kubeadm's guide is told to do that, and may forget."""
+    programs = kubernetes.programs(made)
+    revision = f"{made.kubernetes}-1.1"
+    say(f"making the packages of Kubernetes {made.kubernetes}")
+    work = out / "work"
+    deb.package(out, work, "kubernetes-cni", "1.8.0-1.1", "Container Network Interface plugins", "",
+                files={f"opt/cni/bin/{p.name}": p for p in _cni_plugins(work, made)})
+    deb.package(out, work, "cri-tools", f"{components.CRICTL_VERSION}-1.1", "Command-line utility for interacting with a container runtime",
+                "", files={"usr/bin/crictl": components.CRICTL.built() / "crictl"})
+    deb.package(out, work, "kubectl", revision, "Command-line utility for interacting with a Kubernetes cluster", "",
+                files={"usr/bin/kubectl": programs / "kubectl"})
+    deb.package(out, work, "kubelet", revision, "Node agent for Kubernetes clusters",
+                "conntrack, ethtool, iproute2, iptables (>= 1.4.21), kubernetes-cni (>= 1.2.0), mount, util-linux",
+                files={"usr/bin/kubelet": programs / "kubelet", "usr/lib/systemd/system/kubelet.service": KUBELET_SERVICE,
+                       "etc/default/kubelet": "KUBELET_EXTRA_ARGS=\n", "etc/kubernetes/manifests/.kubelet-keep": "",
+                       "var/lib/kubelet/.kubelet-keep": ""},
+                scripts={"postinst": RELOAD, "prerm": STOP_KUBELET, "conffiles": "/etc/default/kubelet\n"})
+    deb.package(out, work, "kubeadm", revision, "Command-line utility for administering a Kubernetes cluster",
+                "cri-tools (>= 1.24.0)",
+                files={"usr/bin/kubeadm": programs / "kubeadm",
+                       "usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf": KUBEADM_DROP_IN},
+                scripts={"postinst": RELOAD})
+    if made.runtime == "containerd.io":
+        built = components.CONTAINERD.built()
+        deb.package(out, work, "containerd.io", f"{components.CONTAINERD_VERSION}-1~debian.13~trixie",
+                    "An open and reliable container runtime", "runc",
+                    files={**{f"usr/bin/{p.name}": p for p in sorted(built.iterdir())},
+                           "usr/lib/systemd/system/containerd.service": (FILES / "containerd.service").read_text(),
+                           "etc/containerd/config.toml": (FILES / "containerd.toml").read_text()},
+                    scripts={"postinst": START_CONTAINERD, "conffiles": "/etc/containerd/config.toml\n"},
+                    more=["Provides: containerd", "Conflicts: containerd", "Replaces: containerd"])
+    shutil.rmtree(work)
+    deb.index(out)
+
+
+def _cni_plugins(work, made):
     """The CNI plugins, taken from Debian's package; the Kubernetes project's package puts the same ones elsewhere."""
     work.mkdir()
-    environment = debian.private_apt()
+    environment = debian.private_apt(made.debian)
     subprocess.run(["apt-get", "-qq", "update"], env=environment, check=True)
     subprocess.run(["apt-get", "-qq", "download", "containernetworking-plugins"], cwd=work, env=environment, check=True)
-    [deb] = work.glob("*.deb")
-    subprocess.run(["dpkg-deb", "-x", deb, work / "cni"], check=True)
+    [package] = work.glob("*.deb")
+    subprocess.run(["dpkg-deb", "-x", package, work / "cni"], check=True)
     return sorted((work / "cni/usr/lib/cni").iterdir())
-
-
-def _package(out, work, name, version, summary, depends, files, scripts=None):
-    """One binary package. A file's content is a text or the path of a program to copy."""
-    tree = work / name
-    architecture = subprocess.run(["dpkg", "--print-architecture"], stdout=subprocess.PIPE, text=True,
-                                  check=True).stdout.strip()
-    control = [f"Package: {name}", f"Version: {version}", f"Architecture: {architecture}",
-               "Maintainer: The lab of Muster <root@localhost>", "Section: misc", "Priority: optional",
-               f"Description: {summary}", " Built by the lab of Muster from Debian's source package."]
-    if depends:
-        control.insert(3, f"Depends: {depends}")
-    for path, content in {"DEBIAN/control": "\n".join(control) + "\n", **files}.items():
-        target = tree / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, Path):
-            shutil.copy(content, target)
-            target.chmod(0o755)
-        else:
-            target.write_text(content)
-            target.chmod(0o644)
-    for script, content in (scripts or {}).items():
-        (tree / "DEBIAN" / script).write_text(content)
-        (tree / "DEBIAN" / script).chmod(0o644 if script == "conffiles" else 0o755)
-    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", "-Zgzip", "-z1", tree, out], check=True,
-                   stdout=subprocess.DEVNULL)
