@@ -1,5 +1,7 @@
 //! The durable list of events, the same on both sides: SQLite, every event fsynced before it counts.
 
+mod group;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -44,6 +46,8 @@ pub enum JournalError {
     Database(#[from] DatabaseError),
     #[error(transparent)]
     Illegal(#[from] IllegalEvent),
+    #[error("the event was not written: what writes the journal ended abnormally")]
+    WriterEnded,
 }
 
 impl JournalError {
@@ -54,6 +58,9 @@ impl JournalError {
             // No disk is to blame: the two sides do not agree on what may follow.
             Self::Illegal(_) => {
                 "install the same version of muster-agent and muster-coordinator, then run the same command again".to_owned()
+            }
+            Self::WriterEnded => {
+                "restart the service that writes it (its log says why), then run the same command again".to_owned()
             }
         }
     }
@@ -66,6 +73,8 @@ pub struct Journal {
     connection: Arc<Mutex<Connection>>,
     /// The last sequence written; whoever follows the journal waits on it.
     last: watch::Sender<u64>,
+    /// Events that wait to be written together.
+    waiting: Arc<Mutex<group::Waiting>>,
 }
 
 impl Journal {
@@ -87,6 +96,7 @@ impl Journal {
             path: path.to_owned(),
             connection: Arc::new(Mutex::new(connection)),
             last: watch::Sender::new(last),
+            waiting: Arc::default(),
         })
     }
 
@@ -110,12 +120,9 @@ impl Journal {
     pub fn append(&self, run: &str, step: &StepId, kind: EventKind) -> Result<Event, JournalError> {
         let mut connection = self.connection.lock().expect("no holder of the lock panics");
         let transaction = self.begin(&mut connection)?;
-        transition(self.fold(&transaction, run, step)?, &kind)?;
-        let sequence = self.next(&transaction)?;
-        let event = Event { sequence, time: Timestamp::now(), run: run.to_owned(), step: step.clone(), kind };
-        self.insert(&transaction, &event, "self", sequence)?;
-        self.commit(transaction, sequence)?;
-        into_the_file(&connection, &event);
+        let event = self.put_own(&transaction, run, step, kind)?;
+        self.commit(transaction, event.sequence)?;
+        into_the_file(&connection, [&event]);
         Ok(event)
     }
 
@@ -123,8 +130,36 @@ impl Journal {
     pub fn adopt(&self, origin: &str, theirs: &Event) -> Result<bool, JournalError> {
         let mut connection = self.connection.lock().expect("no holder of the lock panics");
         let transaction = self.begin(&mut connection)?;
+        let Some(event) = self.put_theirs(&transaction, origin, theirs)? else { return Ok(false) };
+        self.commit(transaction, event.sequence)?;
+        into_the_file(&connection, [&event]);
+        Ok(true)
+    }
+
+    /// Puts an event of this side's own behind all others, if it may follow.
+    fn put_own(
+        &self,
+        transaction: &Transaction<'_>,
+        run: &str,
+        step: &StepId,
+        kind: EventKind,
+    ) -> Result<Event, JournalError> {
+        transition(self.fold(transaction, run, step)?, &kind)?;
+        let sequence = self.next(transaction)?;
+        let event = Event { sequence, time: Timestamp::now(), run: run.to_owned(), step: step.clone(), kind };
+        self.insert(transaction, &event, "self", sequence)?;
+        Ok(event)
+    }
+
+    /// Puts an event of a node's journal behind all others, if it may follow; none when it is held already.
+    fn put_theirs(
+        &self,
+        transaction: &Transaction<'_>,
+        origin: &str,
+        theirs: &Event,
+    ) -> Result<Option<Event>, JournalError> {
         let held = self.query(
-            &transaction,
+            transaction,
             "SELECT sequence, body FROM event WHERE origin = ?1 AND origin_sequence = ?2",
             params![origin, theirs.sequence as i64],
         )?;
@@ -134,25 +169,23 @@ impl Journal {
                 == (&theirs.run, &theirs.step, theirs.time, theirs.kind.word())
         };
         if held.iter().any(same) {
-            return Ok(false);
+            return Ok(None);
         }
-        let mut sequence = self.next(&transaction)?;
-        let state = self.fold(&transaction, &theirs.run, &theirs.step)?;
+        let mut sequence = self.next(transaction)?;
+        let state = self.fold(transaction, &theirs.run, &theirs.step)?;
         if let (StepState::Resumed(index), Err(_)) = (state, transition(state, &theirs.kind)) {
             // A node whose journal was moved away knows nothing of the change that this side saw begin.
             let kind = EventKind::EndUnknown { index };
             transition(transition(state, &kind)?, &theirs.kind)?;
             let (time, run, step) = (theirs.time, theirs.run.clone(), theirs.step.clone());
-            self.insert(&transaction, &Event { sequence, time, run, step, kind }, "self", sequence)?;
+            self.insert(transaction, &Event { sequence, time, run, step, kind }, "self", sequence)?;
             sequence += 1;
         } else {
             transition(state, &theirs.kind)?;
         }
         let event = Event { sequence, ..theirs.clone() };
-        self.insert(&transaction, &event, origin, theirs.sequence)?;
-        self.commit(transaction, sequence)?;
-        into_the_file(&connection, &event);
-        Ok(true)
+        self.insert(transaction, &event, origin, theirs.sequence)?;
+        Ok(Some(event))
     }
 
     /// Events with a sequence above `after`, oldest first.
@@ -313,8 +346,8 @@ impl Journal {
 
 /// With the end of a step all that was written comes out of SQLite's log into the journal's own file, so that a copy of that
 /// file alone, of a journal that is written, holds every step that ended. Who reads meanwhile may put it off to the next end.
-fn into_the_file(connection: &Connection, written: &Event) {
-    if written.kind.is_end_of_step() {
+fn into_the_file<'a>(connection: &Connection, written: impl IntoIterator<Item = &'a Event>) {
+    if written.into_iter().any(|event| event.kind.is_end_of_step()) {
         let _ = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
     }
 }

@@ -184,3 +184,52 @@ fn a_node_whose_journal_was_moved_away_in_the_middle_of_a_change_goes_on_and_the
     assert_eq!(events[3].kind, EventKind::EndUnknown { index: 3 });
     assert_eq!((events.len(), journal.last_sequence()), (7, 7));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_wait_together_are_written_together_each_durable_before_its_writer_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    let journal = Journal::open(&path).unwrap();
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..200 {
+        let (journal, path) = (journal.clone(), path.clone());
+        writers.spawn(async move {
+            let step: StepId = format!("node-{writer}/swap").parse().unwrap();
+            let event = journal.append_grouped("r1", &step, started()).await.unwrap();
+            if writer % 50 == 0 {
+                let seen = Journal::read_only(&path).unwrap().of_step("r1", &step).unwrap();
+                assert_eq!(seen, [event]);
+            }
+            journal.append_grouped("r1", &step, EventKind::Done { changes: 0 }).await.unwrap()
+        });
+    }
+    writers.join_all().await;
+    assert_eq!(journal.last_sequence(), 400);
+    assert_eq!(Journal::open(&path).unwrap().whole().unwrap().len(), 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_may_not_follow_is_refused_alone_and_the_others_of_its_group_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let theirs = Journal::open(&folder.path().join("theirs.db")).unwrap();
+    let ours = Journal::open(&folder.path().join("ours.db")).unwrap();
+    let events: Vec<Event> = (0..60)
+        .map(|n| theirs.append("r1", &format!("n{n}/swap").parse().unwrap(), started()).unwrap())
+        .collect();
+    let mut writers = tokio::task::JoinSet::new();
+    for (n, event) in events.into_iter().enumerate() {
+        let ours = ours.clone();
+        writers.spawn(async move {
+            let step = event.step.clone();
+            if n % 3 == 0 {
+                let kind = EventKind::Made { index: 0, outcome: Outcome::default() };
+                let refused = ours.append_grouped("r1", &step, kind).await.unwrap_err();
+                assert!(matches!(refused, JournalError::Illegal(_)), "{refused}");
+            }
+            assert!(ours.adopt_grouped("n", event.clone()).await.unwrap());
+            assert!(!ours.adopt_grouped("n", event).await.unwrap(), "it is held already");
+        });
+    }
+    writers.join_all().await;
+    assert_eq!(ours.whole().unwrap().len(), 60);
+}
