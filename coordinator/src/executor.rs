@@ -1,11 +1,13 @@
 //! Executes a plan: every step whose predecessors are done runs at once, on its node's agent. One node's failure
 //! stops no other; only what comes after a failed step is not begun.
 
+mod order;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use muster_proto::agent::{RunStepRequest, StepInput, StepOutput, run_step_reply::Item};
+use muster_proto::agent::{self, RunStepRequest, StepInput, StepOutput, run_step_reply::Item};
 use muster_proto::cause::chain;
 use muster_proto::event::{Complaint, Event, EventKind, StepState};
 use muster_proto::failpoint::{self, Point, Then};
@@ -14,8 +16,9 @@ use muster_proto::names::StepId;
 use tokio::task::JoinSet;
 use tonic::Code;
 
+use self::order::Order;
 use crate::doors::fleet::Fleet;
-use crate::plans::bootstrap::{Plan, PlannedStep};
+use crate::plans::{Plan, PlannedStep};
 
 /// Long enough for a machine that starts again.
 pub const AGENT_PATIENCE: Duration = Duration::from_secs(120);
@@ -46,21 +49,22 @@ impl Executor {
     /// Runs the plan to its end. Returns when nothing runs and nothing more can begin.
     pub async fn execute(self, plan: &Plan) -> Ended {
         let mut ended = Ended::default();
-        let mut begun: BTreeSet<StepId> = BTreeSet::new();
         let mut outputs: BTreeMap<StepId, StepOutput> = BTreeMap::new();
+        let mut order = Order::of(plan);
+        let mut ready = order.first();
         let mut running = JoinSet::new();
         loop {
-            for step in &plan.steps {
-                if !begun.contains(&step.id) && step.after.iter().all(|id| ended.done.contains(id)) {
-                    begun.insert(step.id.clone());
-                    let output = step.input_from.as_ref().and_then(|id| outputs.get(id)).cloned();
-                    running.spawn(self.clone().run_step(step.clone(), output));
-                }
+            for step in ready.drain(..).map(|index| &plan.steps[index]) {
+                let given = given(step.input_from.iter().filter_map(|id| outputs.get(id)));
+                running.spawn(self.clone().run_step(step.clone(), given));
             }
             match running.join_next().await {
                 None => return ended,
                 Some(Ok((id, Ok((StepState::Done, output))))) => {
-                    outputs.insert(id.clone(), output);
+                    ready = order.done(&id);
+                    if output != StepOutput::default() {
+                        outputs.insert(id.clone(), output);
+                    }
                     ended.done.insert(id);
                 }
                 Some(Ok((id, result))) => {
@@ -73,7 +77,7 @@ impl Executor {
     }
 
     /// How the step ended; an error when the journal does not hold that.
-    async fn run_step(self, step: PlannedStep, given: Option<StepOutput>) -> (StepId, StepEnd) {
+    async fn run_step(self, step: PlannedStep, given: Option<StepInput>) -> (StepId, StepEnd) {
         let (id, limit) = (step.id.clone(), STEP_LIMIT.as_secs() / 60);
         let failed = match tokio::time::timeout(STEP_LIMIT, self.to_its_end(&step, given)).await {
             Ok(Ok(end)) => return (id, Ok(end)),
@@ -84,7 +88,11 @@ impl Executor {
                 "look at `sudo agent journal` on that node, then run the same command again: it re-attaches",
             ),
         };
-        match self.journal.append(&self.run, &id, EventKind::Failed { complaint: failed.clone() }) {
+        match self
+            .journal
+            .append_grouped(&self.run, &id, EventKind::Failed { complaint: failed.clone() })
+            .await
+        {
             Ok(_) => (id, Ok((StepState::Failed, StepOutput::default()))),
             Err(error) => {
                 tracing::error!(step = %id, error = chain(&error), "a failure could not be journalled");
@@ -97,15 +105,15 @@ impl Executor {
     async fn to_its_end(
         &self,
         step: &PlannedStep,
-        given: Option<StepOutput>,
+        input: Option<StepInput>,
     ) -> Result<(StepState, StepOutput), Complaint> {
-        let input = given.map(|output| StepInput { ticket: output.ticket, pods: output.pods });
         if let Some(ticket) = input.as_ref().and_then(|input| input.ticket.as_ref()) {
             trust(&ticket.ca_hashes, &ticket.ca_certificate_hash)?;
         }
         failpoint::reach(Point::BeforeDispatch, &step.id).await;
         self.journal
-            .append(&self.run, &step.id, EventKind::Dispatched)
+            .append_grouped(&self.run, &step.id, EventKind::Dispatched)
+            .await
             .map_err(|error| unrecorded(&error))?;
         failpoint::reach(Point::Dispatched, &step.id).await;
         let mut pauses = pauses();
@@ -125,7 +133,7 @@ impl Executor {
             let request = RunStepRequest {
                 run_id: self.run.clone(),
                 step_id: step.id.to_string(),
-                step: Some(step.step.clone()),
+                step: Some(agent::Step::clone(&step.step)),
                 input: input.clone(),
                 after_sequence,
             };
@@ -198,8 +206,22 @@ impl Executor {
         if event.kind.is_result() {
             failpoint::reach(Point::BeforeStored, &step.id).await;
         }
-        self.journal.adopt(step.node.as_str(), &event).map(|_| ()).map_err(|error| unrecorded(&error))
+        self.journal
+            .adopt_grouped(step.node.as_str(), event)
+            .await
+            .map(|_| ())
+            .map_err(|error| unrecorded(&error))
     }
+}
+
+/// What a step is given of those that it takes something from; none when none yields anything.
+fn given<'a>(outputs: impl Iterator<Item = &'a StepOutput>) -> Option<StepInput> {
+    outputs.fold(None, |input: Option<StepInput>, output| {
+        let mut input = input.unwrap_or_default();
+        input.ticket = input.ticket.or_else(|| output.ticket.clone());
+        input.pods.extend(output.pods.iter().cloned());
+        Some(input)
+    })
 }
 
 /// The step's last state and what it yields; a complaint that the journal could not take.
@@ -265,6 +287,19 @@ mod tests {
         let complaint = trust(&[hash("a")], &hash("b")).unwrap_err();
         assert!(complaint.evidence.contains(&hash("a")) && complaint.evidence.contains(&hash("b")));
         assert!(trust(&[], "").is_err());
+    }
+
+    #[test]
+    fn a_step_is_given_what_all_those_yield_that_it_takes_from() {
+        let pods = |pod: &str| StepOutput {
+            pods: vec![agent::PodAddress { pod: pod.into(), ..agent::PodAddress::default() }],
+            ticket: None,
+        };
+        let ticket = StepOutput { ticket: Some(agent::Ticket::default()), pods: Vec::new() };
+        let input = given([&pods("a"), &ticket, &pods("b")].into_iter()).unwrap();
+        assert!(input.ticket.is_some());
+        assert_eq!(input.pods.iter().map(|pod| pod.pod.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(given([].into_iter()), None);
     }
 
     #[test]

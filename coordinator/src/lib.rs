@@ -5,7 +5,6 @@ pub mod cli;
 pub mod daemon;
 pub mod doors;
 pub mod executor;
-pub mod kind;
 pub mod outlook;
 pub mod plans;
 pub mod preflight;

@@ -10,7 +10,7 @@ use muster_proto::event::Complaint;
 use muster_proto::names::StepId;
 
 use crate::doors::fleet::Fleet;
-use crate::plans::bootstrap::PlannedStep;
+use crate::plans::PlannedStep;
 
 /// An agent that is just connecting gets this time.
 const CONNECTION: Duration = Duration::from_secs(15);
@@ -35,7 +35,7 @@ pub async fn outlook(fleet: &Fleet, steps: &[PlannedStep]) -> Vec<Outlook> {
     let before = |step: &PlannedStep| {
         let open = |id: &&StepId| found.get(id).is_some_and(|found| !matches!(found, Outlook::Done));
         // What an earlier step yields is there only in a run; of others the last one is the nearest.
-        step.input_from.as_ref().or(step.after.iter().rev().find(open)).cloned()
+        step.input_from.first().or(step.after.iter().rev().find(open)).cloned()
     };
     let said = |(step, outlook): (&PlannedStep, &Outlook)| match (outlook, before(step)) {
         (Outlook::Blocked(complaint), Some(first)) => Outlook::Later(first, Some(complaint.clone())),
@@ -57,7 +57,8 @@ async fn look(fleet: &Fleet, step: &PlannedStep) -> Outlook {
         Ok(agent) => agent,
         Err(error) => return blocked(chain(&error)),
     };
-    let request = CheckStepRequest { step_id: step.id.to_string(), step: Some(step.step.clone()) };
+    let request =
+        CheckStepRequest { step_id: step.id.to_string(), step: Some(agent::Step::clone(&step.step)) };
     let mut client = agent.client.clone();
     let Ok(answer) = tokio::time::timeout(LOOK, client.check_step(request)).await else {
         return blocked(format!("the agent of {} gave no answer within {} s", step.node, LOOK.as_secs()));

@@ -8,7 +8,6 @@ use muster_proto::coordinator::{ClusterStatus, Failure, NodeStatus, StepStatus};
 use muster_proto::event::{Complaint, Event, EventKind, StepState, transition};
 use muster_proto::names::{NodeName, StepId};
 
-use crate::kind::RunKind;
 use crate::record::{Run, RunPhase};
 
 /// The detail of a step that found nothing to change.
@@ -82,7 +81,7 @@ pub fn fold(run: &Run, events: &[Event]) -> ClusterStatus {
         if let EventKind::Blocked { complaint } | EventKind::Failed { complaint } = &event.kind {
             let attempt = step.attempt;
             let blocked = matches!(event.kind, EventKind::Blocked { .. });
-            failures.push(Failure { attempt, blocked, ..failure(&event.step, complaint, &run.cluster) });
+            failures.push(Failure { attempt, blocked, ..failure(&event.step, complaint, &run.cluster.name) });
         }
     }
     let step_statuses = run.steps.iter().map(|id| {
@@ -104,7 +103,7 @@ pub fn fold(run: &Run, events: &[Event]) -> ClusterStatus {
         }
     }
     ClusterStatus {
-        cluster: run.cluster.to_string(),
+        cluster: run.cluster.name.to_string(),
         phase: run.phase.word().to_owned(),
         run_id: run.id.clone(),
         started: shown(run.started),
@@ -114,7 +113,7 @@ pub fn fold(run: &Run, events: &[Event]) -> ClusterStatus {
         failures,
         coordinator_version: muster_proto::version::VERSION.to_owned(),
         sequence: events.last().map_or(0, |event| event.sequence),
-        kind: RunKind::of(&run.steps).word().to_owned(),
+        kind: run.kind.word().to_owned(),
     }
 }
 
@@ -166,10 +165,11 @@ pub(crate) fn shown(time: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plans::kind::RunKind;
     use muster_proto::event::reset_command;
 
     fn run(phase: RunPhase) -> Run {
-        Run::of_test(&["m1/swap", "m1/kubeadm-init", "w1/swap"], phase)
+        Run::of_test(RunKind::Bootstrap, &["m1/swap", "m1/kubeadm-init", "w1/swap"], phase)
     }
     fn event(sequence: u64, step: &str, kind: EventKind) -> Event {
         Event { sequence, time: Timestamp::UNIX_EPOCH, run: "r1".into(), step: step.parse().unwrap(), kind }

@@ -5,20 +5,43 @@ use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use muster_proto::database::{DatabaseError, Schema};
-use muster_proto::names::{Malformed, NodeName, StepId};
-use rusqlite::{Connection, OptionalExtension, Params, Row, params};
+use muster_proto::names::{NodeName, StepId};
+use rusqlite::{Connection, Params, Row, params};
 use serde::{Deserialize, Serialize};
 
-use crate::kind::RunKind;
+use crate::plans::cluster::ClusterFacts;
+use crate::plans::kind::RunKind;
 
 const SCHEMA: Schema = Schema {
     what: "record of runs",
-    version: 1,
+    version: 2,
     tables: "CREATE TABLE run (
-                 number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, cluster TEXT NOT NULL, plan_digest TEXT NOT NULL,
-                 steps TEXT NOT NULL, started TEXT NOT NULL, finished TEXT, phase TEXT NOT NULL) STRICT;
-             CREATE TABLE pod_network (cluster TEXT PRIMARY KEY, subnet TEXT NOT NULL) STRICT;",
-    upgrades: &[],
+                 number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, cluster TEXT NOT NULL,
+                 plan_digest TEXT NOT NULL, steps TEXT NOT NULL, started TEXT NOT NULL, finished TEXT,
+                 phase TEXT NOT NULL) STRICT;",
+    upgrades: &[
+        // Runs told what they were for by their steps alone, of the cluster only its name, and the pods' range stood beside.
+        "ALTER TABLE run RENAME TO run_of_schema_1;
+         CREATE TABLE run (
+             number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, cluster TEXT NOT NULL,
+             plan_digest TEXT NOT NULL, steps TEXT NOT NULL, started TEXT NOT NULL, finished TEXT,
+             phase TEXT NOT NULL) STRICT;
+         INSERT INTO run
+             SELECT number, id,
+                 CASE WHEN EXISTS (SELECT 1 FROM json_each(old.steps) WHERE value LIKE '%/kubeadm-init') THEN 'bootstrap'
+                      WHEN plan_digest LIKE '% remove' THEN 'remove' ELSE 'reset' END,
+                 json_patch(
+                     json_object('name', cluster, 'controlPlanes', json((
+                         SELECT json_group_array(substr(value, 1, instr(value, '/') - 1))
+                         FROM json_each(old.steps) WHERE value LIKE '%/kubeadm-init'))),
+                     json_object('podSubnet', (
+                         SELECT subnet FROM pod_network
+                         WHERE pod_network.cluster = old.cluster AND subnet != ''))),
+                 plan_digest, steps, started, finished, phase
+             FROM run_of_schema_1 AS old;
+         DROP TABLE run_of_schema_1;
+         DROP TABLE pod_network;",
+    ],
     remedy: "move {} and {}-wal away, keep them, and restart muster-coordinator; then the same bootstrap goes on by looking at \
              the machines",
 };
@@ -58,7 +81,8 @@ impl RunPhase {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
     pub id: String,
-    pub cluster: NodeName,
+    pub kind: RunKind,
+    pub cluster: ClusterFacts,
     pub plan_digest: String,
     /// The plan's steps in their order.
     pub steps: Vec<StepId>,
@@ -69,17 +93,23 @@ pub struct Run {
 
 impl Run {
     fn is_bootstrap(&self) -> bool {
-        RunKind::of(&self.steps) == RunKind::Bootstrap
+        self.kind == RunKind::Bootstrap
+    }
+
+    /// Whether it resets this node.
+    fn resets(&self, node: &NodeName) -> bool {
+        self.steps.iter().any(|id| id.step() == RESET && id.node() == node.as_str())
     }
 }
 
 #[cfg(test)]
 impl Run {
     /// A run of these steps that tests reason about.
-    pub(crate) fn of_test(steps: &[&str], phase: RunPhase) -> Self {
+    pub(crate) fn of_test(kind: RunKind, steps: &[&str], phase: RunPhase) -> Self {
         Self {
             id: "r1".into(),
-            cluster: "lab".parse().unwrap(),
+            kind,
+            cluster: ClusterFacts::named("lab".parse().unwrap()),
             plan_digest: String::new(),
             steps: steps.iter().map(|id| id.parse().unwrap()).collect(),
             started: Timestamp::UNIX_EPOCH,
@@ -113,28 +143,12 @@ impl Record {
 
     pub fn begin(&self, run: &Run) -> Result<(), RecordError> {
         let steps = serde_json::to_string(&run.steps).expect("step ids are text");
+        let cluster = serde_json::to_string(&run.cluster).expect("a cluster has no key that is not text");
+        let (kind, started, phase) = (run.kind.word(), run.started.to_string(), run.phase.word());
         self.execute(
-            "INSERT INTO run (id, cluster, plan_digest, steps, started, phase) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![run.id, run.cluster.as_str(), run.plan_digest, steps, run.started.to_string(), run.phase.word()],
+            "INSERT INTO run (id, kind, cluster, plan_digest, steps, started, phase) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![run.id, kind, cluster, run.plan_digest, steps, started, phase],
         )
-    }
-
-    /// Remembers the pods' range of a cluster, which a reset wants to know.
-    pub fn remember_pod_subnet(&self, cluster: &NodeName, subnet: &str) -> Result<(), RecordError> {
-        self.execute(
-            "INSERT INTO pod_network (cluster, subnet) VALUES (?1, ?2)
-             ON CONFLICT (cluster) DO UPDATE SET subnet = excluded.subnet",
-            params![cluster.as_str(), subnet],
-        )
-    }
-
-    /// The pods' range of a cluster; empty when none was ever remembered.
-    pub fn pod_subnet(&self, cluster: &NodeName) -> Result<String, RecordError> {
-        let query = "SELECT subnet FROM pod_network WHERE cluster = ?1";
-        let found = self.with(|connection| {
-            connection.query_row(query, [cluster.as_str()], |row| row.get(0)).optional()
-        })?;
-        Ok(found.unwrap_or_default())
     }
 
     pub fn finish(&self, id: &str, phase: RunPhase) -> Result<(), RecordError> {
@@ -152,22 +166,18 @@ impl Record {
         self.newest("WHERE id = ?1", [id])
     }
 
-    /// The newest run that was to make a cluster.
-    pub fn last_bootstrap(&self) -> Result<Option<Run>, RecordError> {
-        Ok(self.newest_first()?.into_iter().find(Run::is_bootstrap))
+    /// The newest run that was to make a cluster: this one, or any.
+    pub fn last_bootstrap(&self, cluster: Option<&NodeName>) -> Result<Option<Run>, RecordError> {
+        let asked = |run: &Run| run.is_bootstrap() && cluster.is_none_or(|name| run.cluster.name == *name);
+        Ok(self.newest_first()?.into_iter().find(asked))
     }
 
-    /// The bootstraps of this cluster, newest first, since this control plane was reset and the reset came to its end.
-    pub fn bootstraps_since_reset(
-        &self,
-        cluster: &NodeName,
-        control_plane: &NodeName,
-    ) -> Result<Vec<Run>, RecordError> {
-        let resets =
-            |run: &Run| run.steps.iter().any(|id| id.step() == RESET && id.node() == control_plane.as_str());
+    /// The bootstraps of this cluster, newest first, since its control planes were reset and the reset came to its end.
+    pub fn bootstraps_since_reset(&self, cluster: &ClusterFacts) -> Result<Vec<Run>, RecordError> {
+        let resets = |run: &Run| cluster.control_planes.iter().any(|node| run.resets(node));
         let runs = self.newest_first()?.into_iter();
         let since = runs.take_while(|run| !(run.phase == RunPhase::Done && resets(run)));
-        Ok(since.filter(|run| run.cluster == *cluster && run.is_bootstrap()).collect())
+        Ok(since.filter(|run| run.cluster.name == cluster.name && run.is_bootstrap()).collect())
     }
 
     /// Whether a run of this very plan came to its end, and no reset was begun since.
@@ -188,8 +198,9 @@ impl Record {
     }
 
     fn select(&self, which: &str, values: impl Params) -> Result<Vec<Run>, RecordError> {
-        let query =
-            format!("SELECT id, cluster, plan_digest, steps, started, finished, phase FROM run {which}");
+        let query = format!(
+            "SELECT id, kind, cluster, plan_digest, steps, started, finished, phase FROM run {which}"
+        );
         let found: Vec<Result<Run, String>> = self.with(|connection| {
             connection.prepare_cached(&query)?.query_map(values, |row| Ok(read(row)))?.collect()
         })?;
@@ -211,14 +222,15 @@ impl Record {
 fn read(row: &Row<'_>) -> Result<Run, String> {
     let text = |index| row.get::<_, String>(index).map_err(|error| error.to_string());
     let time = |text: String| text.parse::<Timestamp>().map_err(|error| error.to_string());
-    let finished = row.get::<_, Option<String>>(5).map_err(|error| error.to_string())?;
-    let phase = text(6)?;
+    let finished = row.get::<_, Option<String>>(6).map_err(|error| error.to_string())?;
+    let (kind, phase) = (text(1)?, text(7)?);
     Ok(Run {
         id: text(0)?,
-        cluster: text(1)?.parse().map_err(|error: Malformed| error.to_string())?,
-        plan_digest: text(2)?,
-        steps: serde_json::from_str(&text(3)?).map_err(|error| error.to_string())?,
-        started: time(text(4)?)?,
+        kind: RunKind::from_word(&kind).ok_or_else(|| format!("there is no kind of run `{kind}`"))?,
+        cluster: serde_json::from_str(&text(2)?).map_err(|error| error.to_string())?,
+        plan_digest: text(3)?,
+        steps: serde_json::from_str(&text(4)?).map_err(|error| error.to_string())?,
+        started: time(text(5)?)?,
         finished: finished.map(time).transpose()?,
         phase: RunPhase::from_word(&phase).ok_or_else(|| format!("there is no phase `{phase}`"))?,
     })
@@ -234,13 +246,9 @@ mod tests {
         let path = folder.path().join("runs.db");
         let record = Record::open(&path).unwrap();
         let run = Run {
-            id: "r1".into(),
-            cluster: "lab".parse().unwrap(),
             plan_digest: "d".into(),
-            steps: vec!["m1/swap".parse().unwrap()],
             started: Timestamp::now(),
-            finished: None,
-            phase: RunPhase::Running,
+            ..Run::of_test(RunKind::Bootstrap, &["m1/swap"], RunPhase::Running)
         };
         record.begin(&run).unwrap();
         assert_eq!(record.last().unwrap().unwrap(), run);
@@ -250,10 +258,12 @@ mod tests {
         assert!(!again.was_done("d").unwrap());
         again.finish("r1", RunPhase::Done).unwrap();
         assert!(again.was_done("d").unwrap());
-        let reset = Run { id: "r2".into(), steps: vec!["m1/kubeadm-reset".parse().unwrap()], ..run };
+        let steps = vec!["m1/kubeadm-reset".parse().unwrap()];
+        let reset = Run { id: "r2".into(), kind: RunKind::Reset, steps, ..run };
         again.begin(&reset).unwrap();
         assert!(!again.was_done("d").unwrap(), "what was reset is not done any more");
-        assert_eq!(again.last_bootstrap().unwrap(), None);
+        assert_eq!(again.last_bootstrap(None).unwrap().unwrap().id, "r1");
+        assert_eq!(again.last_bootstrap(Some(&"other".parse().unwrap())).unwrap(), None);
     }
 
     #[test]
@@ -261,12 +271,49 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("runs.db");
         let record = Record::open(&path).unwrap();
-        let line = "INSERT INTO run (id, cluster, plan_digest, steps, started, phase)
-                    VALUES ('r1', 'lab', 'd', '[]', '2026-11-25T00:00:00Z', 'lost')";
+        let line = "INSERT INTO run (id, kind, cluster, plan_digest, steps, started, phase)
+                    VALUES ('r1', 'reset', '{\"name\": \"lab\"}', 'd', '[]', '2026-11-25T00:00:00Z', 'lost')";
         record.execute(line, []).unwrap();
         let error = record.last().unwrap_err().to_string();
         for expected in [path.to_str().unwrap(), "no phase `lost`", "keep them"] {
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_record_of_the_first_schema_tells_what_its_runs_were_for_and_of_which_cluster() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runs.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(
+            "CREATE TABLE run (
+                 number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, cluster TEXT NOT NULL, plan_digest TEXT NOT NULL,
+                 steps TEXT NOT NULL, started TEXT NOT NULL, finished TEXT, phase TEXT NOT NULL) STRICT;
+             CREATE TABLE pod_network (cluster TEXT PRIMARY KEY, subnet TEXT NOT NULL) STRICT;
+             INSERT INTO pod_network VALUES ('lab', '10.244.0.0/16');
+             INSERT INTO run VALUES
+                 (1, 'r1', 'lab', 'd', '[\"m1/swap\",\"m1/kubeadm-init\",\"w1/kubeadm-join\"]', '2026-11-25T00:00:00Z', '2026-11-25T00:01:00Z', 'done'),
+                 (2, 'r2', 'lab', 'd remove', '[\"m1/forget-node.w1\"]', '2026-11-25T00:02:00Z', NULL, 'running'),
+                 (3, 'r3', 'no-cluster', 'e', '[\"w1/restore\"]', '2026-11-25T00:03:00Z', NULL, 'failed');
+             PRAGMA user_version = 1;",
+        )
+        .unwrap();
+        drop(old);
+        let record = Record::open(&path).unwrap();
+        let run = |id: &str| record.run(id).unwrap().unwrap();
+        let (made, removed, reset) = (run("r1"), run("r2"), run("r3"));
+        assert_eq!(
+            (made.kind, removed.kind, reset.kind),
+            (RunKind::Bootstrap, RunKind::Remove, RunKind::Reset)
+        );
+        let lab = ClusterFacts {
+            pod_subnet: Some("10.244.0.0/16".parse().unwrap()),
+            ..ClusterFacts::named("lab".parse().unwrap())
+        };
+        assert_eq!(removed.cluster, lab, "of a run that makes no control plane none is known");
+        assert_eq!(made.cluster, ClusterFacts { control_planes: vec!["m1".parse().unwrap()], ..lab });
+        assert_eq!(reset.cluster, ClusterFacts::none());
+        assert_eq!((made.steps.len(), removed.phase), (3, RunPhase::Interrupted));
+        assert!(record.was_done("d").unwrap());
     }
 }

@@ -3,15 +3,13 @@
 use jiff::Timestamp;
 use muster_proto::event::Event;
 
-use crate::kind::RunKind;
-use crate::plans::bootstrap::Plan;
+use crate::plans::Plan;
 use crate::progress::{fold, shown};
 use crate::record::{Run, RunPhase};
 
 /// Said when the run before, of the same cluster and kind, did not come to its end.
 pub fn unfinished(before: &Run, events: &[Event], next: &Plan) -> Option<String> {
-    let kinds = (RunKind::of(&before.steps), RunKind::of(next.steps.iter().map(|step| &step.id)));
-    if before.cluster != next.cluster || kinds.0 != kinds.1 {
+    if before.cluster.name != next.cluster.name || before.kind != next.kind {
         return None;
     }
     let (how, states): (&str, &[&str]) = match before.phase {
@@ -41,17 +39,16 @@ pub fn attached(began: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plans::bootstrap::PlannedStep;
-    use muster_proto::agent::{self, step::Kind};
+    use crate::plans::cluster::ClusterFacts;
+    use crate::plans::kind::RunKind;
     use muster_proto::event::{Complaint, EventKind};
 
     fn run(phase: RunPhase) -> Run {
-        Run::of_test(&["m1/kubeadm-init", "w1/kubeadm-join"], phase)
+        Run::of_test(RunKind::Bootstrap, &["m1/kubeadm-init", "w1/kubeadm-join"], phase)
     }
     fn plan(cluster: &str) -> Plan {
-        let kind = Kind::KubeadmInit(agent::KubeadmInit::default());
-        let init = PlannedStep::new(&"m1".parse().unwrap(), "kubeadm-init", kind, &[]).unwrap();
-        Plan { cluster: cluster.parse().unwrap(), steps: vec![init], pod_subnet: String::new() }
+        let cluster = ClusterFacts::named(cluster.parse().unwrap());
+        Plan { kind: RunKind::Bootstrap, cluster, steps: Vec::new() }
     }
     fn events(kinds: Vec<EventKind>) -> Vec<Event> {
         let event = |(sequence, kind)| Event {
@@ -94,7 +91,7 @@ mod tests {
     fn nothing_is_said_of_a_finished_run_another_cluster_or_a_reset() {
         assert_eq!(unfinished(&run(RunPhase::Done), &[], &plan("lab")), None);
         assert_eq!(unfinished(&run(RunPhase::Failed), &[], &plan("other")), None);
-        let reset = Run { steps: vec!["m1/kubeadm-reset".parse().unwrap()], ..run(RunPhase::Failed) };
+        let reset = Run { kind: RunKind::Reset, ..run(RunPhase::Failed) };
         assert_eq!(unfinished(&reset, &[], &plan("lab")), None);
     }
 }

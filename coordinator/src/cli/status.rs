@@ -6,7 +6,7 @@ use muster_proto::redaction::printable;
 use serde_json::{Value, json};
 
 use super::{ClientError, Failure, Output, connect, print_table};
-use crate::kind::RunKind;
+use crate::plans::kind::RunKind;
 use crate::settings::Paths;
 
 #[derive(Debug, clap::Args)]
@@ -60,7 +60,11 @@ fn headline(status: &ClusterStatus) -> String {
     let ended =
         if status.finished.is_empty() { String::new() } else { format!(", ended {}", status.finished) };
     // A reset that is done is no cluster that stands.
-    let what = if status.kind == RunKind::Reset.word() { "reset of" } else { "cluster" };
+    let what = match RunKind::from_word(&status.kind) {
+        Some(RunKind::Reset) => "reset of",
+        Some(RunKind::Remove) => "removal from",
+        _ => "cluster",
+    };
     format!("{what} {}: {} (began {}{ended})", status.cluster, status.phase, status.started)
 }
 

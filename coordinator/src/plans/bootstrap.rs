@@ -1,301 +1,276 @@
-//! The table of contents of the whole program: which step runs on which node, after which others. Pure.
+//! `bootstrap`: the table of contents of the whole program.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
-use aws_lc_rs::digest;
-use muster_proto::agent::{self, HostFacts, step::Kind};
-use muster_proto::names::{Malformed, NodeName, StepId, UserName};
-use prost::Message;
+use muster_proto::agent::{self, step::Kind};
+use muster_proto::names::{ApiEndpoint, Malformed, NodeName, UserName};
 
-use crate::doors::fleet::FleetError;
+use super::addresses::{addresses, endpoint};
+use super::builder::After::{self, All, Output, Same, SameOf};
+use super::builder::{Line, Place, build, each, shared};
+use super::cluster::ClusterFacts;
+use super::kind::RunKind;
+use super::observed::Observed;
+use super::{Hosts, Plan};
 use crate::spec::{ClusterSpec, Problem};
 
-/// One step on one node.
-#[derive(Debug, Clone)]
-pub struct PlannedStep {
-    pub id: StepId,
-    pub node: NodeName,
-    pub step: agent::Step,
-    /// Runs once all of these are done.
-    pub after: Vec<StepId>,
-    /// The step whose output this one is given: a join ticket, or the pods' addresses.
-    pub input_from: Option<StepId>,
-    /// Not repeated once a run of this very plan has done it: its effect does not stay.
-    pub once: bool,
-}
+/// What `kubeadm init` and `join` need of a host.
+const PREPARED: After = SameOf(&["hostname", "hosts", "swap", "kubelet", "images"]);
 
-impl PlannedStep {
-    /// A step that takes nothing from another one and is done in every run.
-    pub fn new(node: &NodeName, name: &str, kind: Kind, after: &[StepId]) -> Result<Self, Malformed> {
-        let (id, step) = (StepId::new(node, name)?, agent::Step { kind: Some(kind) });
-        let (node, after) = (node.clone(), after.to_vec());
-        Ok(Self { id, node, step, after, input_from: None, once: false })
-    }
-}
-
-/// What is to be done for a spec, given what the hosts are.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    pub cluster: NodeName,
-    pub steps: Vec<PlannedStep>,
-    /// The pods' range of addresses, which a reset wants to know.
-    pub pod_subnet: String,
-}
-
-impl Plan {
-    /// Two plans with the same digest ask for the same.
-    pub fn digest(&self) -> String {
-        let steps: Vec<Vec<u8>> = self.steps.iter().map(|step| step.step.encode_to_vec()).collect();
-        let ids = self.steps.iter().map(|step| step.id.as_str().as_bytes());
-        let parts = ids.zip(&steps).flat_map(|(id, step)| [id, step.as_slice()]);
-        digest_of(std::iter::once(self.cluster.as_str().as_bytes()).chain(parts))
-    }
-}
-
-/// SHA-256 over all parts, each with its length, in hexadecimal.
-pub(crate) fn digest_of<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
-    let mut context = digest::Context::new(&digest::SHA256);
-    for part in parts {
-        context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part);
-    }
-    context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// What is known of every host, or why its agent cannot be had.
-pub type Hosts = BTreeMap<NodeName, Result<HostFacts, FleetError>>;
-
-/// The order of everything. What need not wait for each other does not.
-pub fn plan(spec: &ClusterSpec, hosts: &Hosts) -> Result<Plan, Vec<Problem>> {
-    let addresses = addresses(spec, hosts)?;
-    let mut planner = Planner { spec, addresses, steps: Vec::new() };
-    planner.everything().map_err(|error| vec![Problem::of_the_file(error.to_string())])?;
-    Ok(Plan { cluster: spec.name.clone(), steps: planner.steps, pod_subnet: spec.pod_subnet.to_string() })
-}
-
-/// Every node's address: its agent's own end of the connection. Each node has one of its own, and no range of the
-/// cluster's own addresses holds it.
-fn addresses<'a>(
-    spec: &'a ClusterSpec,
-    hosts: &Hosts,
-) -> Result<BTreeMap<&'a NodeName, String>, Vec<Problem>> {
-    let mut problems = Vec::new();
-    let mut owners: BTreeMap<String, &NodeName> = BTreeMap::new();
-    let mut addresses = BTreeMap::new();
-    let ranges =
-        [(&spec.pod_subnet, &spec.places.pod_subnet), (&spec.service_subnet, &spec.places.service_subnet)];
-    for node in spec.nodes() {
-        let place = &spec.places.nodes[node];
-        let address = match hosts.get(node) {
-            Some(Ok(facts)) => facts.address.clone(),
-            Some(Err(error)) => {
-                problems.push(place.problem(error.to_string()));
-                continue;
-            }
-            None => {
-                problems.push(place.problem(format!("nothing is known of {node}")));
-                continue;
-            }
-        };
-        if let Some(other) = owners.insert(address.clone(), node) {
-            problems.push(place.problem(format!(
-                "{node} and {other} have the same address {address}, that of the network card over which each agent reaches the \
-                 coordinator; let the agents dial an address that every machine reaches by a card of its own (coordinator init --address)"
-            )));
-        }
-        for (range, place) in ranges {
-            if address.parse::<IpAddr>().is_ok_and(|address| range.contains(&address)) {
-                let what = format!(
-                    "{range} holds the address {address} of {node}; write a range that no machine uses"
-                );
-                problems.push(place.problem(what));
-            }
-        }
-        addresses.insert(node, address);
-    }
-    if problems.is_empty() { Ok(addresses) } else { Err(problems) }
-}
-
-struct Planner<'a> {
-    spec: &'a ClusterSpec,
-    addresses: BTreeMap<&'a NodeName, String>,
-    steps: Vec<PlannedStep>,
-}
-
-impl Planner<'_> {
-    fn everything(&mut self) -> Result<(), Malformed> {
-        let spec = self.spec;
-        let master = &spec.control_plane;
-
-        let master_prepared = self.prepare(master, true)?;
-        let mut workers_prepared = Vec::new();
-        for worker in &spec.workers {
-            workers_prepared.push((worker, self.prepare(worker, false)?));
-        }
-
-        let init = self.add(master, "kubeadm-init", self.kubeadm_init(), &master_prepared)?;
-        let mut ready_after = Vec::new();
-        for (place, user) in spec.kubectl_users.iter().enumerate() {
-            let name = format!("kubeconfig.{}", label_of(user, place + 1));
-            let kubeconfig = agent::Kubeconfig { user: user.to_string(), completion: true };
-            self.add(master, &name, Kind::Kubeconfig(kubeconfig), std::slice::from_ref(&init))?;
-        }
-        let network = agent::PodNetwork {
-            manifest: spec.network_manifest.clone(),
-            pod_subnet: spec.pod_subnet.to_string(),
-        };
-        let network =
-            self.add(master, "pod-network", Kind::PodNetwork(network), std::slice::from_ref(&init))?;
-        ready_after.push(self.node_network(master, std::slice::from_ref(&network))?);
-        if spec.control_plane_runs_pods {
-            let untaint = Kind::Untaint(agent::Untaint { node: master.to_string() });
-            ready_after.push(self.add(master, "untaint", untaint, std::slice::from_ref(&init))?);
-        }
-        if !spec.workers.is_empty() {
-            let nodes = spec.workers.iter().map(ToString::to_string).collect();
-            let ticket = Kind::JoinTicket(agent::JoinTicket { nodes });
-            let ticket = self.add(master, "join-ticket", ticket, std::slice::from_ref(&init))?;
-            for (worker, mut after) in workers_prepared {
-                after.push(ticket.clone());
-                let join = self.add(worker, "kubeadm-join", self.kubeadm_join(worker), &after)?;
-                self.takes_from(&join, &ticket);
-                let identity = Kind::KubeletIdentity(agent::KubeletIdentity {});
-                let identity = self.add(worker, "kubelet-identity", identity, &[join])?;
-                ready_after.push(self.node_network(worker, &[network.clone(), identity])?);
-            }
-        }
-        let nodes = spec.nodes().map(ToString::to_string).collect();
-        let ready =
-            self.add(master, "nodes-ready", Kind::NodesReady(agent::NodesReady { nodes }), &ready_after)?;
-        let revoke = Kind::RevokeTickets(agent::RevokeTickets {});
-        self.add(master, "revoke-tickets", revoke, std::slice::from_ref(&ready))?;
-        self.smoke_test(&ready)
-    }
-
-    /// What `kubeadm init` and `join` need of a host; the ids of its last steps.
-    fn prepare(&mut self, node: &NodeName, control_plane: bool) -> Result<Vec<StepId>, Malformed> {
-        let spec = self.spec;
-        let driver = spec.driver().map(|driver| driver.word().to_owned()).unwrap_or_default();
-        let entries = self
-            .addresses
-            .iter()
-            .map(|(name, address)| agent::HostsEntry { address: address.clone(), name: name.to_string() });
-        let hosts = agent::Hosts { entries: entries.collect() };
-        let images = agent::Images {
-            kubernetes_version: spec.kubernetes_version.to_string(),
-            image_repository: spec.image_repository.clone().unwrap_or_default(),
-            extra: spec.smoke_test.iter().map(|test| test.image.to_string()).collect(),
-            skip_phases: spec.skip_phases.clone(),
-            control_plane,
-            runtime: spec.runtime().word().to_owned(),
-        };
-        let packages = agent::Packages { kubernetes_version: spec.kubernetes_version.to_string() };
-        let hostname =
-            self.add(node, "hostname", Kind::Hostname(agent::Hostname { name: node.to_string() }), &[])?;
-        let hosts = self.add(node, "hosts", Kind::Hosts(hosts), &[])?;
-        let swap = self.add(node, "swap", Kind::Swap(agent::Swap {}), &[])?;
-        let firewall = agent::Firewall { disable_ufw: spec.disable_firewall };
-        let firewall = self.add(node, "firewall", Kind::Firewall(firewall), &[])?;
-        let kernel = self.add(node, "kernel", Kind::Kernel(kernel()), &[])?;
-        let packages = self.add(node, "packages", Kind::Packages(packages), &[])?;
-        let after = std::slice::from_ref(&packages);
-        let kubelet = self.add(node, "kubelet", Kind::Kubelet(agent::Kubelet {}), after)?;
-        let runtime = Kind::Runtime(agent::Runtime {
-            cgroup_driver: driver,
-            name: spec.runtime().word().to_owned(),
-            kubernetes_version: spec.kubernetes_version.to_string(),
-            image_repository: spec.image_repository.clone().unwrap_or_default(),
-        });
+/// The order of everything: what is done, where, what is sent there, and after what. What need not wait for each other does not.
+#[rustfmt::skip]
+fn order<'a>() -> Vec<Line<Wanted<'a>>> {
+    vec![
+        each  ("hostname",         every_node,         hostname,         &[]),
+        shared("hosts",            every_node,         hosts,            &[]),
+        shared("swap",             every_node,         swap,             &[]),
+        shared("firewall",         every_node,         firewall,         &[]),
+        shared("kernel",           every_node,         kernel,           &[]),
+        shared("packages",         every_node,         packages,         &[]),
+        shared("kubelet",          every_node,         kubelet,          &[Same("packages")]),
         // The kernel's settings first: some runtimes set ip_forward themselves when they start, and would hide a missing one.
-        let runtime = self.add(node, "runtime", runtime, &[packages, kernel, firewall])?;
-        let images = self.add(node, "images", Kind::Images(images), &[runtime])?;
-        Ok(vec![hostname, hosts, swap, kubelet, images])
-    }
+        shared("runtime",          every_node,         runtime,          &[SameOf(&["packages", "kernel", "firewall"])]),
+        each  ("images",           every_node,         images,           &[Same("runtime")]),
+        each  ("kubeadm-init",     master,             kubeadm_init,     &[PREPARED]),
+        each  ("kubeconfig",       for_every_user,     kubeconfig,       &[All("kubeadm-init")]),
+        shared("pod-network",      master,             pod_network,      &[All("kubeadm-init")]),
+        each  ("untaint",          if_it_runs_pods,    untaint,          &[All("kubeadm-init")]),
+        shared("join-ticket",      if_somebody_joins,  join_ticket,      &[All("kubeadm-init")]),
+        each  ("kubeadm-join",     every_worker,       kubeadm_join,     &[PREPARED, Output("join-ticket")]),
+        shared("kubelet-identity", every_worker,       kubelet_identity, &[Same("kubeadm-join")]),
+        // Where the pod network was not applied, nobody waits for it.
+        shared("node-network",     every_node,         node_network,     &[All("pod-network"), Same("kubelet-identity")]),
+        shared("nodes-ready",      master,             nodes_ready,      &[All("node-network"), All("untaint")]),
+        shared("revoke-tickets",   master,             revoke_tickets,   &[All("nodes-ready")]),
+        // Pods on every node, each answered from every node.
+        shared("smoke-test",       if_tested,          smoke_test,       &[All("nodes-ready")]).once(test_is_removed),
+        shared("smoke-answer",     every_node_tested,  smoke_answer,     &[Output("smoke-test")]).once(test_is_removed),
+        shared("smoke-cleanup",    if_test_is_removed, smoke_cleanup,    &[All("smoke-answer")]).once(test_is_removed),
+    ]
+}
 
-    /// Where the pod network was not applied, nobody waits for it.
-    fn node_network(&mut self, node: &NodeName, after: &[StepId]) -> Result<StepId, Malformed> {
-        self.add(node, "node-network", Kind::NodeNetwork(agent::NodeNetwork {}), after)
-    }
+/// The steps that make the cluster of the spec, given what the hosts are and what stands already.
+pub fn plan(spec: &ClusterSpec, hosts: &Hosts, observed: Option<&Observed>) -> Result<Plan, Vec<Problem>> {
+    let addresses = addresses(spec, hosts)?;
+    let wrong = |error: Malformed| vec![Problem::of_the_file(error.to_string())];
+    let endpoint = endpoint(&addresses[&spec.control_plane], spec.bind_port).map_err(wrong)?;
+    // A cluster that stands keeps the ranges that it was made with, whatever the file says by now.
+    let stands = observed.filter(|observed| observed.made && observed.cluster.name == spec.name);
+    let (pod_subnet, service_subnet) =
+        stands.map(|stands| (stands.cluster.pod_subnet, stands.cluster.service_subnet)).unwrap_or_default();
+    let cluster = ClusterFacts {
+        name: spec.name.clone(),
+        kubernetes_version: Some(spec.kubernetes_version),
+        pod_subnet: pod_subnet.or(Some(spec.pod_subnet)),
+        service_subnet: service_subnet.or(Some(spec.service_subnet)),
+        endpoint: Some(endpoint.clone()),
+        control_planes: vec![spec.control_plane.clone()],
+    };
+    let steps = build(&order(), &Wanted { spec, addresses, endpoint }).map_err(wrong)?;
+    Ok(Plan { kind: RunKind::Bootstrap, cluster, steps })
+}
 
-    /// Pods on every node, each answered from every node.
-    fn smoke_test(&mut self, ready: &StepId) -> Result<(), Malformed> {
-        let spec = self.spec;
-        let Some(test) = &spec.smoke_test else { return Ok(()) };
-        let master = &spec.control_plane;
-        let nodes = spec.nodes().filter(|node| *node != master || spec.control_plane_runs_pods);
-        let deploy = agent::SmokeTest {
-            image: test.image.to_string(),
-            nodes: nodes.map(ToString::to_string).collect(),
-        };
-        let deployed =
-            self.add(master, "smoke-test", Kind::SmokeTest(deploy), std::slice::from_ref(ready))?;
-        let mut answered = Vec::new();
-        for node in spec.nodes() {
-            let id = self.add(
-                node,
-                "smoke-answer",
-                Kind::SmokeAnswer(agent::SmokeAnswer {}),
-                std::slice::from_ref(&deployed),
-            )?;
-            self.takes_from(&id, &deployed);
-            answered.push(id);
-        }
-        if !test.keep {
-            let first = self.steps.len() - answered.len() - 1;
-            self.add(master, "smoke-cleanup", Kind::SmokeCleanup(agent::SmokeCleanup {}), &answered)?;
-            self.steps[first..].iter_mut().for_each(|step| step.once = true);
-        }
-        Ok(())
-    }
+/// What the lines are made of.
+struct Wanted<'a> {
+    spec: &'a ClusterSpec,
+    /// Every node's own address.
+    addresses: BTreeMap<&'a NodeName, String>,
+    /// Where the nodes reach the API server.
+    endpoint: ApiEndpoint,
+}
 
-    fn kubeadm_init(&self) -> Kind {
-        let spec = self.spec;
-        Kind::KubeadmInit(agent::KubeadmInit {
-            node: spec.control_plane.to_string(),
-            kubernetes_version: spec.kubernetes_version.to_string(),
-            advertise_address: self.addresses[&spec.control_plane].clone(),
-            bind_port: spec.bind_port.into(),
-            pod_subnet: spec.pod_subnet.to_string(),
-            service_subnet: spec.service_subnet.to_string(),
-            image_repository: spec.image_repository.clone().unwrap_or_default(),
-            skip_phases: spec.skip_phases.clone(),
-            cgroup_driver: spec.driver().map(|driver| driver.word().to_owned()).unwrap_or_default(),
-            redo_half_done: spec.redo_half_done_init,
-            runtime: spec.runtime().word().to_owned(),
-        })
-    }
+// Where.
 
-    fn kubeadm_join(&self, worker: &NodeName) -> Kind {
-        let address = &self.addresses[&self.spec.control_plane];
-        let host = if address.contains(':') { format!("[{address}]") } else { address.clone() };
-        Kind::KubeadmJoin(agent::KubeadmJoin {
-            node: worker.to_string(),
-            kubernetes_version: self.spec.kubernetes_version.to_string(),
-            address: self.addresses[worker].clone(),
-            endpoint: format!("{host}:{}", self.spec.bind_port),
-            runtime: self.spec.runtime().word().to_owned(),
-        })
-    }
+/// The control plane first.
+fn every_node(wanted: &Wanted) -> Vec<Place> {
+    wanted.spec.nodes().map(Place::on).collect()
+}
 
-    fn add(
-        &mut self,
-        node: &NodeName,
-        name: &str,
-        kind: Kind,
-        after: &[StepId],
-    ) -> Result<StepId, Malformed> {
-        let step = PlannedStep::new(node, name, kind, after)?;
-        let id = step.id.clone();
-        self.steps.push(step);
-        Ok(id)
-    }
+fn every_worker(wanted: &Wanted) -> Vec<Place> {
+    wanted.spec.workers.iter().map(Place::on).collect()
+}
 
-    fn takes_from(&mut self, id: &StepId, from: &StepId) {
-        if let Some(step) = self.steps.iter_mut().find(|step| step.id == *id) {
-            step.input_from = Some(from.clone());
-        }
-    }
+fn master(wanted: &Wanted) -> Vec<Place> {
+    vec![Place::on(&wanted.spec.control_plane)]
+}
+
+fn for_every_user(wanted: &Wanted) -> Vec<Place> {
+    let place = |(index, user)| {
+        let label = label_of(user, index + 1);
+        Place { label, index, ..Place::on(&wanted.spec.control_plane) }
+    };
+    wanted.spec.kubectl_users.iter().enumerate().map(place).collect()
+}
+
+fn if_it_runs_pods(wanted: &Wanted) -> Vec<Place> {
+    if wanted.spec.control_plane_runs_pods { master(wanted) } else { Vec::new() }
+}
+
+fn if_somebody_joins(wanted: &Wanted) -> Vec<Place> {
+    if wanted.spec.workers.is_empty() { Vec::new() } else { master(wanted) }
+}
+
+fn if_tested(wanted: &Wanted) -> Vec<Place> {
+    if wanted.spec.smoke_test.is_some() { master(wanted) } else { Vec::new() }
+}
+
+fn every_node_tested(wanted: &Wanted) -> Vec<Place> {
+    if wanted.spec.smoke_test.is_some() { every_node(wanted) } else { Vec::new() }
+}
+
+fn if_test_is_removed(wanted: &Wanted) -> Vec<Place> {
+    if test_is_removed(wanted) { master(wanted) } else { Vec::new() }
+}
+
+fn test_is_removed(wanted: &Wanted) -> bool {
+    wanted.spec.smoke_test.as_ref().is_some_and(|test| !test.keep)
+}
+
+// What.
+
+fn hostname(_: &Wanted, place: &Place) -> Kind {
+    Kind::Hostname(agent::Hostname { name: place.node.to_string() })
+}
+
+fn hosts(wanted: &Wanted) -> Kind {
+    let entry = |(name, address): (&&NodeName, &String)| agent::HostsEntry {
+        address: address.clone(),
+        name: name.to_string(),
+    };
+    Kind::Hosts(agent::Hosts { entries: wanted.addresses.iter().map(entry).collect() })
+}
+
+fn swap(_: &Wanted) -> Kind {
+    Kind::Swap(agent::Swap {})
+}
+
+fn firewall(wanted: &Wanted) -> Kind {
+    Kind::Firewall(agent::Firewall { disable_ufw: wanted.spec.disable_firewall })
+}
+
+/// What every version of Kubernetes needs of the kernel: overlay for the images, bridged traffic seen by iptables,
+/// forwarding (kubernetes.io, container runtimes).
+fn kernel(_: &Wanted) -> Kind {
+    let sysctls =
+        ["net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables", "net.ipv4.ip_forward"];
+    Kind::Kernel(agent::Kernel {
+        modules: ["overlay", "br_netfilter"].map(str::to_owned).to_vec(),
+        sysctls: sysctls.map(|key| agent::Sysctl { key: key.to_owned(), value: "1".to_owned() }).to_vec(),
+    })
+}
+
+fn packages(wanted: &Wanted) -> Kind {
+    Kind::Packages(agent::Packages { kubernetes_version: wanted.spec.kubernetes_version.to_string() })
+}
+
+fn kubelet(_: &Wanted) -> Kind {
+    Kind::Kubelet(agent::Kubelet {})
+}
+
+fn runtime(wanted: &Wanted) -> Kind {
+    let spec = wanted.spec;
+    Kind::Runtime(agent::Runtime {
+        cgroup_driver: cgroup_driver(spec),
+        name: spec.runtime().word().to_owned(),
+        kubernetes_version: spec.kubernetes_version.to_string(),
+        image_repository: spec.image_repository.clone().unwrap_or_default(),
+    })
+}
+
+fn images(wanted: &Wanted, place: &Place) -> Kind {
+    let spec = wanted.spec;
+    Kind::Images(agent::Images {
+        kubernetes_version: spec.kubernetes_version.to_string(),
+        image_repository: spec.image_repository.clone().unwrap_or_default(),
+        extra: spec.smoke_test.iter().map(|test| test.image.to_string()).collect(),
+        skip_phases: spec.skip_phases.clone(),
+        control_plane: place.node == spec.control_plane,
+        runtime: spec.runtime().word().to_owned(),
+    })
+}
+
+fn kubeadm_init(wanted: &Wanted, place: &Place) -> Kind {
+    let spec = wanted.spec;
+    Kind::KubeadmInit(agent::KubeadmInit {
+        node: place.node.to_string(),
+        kubernetes_version: spec.kubernetes_version.to_string(),
+        advertise_address: wanted.addresses[&place.node].clone(),
+        bind_port: spec.bind_port.into(),
+        pod_subnet: spec.pod_subnet.to_string(),
+        service_subnet: spec.service_subnet.to_string(),
+        image_repository: spec.image_repository.clone().unwrap_or_default(),
+        skip_phases: spec.skip_phases.clone(),
+        cgroup_driver: cgroup_driver(spec),
+        redo_half_done: spec.redo_half_done_init,
+        runtime: spec.runtime().word().to_owned(),
+    })
+}
+
+fn kubeconfig(wanted: &Wanted, place: &Place) -> Kind {
+    let user = wanted.spec.kubectl_users[place.index].to_string();
+    Kind::Kubeconfig(agent::Kubeconfig { user, completion: true })
+}
+
+fn pod_network(wanted: &Wanted) -> Kind {
+    let (manifest, pod_subnet) = (wanted.spec.network_manifest.clone(), wanted.spec.pod_subnet.to_string());
+    Kind::PodNetwork(agent::PodNetwork { manifest, pod_subnet })
+}
+
+fn untaint(_: &Wanted, place: &Place) -> Kind {
+    Kind::Untaint(agent::Untaint { node: place.node.to_string() })
+}
+
+fn join_ticket(wanted: &Wanted) -> Kind {
+    let nodes = wanted.spec.workers.iter().map(ToString::to_string).collect();
+    Kind::JoinTicket(agent::JoinTicket { nodes })
+}
+
+fn kubeadm_join(wanted: &Wanted, place: &Place) -> Kind {
+    Kind::KubeadmJoin(agent::KubeadmJoin {
+        node: place.node.to_string(),
+        kubernetes_version: wanted.spec.kubernetes_version.to_string(),
+        address: wanted.addresses[&place.node].clone(),
+        endpoint: wanted.endpoint.to_string(),
+        runtime: wanted.spec.runtime().word().to_owned(),
+    })
+}
+
+fn kubelet_identity(_: &Wanted) -> Kind {
+    Kind::KubeletIdentity(agent::KubeletIdentity {})
+}
+
+fn node_network(_: &Wanted) -> Kind {
+    Kind::NodeNetwork(agent::NodeNetwork {})
+}
+
+fn nodes_ready(wanted: &Wanted) -> Kind {
+    Kind::NodesReady(agent::NodesReady { nodes: wanted.spec.nodes().map(ToString::to_string).collect() })
+}
+
+fn revoke_tickets(_: &Wanted) -> Kind {
+    Kind::RevokeTickets(agent::RevokeTickets {})
+}
+
+fn smoke_test(wanted: &Wanted) -> Kind {
+    let spec = wanted.spec;
+    let runs_pods = |node: &&NodeName| **node != spec.control_plane || spec.control_plane_runs_pods;
+    Kind::SmokeTest(agent::SmokeTest {
+        image: spec.smoke_test.as_ref().map(|test| test.image.to_string()).unwrap_or_default(),
+        nodes: spec.nodes().filter(runs_pods).map(ToString::to_string).collect(),
+    })
+}
+
+fn smoke_answer(_: &Wanted) -> Kind {
+    Kind::SmokeAnswer(agent::SmokeAnswer {})
+}
+
+fn smoke_cleanup(_: &Wanted) -> Kind {
+    Kind::SmokeCleanup(agent::SmokeCleanup {})
+}
+
+/// As the agents are told it; empty when the file leaves it to what is there.
+fn cgroup_driver(spec: &ClusterSpec) -> String {
+    spec.driver().map(|driver| driver.word().to_owned()).unwrap_or_default()
 }
 
 /// The user in the name of a step, which has no underscores. What is not the user's name as it is begins with the place in
@@ -307,17 +282,6 @@ fn label_of(user: &UserName, place: usize) -> String {
         same if same == user.as_str() => same.to_owned(),
         "" => place.to_string(),
         other => format!("{place}-{other}"),
-    }
-}
-
-/// What every version of Kubernetes needs of the kernel: overlay for the images, bridged traffic seen by iptables,
-/// forwarding (kubernetes.io, container runtimes).
-fn kernel() -> agent::Kernel {
-    let sysctls =
-        ["net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables", "net.ipv4.ip_forward"];
-    agent::Kernel {
-        modules: ["overlay", "br_netfilter"].map(str::to_owned).to_vec(),
-        sysctls: sysctls.map(|key| agent::Sysctl { key: key.to_owned(), value: "1".to_owned() }).to_vec(),
     }
 }
 

@@ -8,7 +8,7 @@ mod judgement;
 mod mesh;
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -18,12 +18,12 @@ use muster_proto::agent::{HostReport, InspectRequest, RuntimeReport};
 use muster_proto::coordinator::{Failure, PreflightReply};
 use muster_proto::event::Complaint;
 use muster_proto::kubernetes::runtime::RuntimeName;
-use muster_proto::names::NodeName;
+use muster_proto::names::{ApiEndpoint, NodeName};
 use muster_proto::redaction::printable;
 
 use crate::doors::fleet::{ConnectedAgent, Fleet};
 use crate::outlook::{Outlook, outlook};
-use crate::plans::bootstrap::{Plan, PlannedStep};
+use crate::plans::{Plan, PlannedStep};
 use crate::spec::ClusterSpec;
 
 /// Looking takes a moment; a resolver that does not answer, some seconds.
@@ -225,12 +225,9 @@ pub async fn preflight(
         }
     }
     // From the plan: also a master that cannot be looked at is the master of those that it made members.
-    let master = plan.steps.iter().find_map(|step| match &step.step.kind {
-        Some(Kind::KubeadmInit(init)) => init.advertise_address.parse::<IpAddr>().ok(),
-        _ => None,
-    });
+    let endpoint = plan.cluster.endpoint.as_ref();
     for host in &mut hosts {
-        let member = master.is_some_and(|master| leads_to(&host.report.cluster, master));
+        let member = endpoint.is_some_and(|endpoint| leads_to(&host.report.cluster, endpoint));
         host.settled = member || !host.report.under_way.is_empty();
     }
     if hosts.iter().all(|host| host.settled) {
@@ -243,7 +240,7 @@ pub async fn preflight(
         tokio::join!(outlook(fleet, &steps), mesh::try_doors(&hosts, &agents, &doors, spec.bind_port));
     for (step, found) in steps.iter().zip(outlooks) {
         // What no earlier step changes: the users that there are, the runtime's settings, and what it holds once it answers.
-        let stays = || match step.step.kind {
+        let stays = || match &step.step.kind {
             Some(Kind::Kubeconfig(_)) => true,
             // A member of another cluster is told as that.
             Some(Kind::Runtime(_)) => {
@@ -291,11 +288,12 @@ async fn inspect(agent: &ConnectedAgent, spec: &ClusterSpec) -> Result<Host, Str
     })
 }
 
-/// Whether kubelet.conf names an API server at this address, at whatever port: that the port is another one than the file
-/// says is for the step of kubeadm init to tell.
-fn leads_to(server: &str, master: IpAddr) -> bool {
-    let endpoint = server.strip_prefix("https://").and_then(|endpoint| endpoint.parse::<SocketAddr>().ok());
-    endpoint.is_some_and(|endpoint| endpoint.ip() == master)
+/// Whether kubelet.conf names an API server at the host of this endpoint, at whatever port: that the port is another one than
+/// the file says is for the step of kubeadm init to tell.
+fn leads_to(server: &str, endpoint: &ApiEndpoint) -> bool {
+    let host = |endpoint: &str| endpoint.rsplit_once(':').map(|(host, _)| host.to_owned());
+    let named = server.strip_prefix("https://").and_then(host);
+    named.is_some() && named == host(endpoint.as_str())
 }
 
 /// `m1, w1 and w2`

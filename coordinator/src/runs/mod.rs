@@ -1,7 +1,7 @@
 //! The runs of this coordinator: one at a time, started, attached to and reported here. A run belongs to the daemon;
 //! whoever asked for it may go away.
 
-mod known;
+mod observed;
 mod own_agent;
 mod under_way;
 
@@ -29,8 +29,8 @@ use crate::doors::fleet::Fleet;
 use crate::doors::store::Store;
 use crate::executor::{AGENT_PATIENCE, Executor};
 use crate::outlook::{Outlook, outlook};
-use crate::plans::bootstrap::{self, Hosts, Plan, PlannedStep};
-use crate::plans::reset;
+use crate::plans::observed::each_once;
+use crate::plans::{Hosts, Plan, PlannedStep, bootstrap, remove, reset, restore};
 use crate::preflight::{Check, preflight};
 use crate::progress::{failure, fold};
 use crate::record::{Record, RecordError, Run, RunPhase};
@@ -94,7 +94,7 @@ impl Runs {
         };
         let mut nodes: Vec<NodePlan> = Vec::new();
         for (step, found) in plan.steps.iter().zip(outlook(&self.fleet, &plan.steps).await) {
-            let found = step_plan(step, found, &plan.cluster);
+            let found = step_plan(step, found, &plan.cluster.name);
             match nodes.iter_mut().find(|node| node.node == step.node.as_str()) {
                 Some(node) => node.steps.push(found),
                 None => nodes.push(NodePlan { node: step.node.to_string(), steps: vec![found] }),
@@ -146,11 +146,10 @@ impl Runs {
         if !self.is_under_way(&digest) {
             found = preflight(&self.fleet, &spec, &plan, &ignored).await.into();
             if !found.complaints.is_empty() {
-                tracing::info!(cluster = %plan.cluster, complaints = found.complaints.len(), "the run does not begin");
+                tracing::info!(cluster = %plan.cluster.name, complaints = found.complaints.len(), "the run does not begin");
                 return Ok(Box::pin(stream::iter([Ok(told(found))])));
             }
         }
-        self.remember_pod_subnet(&plan)?;
         let (active, before) = self.begin(self.without_done_once(plan)?, asked, digest, Vec::new())?;
         let notes = (!found.notes.is_empty()).then(|| told(found));
         let first = before.into_iter().chain(notes).map(Ok);
@@ -165,21 +164,20 @@ impl Runs {
     ) -> Result<BoxStream<'static, Result<Progress, Status>>, Status> {
         let refused = |error: Malformed| Status::invalid_argument(error.to_string());
         let named: Result<Vec<NodeName>, _> = request.nodes.iter().map(|name| name.parse()).collect();
-        let mut nodes = reset::each_once(named.map_err(refused)?);
+        let mut nodes = each_once(named.map_err(refused)?);
         let enrolled = self.enrolled()?;
         let mut gone = None;
-        let plan = match self.record.last_bootstrap().map_err(RunsError::from)? {
-            Some(bootstrap) => {
-                let subnet = self.record.pod_subnet(&bootstrap.cluster).map_err(RunsError::from)?;
-                let known = self.known(&bootstrap, subnet, &enrolled)?;
+        let plan = match self.observed(None, &enrolled)? {
+            Some(observed) => {
                 if nodes.is_empty() {
-                    nodes.clone_from(&known.nodes);
+                    nodes.extend(observed.nodes().cloned());
                 }
-                if let Some(refusal) = known.refusal(&nodes, &request.confirm) {
+                if let Some(refusal) = observed.refusal(&nodes, &request.confirm) {
                     return Err(Status::failed_precondition(refusal));
                 }
-                gone = known.strangers(&nodes, &enrolled).map_err(Status::failed_precondition)?;
-                reset::plan(&known, &nodes, &enrolled, request.remove)
+                gone = observed.strangers(&nodes, &enrolled).map_err(Status::failed_precondition)?;
+                let plan = if request.remove { remove::plan } else { reset::plan };
+                plan(&observed, &nodes, &enrolled)
             }
             None if request.remove => {
                 return Err(Status::failed_precondition(
@@ -187,23 +185,19 @@ impl Runs {
                 ));
             }
             None => {
-                let enrolled: Vec<NodeName> = enrolled.into_iter().collect();
                 if nodes.is_empty() {
-                    nodes.clone_from(&enrolled);
+                    nodes.extend(enrolled.iter().cloned());
                 } else if let Some(unknown) = nodes.iter().find(|node| !enrolled.contains(node)) {
                     return Err(Status::failed_precondition(format!(
                         "{unknown} is not enrolled: `sudo coordinator nodes list` shows who is"
                     )));
                 }
-                reset::plan_without_cluster(&enrolled, &nodes)
+                restore::plan(&nodes, &enrolled)
             }
         };
         let plan = plan.map_err(refused)?;
-        // A removal may take the very steps of a reset, and is another run: only its nodes leave the list.
-        let (digest, leaving) = match request.remove {
-            true => (format!("{} remove", plan.digest()), nodes),
-            false => (plan.digest(), Vec::new()),
-        };
+        let leaving = if request.remove { nodes } else { Vec::new() };
+        let digest = plan.digest();
         let (active, before) = self.begin(plan, String::new(), digest, leaving)?;
         let gone = gone.map(|text| Progress { item: Some(progress::Item::Found(text)) });
         let first = before.into_iter().chain(gone).map(Ok);
@@ -296,7 +290,9 @@ impl Runs {
             }
         };
         let hosts = self.hosts(spec.nodes()).await;
-        let plan = bootstrap::plan(&spec, &hosts).map_err(|problems| Problems::new(files, problems));
+        let observed = self.observed(Some(&spec.name), &enrolled)?;
+        let plan = bootstrap::plan(&spec, &hosts, observed.as_ref())
+            .map_err(|problems| Problems::new(files, problems));
         Ok(plan.map(|plan| (spec, plan)))
     }
 }

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use muster_proto::agent;
 use muster_proto::event::{Event, EventKind};
 use muster_proto::names::{Malformed, NodeName};
 use tokio::time::timeout;
@@ -11,8 +10,7 @@ use uuid::Uuid;
 
 use super::{FIRST_CONNECTION, Runs, RunsError};
 use crate::doors::fleet::ConnectedAgent;
-use crate::plans::bootstrap::{Plan, PlannedStep};
-use crate::plans::reset::NO_CLUSTER;
+use crate::plans::let_nodes_in;
 
 impl Runs {
     /// Lets the nodes dial in through the ufw of this machine: a step of its own agent, so that the rule is in that agent's
@@ -23,17 +21,12 @@ impl Runs {
                 "this machine's own agent is not connected: `sudo coordinator init --node NAME` enrols it",
             )
         })?;
-        let port = agent::CoordinatorPort { address: dialled.ip().to_string(), port: dialled.port().into() };
-        let malformed = |error: Malformed| Status::internal(error.to_string());
-        let kind = agent::step::Kind::CoordinatorPort(port);
-        let step = PlannedStep::new(&node, "coordinator-port", kind, &[]).map_err(malformed)?;
-        let id = step.id.clone();
+        let plan = let_nodes_in::plan(&node, dialled)
+            .map_err(|error: Malformed| Status::internal(error.to_string()))?;
+        let id = plan.steps[0].id.clone();
         // No run of a cluster, so that none is recorded: status goes on to show the cluster's.
         let run = Uuid::new_v4().to_string();
-        let executor = self.executor(&run);
-        let cluster = NO_CLUSTER.parse().map_err(malformed)?;
-        let plan = Plan { cluster, steps: vec![step], pod_subnet: String::new() };
-        executor.execute(&plan).await;
+        self.executor(&run).execute(&plan).await;
         match self.journal.of_step(&run, &id).map_err(RunsError::from)?.into_iter().next_back() {
             Some(Event { kind: EventKind::Done { changes }, .. }) => Ok((node, changes > 0)),
             Some(Event {

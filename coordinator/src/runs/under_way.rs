@@ -14,7 +14,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::{Runs, RunsError};
-use crate::plans::bootstrap::{Plan, digest_of};
+use crate::plans::{Plan, digest_of};
 use crate::progress::failure;
 use crate::record::{Run, RunPhase};
 use crate::{removal, resume};
@@ -94,6 +94,7 @@ impl Runs {
         };
         let run = Run {
             id: Uuid::new_v4().to_string(),
+            kind: plan.kind,
             cluster: plan.cluster.clone(),
             plan_digest: plan_digest.clone(),
             steps: plan.steps.iter().map(|step| step.id.clone()).collect(),
@@ -112,11 +113,13 @@ impl Runs {
         let (record, store, fleet) = (self.record.clone(), self.store.clone(), self.fleet.clone());
         let ends = self.ends.clone();
         tokio::spawn(async move {
-            tracing::info!(run = run.id, cluster = %run.cluster, "the run begins");
+            tracing::info!(run = run.id, cluster = %run.cluster.name, "the run begins");
             let outcome = executor.execute(&plan).await;
             let all_done = plan.steps.iter().all(|step| outcome.done.contains(&step.id));
-            let told =
-                outcome.unrecorded.iter().map(|(step, complaint)| failure(step, complaint, &run.cluster));
+            let told = outcome
+                .unrecorded
+                .iter()
+                .map(|(step, complaint)| failure(step, complaint, &run.cluster.name));
             let mut told: Vec<Failure> = told.collect();
             // Before its end is recorded, which so is said once. A coordinator that dies in between is asked again for nodes
             // that left: of them it only has the cluster's objects looked at.

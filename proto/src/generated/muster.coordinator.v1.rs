@@ -264,7 +264,7 @@ pub struct ClusterStatus {
     /// of the last event that this status is folded from; never goes backwards
     #[prost(uint64, tag = "10")]
     pub sequence: u64,
-    /// of the newest run: bootstrap | reset (a removal too); empty: there was none
+    /// of the newest run: bootstrap | reset | remove; empty: there was none
     #[prost(string, tag = "11")]
     pub kind: ::prost::alloc::string::String,
 }

@@ -128,7 +128,7 @@ async fn a_master_that_cannot_be_looked_at_makes_no_strangers_of_its_workers() {
         |agent: &muster_coordinator::doors::fleet::ConnectedAgent| HostFacts { ..agent.facts.clone() };
     let hosts =
         cluster.fleet.connected().iter().map(|agent| (agent.node.clone(), Ok(facts(agent)))).collect();
-    let plan = plan(&spec, &hosts).unwrap();
+    let plan = plan(&spec, &hosts, None).unwrap();
     cluster.kill_agent("m1");
     cluster.gone("m1").await;
     let found = preflight(&cluster.fleet, &spec, &plan, &Default::default()).await;

@@ -75,7 +75,7 @@ async fn the_status_names_a_reset_as_one_and_never_says_of_it_that_the_cluster_i
     cluster.bootstrap(RUNS_PODS).await;
     assert_eq!(told(), ("bootstrap".into(), "done".into()));
     ended(cluster.runs.reset(removal()).await.unwrap()).await;
-    assert_eq!(told(), ("reset".into(), "done".into()), "a removal makes no cluster either");
+    assert_eq!(told(), ("remove".into(), "done".into()), "a removal makes no cluster either");
     cluster.reset(&[]).await;
     assert_eq!(told(), ("reset".into(), "done".into()));
 }

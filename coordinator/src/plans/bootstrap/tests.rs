@@ -1,5 +1,10 @@
 use super::*;
+use crate::doors::fleet::FleetError;
+use crate::plans::PlannedStep;
+use crate::plans::observed::{Member, Role};
+use muster_proto::agent::HostFacts;
 use muster_proto::coordinator::ClusterFiles;
+use muster_proto::names::StepId;
 
 fn spec(workers: usize, runs_pods: bool, keep: bool) -> ClusterSpec {
     let nodes: String = (1..=workers).map(|n| format!("    - {{name: w{n}, role: worker}}\n")).collect();
@@ -21,7 +26,7 @@ fn hosts(spec: &ClusterSpec, first: u8) -> Hosts {
 }
 fn planned(workers: usize, runs_pods: bool, keep: bool) -> Plan {
     let spec = spec(workers, runs_pods, keep);
-    plan(&spec, &hosts(&spec, 11)).unwrap()
+    plan(&spec, &hosts(&spec, 11), None).unwrap()
 }
 fn step<'a>(plan: &'a Plan, id: &str) -> &'a PlannedStep {
     plan.steps.iter().find(|step| step.id.as_str() == id).unwrap_or_else(|| panic!("{id} is planned"))
@@ -115,7 +120,7 @@ fn what_the_hosts_say_against_the_file_is_said_all_at_once_with_its_line() {
     let gone = FleetError::Refused { node: "w1".parse().unwrap(), reason: "too old".into() };
     hosts.insert("w1".parse().unwrap(), Err(gone));
     hosts.insert("w3".parse().unwrap(), hosts[&"w2".parse().unwrap()].clone());
-    let problems = plan(&spec, &hosts).unwrap_err();
+    let problems = plan(&spec, &hosts, None).unwrap_err();
     let said = |line: u64, text: &str| {
         problems.iter().any(|problem| problem.line == line && problem.what.contains(text))
     };
@@ -128,4 +133,39 @@ fn what_the_hosts_say_against_the_file_is_said_all_at_once_with_its_line() {
 fn the_digest_is_the_contents_and_nothing_elses() {
     assert_eq!(planned(2, true, true).digest(), planned(2, true, true).digest());
     assert_ne!(planned(2, true, true).digest(), planned(2, false, true).digest());
+}
+
+#[test]
+fn what_is_told_to_all_nodes_is_held_once() {
+    let plan = planned(3, true, true);
+    let held = |word: &str| {
+        let steps: Vec<_> = plan.steps.iter().filter(|step| step.id.step() == word).collect();
+        assert_eq!(steps.len(), 4);
+        steps.iter().all(|step| std::sync::Arc::ptr_eq(&step.step, &steps[0].step))
+    };
+    assert!(held("hosts") && held("kernel") && !held("hostname"));
+}
+
+#[test]
+fn the_plan_knows_its_cluster_and_one_that_stands_keeps_its_ranges() {
+    let spec = spec(1, true, true);
+    let fresh = plan(&spec, &hosts(&spec, 11), None).unwrap().cluster;
+    assert_eq!(fresh.endpoint.as_ref().unwrap().as_str(), "10.88.0.11:6443");
+    assert_eq!((fresh.name.as_str(), fresh.pod_subnet_text().as_str()), ("lab", "10.244.0.0/16"));
+    assert_eq!(fresh.control_planes, vec![spec.control_plane.clone()]);
+    let cluster = ClusterFacts { pod_subnet: Some("10.55.0.0/16".parse().unwrap()), ..fresh };
+    let master =
+        Member { node: spec.control_plane.clone(), role: Role::ControlPlane, kubernetes_version: None };
+    let mut stands = Observed { cluster, made: true, members: vec![master] };
+    let kept =
+        |stands: &Observed| plan(&spec, &hosts(&spec, 11), Some(stands)).unwrap().cluster.pod_subnet_text();
+    assert_eq!(kept(&stands), "10.55.0.0/16");
+    stands.made = false;
+    assert_eq!(kept(&stands), "10.244.0.0/16", "what was reset is made anew");
+    stands = Observed {
+        cluster: ClusterFacts { name: "other".parse().unwrap(), ..stands.cluster },
+        made: true,
+        ..stands
+    };
+    assert_eq!(kept(&stands), "10.244.0.0/16", "another cluster's range is its own");
 }
