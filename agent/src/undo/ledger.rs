@@ -182,7 +182,10 @@ fn note(entries: &mut Vec<(String, Entry)>, step: &str, change: &Change, before:
         Change::Unit { unit, action } => {
             if *action == UnitAction::Restart {
                 add_follow_up(entries, step, change);
-                return;
+                // kubeadm starts and stops it, not we.
+                if unit == crate::cluster::kubelet::UNIT {
+                    return;
+                }
             }
             let file_state = text("file_state").unwrap_or_default();
             let actions = BTreeSet::from([*action]);
@@ -356,6 +359,22 @@ mod tests {
         assert_eq!(Ledger::of(&events).pending.len(), 1, "it is not known to be made");
         events.push(event(5, "restore", EventKind::Made { index: 0, outcome: Default::default() }));
         assert!(Ledger::of(&events).pending.is_empty());
+    }
+
+    #[test]
+    fn of_a_unit_that_was_restarted_and_then_started_counts_whether_it_ran_before_the_first_of_both() {
+        let change = |unit: &str, action| Change::Unit { unit: unit.into(), action };
+        let ran = |active: bool| Some(json!({ "active": active, "file_state": "enabled" }));
+        let ledger = Ledger::of(&[
+            intended(1, "runtime", &change("docker.service", UnitAction::Restart), ran(true)),
+            intended(2, "runtime", &change("docker.service", UnitAction::Start), ran(false)),
+            intended(3, "kubelet", &change("kubelet.service", UnitAction::Restart), ran(true)),
+        ]);
+        let [Entry { target: Target::Unit { unit, active: true, actions, .. }, .. }] = &ledger.entries[..]
+        else {
+            panic!("{:?}", ledger.entries)
+        };
+        assert_eq!((unit.as_str(), actions.len()), ("docker.service", 2), "kubeadm starts and stops its own");
     }
 
     #[test]

@@ -119,6 +119,11 @@ pub(super) async fn reload() -> Result<(), HostError> {
 /// One job to its end. Subscribed before the job exists, so that its end cannot be missed.
 async fn job(bus: &Bus, name: &str, action: UnitAction, what: &str) -> Result<(), HostError> {
     let failed = |error| refused(what, error);
+    if matches!(action, UnitAction::Start | UnitAction::Restart) {
+        // Starts that failed before count against the unit's limit (`Start request repeated too quickly`), although what made
+        // them fail may be put right by now. A unit that systemd does not know has no count.
+        let _ = bus.systemd.reset_failed_unit(name.to_owned()).await;
+    }
     bus.systemd.subscribe().await.map_err(failed)?;
     let mut removed = bus.systemd.receive_job_removed().await.map_err(failed)?;
     let (unit, mode) = (name.to_owned(), "replace".to_owned());

@@ -33,7 +33,7 @@ pub struct Restore {
 }
 
 /// What is to be done for one target.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Undoing {
     changes: Vec<Change>,
     /// Why it stays as it is, when somebody else changed it.
@@ -63,6 +63,7 @@ impl Restore {
 
     pub async fn check<H: Observe>(&self, host: &H, input: &Input) -> Result<Finding, HostError> {
         let (mut changes, mut last, mut kept, mut gone) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut starts = Vec::new();
         let mut follow_up = input.ledger.pending.clone();
         for Entry { target, follow_up: asked } in &input.ledger.entries {
             if self.nodes_stay && matches!(target, Target::FirewallRule { .. }) {
@@ -78,6 +79,12 @@ impl Restore {
             match target {
                 Target::Swap { .. } => last.splice(0..0, undoing.changes).for_each(drop),
                 Target::Firewall | Target::FirewallRule { .. } => last.extend(undoing.changes),
+                // Once the files that it reads are put back.
+                Target::Unit { .. } => {
+                    let (start, other): (Vec<_>, Vec<_>) = undoing.changes.into_iter().partition(is_start);
+                    changes.extend(other);
+                    starts.extend(start);
+                }
                 _ => changes.extend(undoing.changes),
             }
         }
@@ -86,6 +93,8 @@ impl Restore {
                 changes.push(change);
             }
         }
+        starts.retain(|start| !changes.iter().any(|change| restarts_the_same(change, start)));
+        changes.extend(starts);
         changes.extend(last);
         // A rule of ufw may go while there is a cluster. Anything else waits until kubeadm's part is undone: a coordinator that
         // lost its record would turn swap on under a kubelet.
@@ -108,6 +117,17 @@ impl Restore {
             return Ok(Finding::Done(Yield::Left(gone)));
         }
         Ok(Finding::from_changes(changes))
+    }
+}
+
+fn is_start(change: &Change) -> bool {
+    matches!(change, Change::Unit { action: UnitAction::Start, .. })
+}
+
+fn restarts_the_same(change: &Change, start: &Change) -> bool {
+    match (change, start) {
+        (Change::Unit { unit, action: UnitAction::Restart }, Change::Unit { unit: same, .. }) => unit == same,
+        _ => false,
     }
 }
 
@@ -147,7 +167,9 @@ async fn undo<H: Observe>(host: &H, target: &Target) -> Result<Undoing, HostErro
             if did(UnitAction::Enable) && now.file_state == "enabled" && file_state == "disabled" {
                 change(UnitAction::Disable);
             }
-            if did(UnitAction::Stop) && *active && now.exists && !now.active {
+            // Also where a start or restart of ours failed: what ran before runs afterwards.
+            let touched = [UnitAction::Stop, UnitAction::Start, UnitAction::Restart].into_iter().any(did);
+            if touched && *active && now.exists && !now.active {
                 change(UnitAction::Start);
             }
             if did(UnitAction::Start) && !*active && now.active {
@@ -203,6 +225,46 @@ async fn is_gone<H: Observe>(host: &H, device: &Path) -> Result<bool, HostError>
 mod tests {
     use super::*;
     use crate::host::fake::{FakeCluster, FakeHost};
+    use crate::steps::rehearsal::{carry_out, step};
+    use crate::undo::ledger::{Place, Writes};
+    use muster_proto::agent::step::Kind;
+
+    #[tokio::test]
+    async fn a_unit_that_ran_before_a_restart_of_ours_failed_runs_once_the_files_that_it_reads_are_put_back()
+    {
+        let (unit, path) = ("docker.service".to_owned(), "/etc/docker/daemon.json");
+        let restart = Change::Unit { unit: unit.clone(), action: UnitAction::Restart };
+        let actions = [UnitAction::Restart, UnitAction::Start].into();
+        let entries = |follow_up: &[Change]| {
+            let writes = Writes::of(None, Some("ours".into()));
+            let file = Target::File { place: Place::Host(path.into()), mode: None, writes };
+            let target =
+                Target::Unit { unit: unit.clone(), active: true, file_state: "enabled".into(), actions };
+            vec![
+                Entry { target, follow_up: Vec::new() },
+                Entry { target: file, follow_up: follow_up.to_vec() },
+            ]
+        };
+        let wanted = step(Kind::Restore(agent::Restore::default()));
+        let mut input = Input::default();
+        input.ledger.entries = entries(std::slice::from_ref(&restart));
+        for (file, expected) in [
+            (true, &["remove /etc/docker/daemon.json", "restart docker.service"][..]),
+            (false, &["start docker.service"]),
+        ] {
+            let host = FakeHost::debian("m1", FakeCluster::default());
+            host.with(|state| state.units.get_mut(&unit).unwrap().active = false);
+            if file {
+                host.put_file(path, "ours");
+            }
+            let Finding::Todo(changes) = wanted.check(&host, &input).await.unwrap() else { panic!() };
+            let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+            assert_eq!(changes, expected);
+            let finding = carry_out(&host, &wanted, &mut input).await;
+            assert!(matches!(finding, Finding::Done(_)), "{finding:?}");
+            assert!(host.with(|state| state.units[&unit].active), "what ran before runs afterwards");
+        }
+    }
 
     #[tokio::test]
     async fn swap_is_gone_only_where_its_device_or_file_would_be_seen() {
