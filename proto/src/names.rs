@@ -77,6 +77,15 @@ text_types! {
     NodeName: "a node name: at most 63 of a-z, 0-9, '-' and '.', every part beginning and ending with a letter or digit",
         |value| value.len() <= 63 && value.split('.').all(is_dns_label);
 
+    /// What a machine may be called, also one that is no node yet: the kernel takes 64 bytes, an administrator capitals and
+    /// underscores (hostname(7) allows less than what is found).
+    HostName: "a host name: at most 64 of a-z, A-Z, 0-9, '-', '_' and '.', beginning with a letter, a digit or '_'",
+        |value| {
+            value.len() <= 64
+                && value.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
+                && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        };
+
     /// The name of a local user as Debian's adduser allows it.
     UserName: "a user name: at most 32 of a-z, 0-9, '-' and '_', beginning with a letter or '_'",
         |value| {
@@ -115,6 +124,12 @@ fn is_endpoint(text: &str) -> bool {
         }
     };
     is_host && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+impl From<&NodeName> for HostName {
+    fn from(name: &NodeName) -> Self {
+        Self(name.0.clone())
+    }
 }
 
 impl StepId {
@@ -259,6 +274,7 @@ mod tests {
     fn good(name: &str) -> &'static str {
         match name {
             "NodeName" => "node-1.lab",
+            "HostName" => "M1_old.lab-2",
             "UserName" => "student_1",
             "ImageReference" => "registry.example:5000/a/b_c:v1.2-x",
             "StepId" => "node-1.lab/kubeadm-join",

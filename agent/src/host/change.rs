@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 use muster_proto::event::Outcome;
-use muster_proto::names::{NodeName, StepId, UserName};
+use muster_proto::names::{HostName, NodeName, StepId, UserName};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -37,7 +37,7 @@ pub enum Change {
     RemoveEtcdData,
     /// The kernel's name now and /etc/hostname.
     SetHostname {
-        name: NodeName,
+        name: HostName,
     },
     SwapOff {
         device: PathBuf,

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use muster_proto::names::NodeName;
+use muster_proto::names::HostName;
 
 use super::errand::{self, Errand};
 use super::{SystemHost, child, files};
@@ -22,7 +22,7 @@ impl SystemHost {
     }
 
     /// /etc/hostname first: after a crash between the two the step sees the difference and does both again.
-    pub(super) async fn set_hostname(&self, name: &NodeName) -> Result<(), HostError> {
+    pub(super) async fn set_hostname(&self, name: &HostName) -> Result<(), HostError> {
         files::write(self.path("/etc/hostname"), format!("{name}\n"), FileMode::IfNew(0o644)).await?;
         // Through its file, which asks for root alone; the system call asks for CAP_SYS_ADMIN.
         self.set_sysctl("kernel.hostname", name.as_str()).await

@@ -36,7 +36,7 @@ impl Hostname {
         if host.hostname().await? != self.name.as_str()
             || kept.as_deref().map(str::trim) != Some(self.name.as_str())
         {
-            changes.push(Change::SetHostname { name: self.name.clone() });
+            changes.push(Change::SetHostname { name: (&self.name).into() });
         }
         let cloud_init = !host.list_folder(Path::new(CLOUD_FOLDER)).await?.is_empty();
         if cloud_init && host.read_file(Path::new(CLOUD_FILE)).await?.as_deref() != Some(CLOUD_CONTENT) {

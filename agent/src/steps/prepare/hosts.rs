@@ -70,7 +70,9 @@ impl Hosts {
         let mut words = fields.split_whitespace();
         let Some(address) = words.next() else { return Some(line.to_owned()) };
         let names: Vec<&str> = words.collect();
-        let ours = |name: &&str| self.entries.iter().any(|(_, ours)| ours.as_str() == *name);
+        // Resolvers do not care about capitals: `127.0.1.1 M1` answers for m1.
+        let ours =
+            |name: &&str| self.entries.iter().any(|(_, ours)| name.eq_ignore_ascii_case(ours.as_str()));
         if !names.iter().any(ours) {
             return Some(line.to_owned());
         }
@@ -108,6 +110,9 @@ mod tests {
     fn a_line_that_gives_a_node_a_loopback_address_loses_that_name() {
         let after = hosts().render("127.0.1.1 m1.lab m1 # clone\n127.0.1.1 m1\n");
         assert!(after.starts_with("127.0.1.1\tm1.lab # clone\n# BEGIN"), "{after}");
+        let others = "10.88.0.50\tnas M1-old\n";
+        let after = hosts().render(&format!("127.0.1.1\tM1.Lab.Example M1 W1\t# clone\n{others}"));
+        assert!(after.starts_with(&format!("127.0.1.1\tM1.Lab.Example # clone\n{others}# BEGIN")), "{after}");
     }
 
     #[tokio::test]

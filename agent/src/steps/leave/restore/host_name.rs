@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use muster_proto::names::NodeName;
+use muster_proto::names::HostName;
 
 use super::Undoing;
 use super::plain_file::put;
@@ -27,9 +27,9 @@ pub(super) async fn put_back<H: Observe>(
     if (now == kernel && held.as_deref() == file) || !is_known {
         return Ok(Undoing::default());
     }
-    let Ok(name) = kernel.parse::<NodeName>() else {
-        return Ok(Undoing::kept(format!(
-            "the host name was {kernel:?}: `sudo hostnamectl set-hostname` puts it back"
+    let Ok(name) = kernel.parse::<HostName>() else {
+        return Ok(Undoing::gone(format!(
+            "the host name stays {ours}: it was {kernel:?}, which nothing but `sudo hostnamectl set-hostname` puts back"
         )));
     };
     let mut undoing = Undoing::default();
@@ -68,5 +68,23 @@ mod tests {
                 found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| a.starts_with(b));
             assert!(same, "{now} {held:?} {file:?}: {found:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_no_node_may_have_is_put_back_all_the_same() {
+        let put_back = async |kernel: &str| {
+            let host = FakeHost::debian("m1", FakeCluster::default());
+            put_back(&host, kernel, Some(&format!("{kernel}\n")), "m1").await.unwrap()
+        };
+        for kernel in ["M1", "K8S-Master-1", "my_host", "M1.Lab.Example", "_x", "a."] {
+            let undoing = put_back(kernel).await;
+            let [Change::SetHostname { name }] = &undoing.changes[..] else {
+                panic!("{kernel}: {undoing:?}")
+            };
+            assert_eq!((name.as_str(), undoing.kept, undoing.gone), (kernel, None, None));
+        }
+        let undoing = put_back("my host").await;
+        assert!(undoing.changes.is_empty() && undoing.kept.is_none(), "it keeps no reset from its end");
+        assert!(undoing.gone.unwrap().contains("\"my host\""));
     }
 }
