@@ -50,6 +50,25 @@ pub fn undone(found: &str, left: &str, now: &str) -> Option<String> {
     Some(text)
 }
 
+/// `now`, which somebody wrote anew, with every line as it was that the change made of another one and that stands in it
+/// once, wherever.
+pub fn turned_back(found: &str, left: &str, now: &str) -> String {
+    let lines: Vec<&str> = left.split_inclusive('\n').collect();
+    let bare = |line: &str| line.trim_end_matches(['\n', '\r']).to_owned();
+    let one_line = |hunk: Hunk<'_>| match hunk.lines[..] {
+        [before] if hunk.place.len() == 1 => Some((bare(lines[hunk.place.start]), bare(before))),
+        _ => None,
+    };
+    let changed: Vec<(String, String)> =
+        by_lines(hunks(left, found)).into_iter().filter_map(one_line).collect();
+    let once = |line: &str| now.lines().filter(|other| *other == line).count() == 1;
+    let back = |line: &str| match changed.iter().find(|(ours, _)| *ours == bare(line) && once(ours)) {
+        Some((ours, before)) => format!("{before}{}", &line[ours.len()..]),
+        None => line.to_owned(),
+    };
+    now.split_inclusive('\n').map(back).collect()
+}
+
 /// These lines of a text become others; an empty place: others come before the line there.
 struct Hunk<'a> {
     place: Range<usize>,
@@ -57,10 +76,10 @@ struct Hunk<'a> {
 }
 
 impl Hunk<'_> {
-    /// Somebody has put back already what was taken away.
+    /// Somebody has put back already what was taken away, wherever in the text.
     fn is_done_by(&self, other: &Self) -> bool {
         let holds = || other.lines.windows(self.lines.len()).any(|lines| lines == self.lines);
-        self.place.is_empty() && self.place == other.place && !self.lines.is_empty() && holds()
+        self.place.is_empty() && !self.lines.is_empty() && holds()
     }
 
     fn is_at_odds_with(&self, other: &Self) -> bool {
@@ -120,9 +139,18 @@ mod tests {
             ("a", "a\nours\n", "a\nours\nmine\n", "a\nmine\n"),
             ("a\n", "a\n1\n", "a\n1\n1\n", "a\n1\n"),
             ("a\nb\n", "a\n", "a\nb\nmine\n", "a\nb\nmine\n"),
+            ("a\nb\nc\n", "a\nc\nours\n", "b\na\nc\n", "b\na\nc\n"),
         ] {
             assert_eq!(undone(found, left, now).as_deref(), Some(after), "{found:?} {left:?} {now:?}");
         }
+    }
+
+    #[test]
+    fn a_changed_line_is_turned_back_wherever_it_stands_if_it_stands_there_once() {
+        let (found, left) = ("a\nx swap\nb\n", "a\n# x swap\nb\nnew\n");
+        assert_eq!(turned_back(found, left, "b\r\n# x swap\r\nmine\n"), "b\r\nx swap\r\nmine\n");
+        assert_eq!(turned_back(found, left, "mine\n# x swap"), "mine\nx swap");
+        assert_eq!(turned_back(found, left, "# x swap\n# x swap\nnew\n"), "# x swap\n# x swap\nnew\n");
     }
 
     #[test]

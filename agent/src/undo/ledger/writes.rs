@@ -25,6 +25,11 @@ impl Writes {
         self.all.first().and_then(|write| write.found.as_deref())
     }
 
+    /// What each of them left, where that was a file.
+    pub fn left(&self) -> impl Iterator<Item = &str> {
+        self.all.iter().filter_map(|write| write.left.as_deref())
+    }
+
     /// Those that are in this content of the file, the oldest first: not one that never took effect, nor any that somebody
     /// undid as a whole.
     pub fn in_effect(&self, now: &str) -> &[Write] {

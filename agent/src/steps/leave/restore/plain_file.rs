@@ -2,7 +2,8 @@
 //! before, between and after them stays.
 
 use super::Undoing;
-use crate::files::line_changes::{added, undone};
+use crate::files::line_changes::{added, turned_back, undone};
+use crate::files::marked_block::{blocks, without_blocks};
 use crate::host::HostError;
 use crate::host::change::{Change, FileMode};
 use crate::host::query::Observe;
@@ -50,14 +51,26 @@ fn content(now: Option<&str>, writes: &Writes) -> Content {
                 None => return Content::Becomes(None),
             },
             // Of a file that we made, nobody can tell what a part of it is worth.
-            (Some(found), Some(left)) if !found.is_empty() => match undone(found, left, &text) {
-                Some(rest) => text = rest,
-                None => return kept(now, writes),
-            },
+            (Some(found), Some(left)) if !found.is_empty() => {
+                match undone(found, left, &text).or_else(|| without_ours(found, left, &text, writes)) {
+                    Some(rest) => text = rest,
+                    None => return kept(now, writes),
+                }
+            }
             _ => return kept(now, writes),
         }
     }
     if text == now { Content::Stays } else { Content::Becomes(Some(text)) }
+}
+
+/// Where somebody wrote the file anew, nothing of a write of ours may be left in it, or what is ours stands at another place:
+/// a marked block as any of our writes left it, a line that we made of another one. None where more of the write is left.
+fn without_ours(found: &str, left: &str, text: &str, writes: &Writes) -> Option<String> {
+    let ours: Vec<Vec<&str>> = writes.left().flat_map(blocks).collect();
+    // Without its block on both sides: a changed line beside it would count as one change with it.
+    let rest = turned_back(found, &without_blocks(left, &ours), &without_blocks(text, &ours));
+    let is_left = |line: &String| rest.lines().any(|other| other == *line);
+    (!added(found, left).iter().any(is_left)).then_some(rest)
 }
 
 /// The lines of any write of ours that are still in the file.
@@ -147,6 +160,36 @@ mod tests {
             let stands = host.with(|state| state.files[&fstab()].clone());
             assert_eq!((stands.content.as_str(), stands.mode), after, "{mode:?} {now:?}");
         }
+    }
+
+    #[test]
+    fn a_file_that_somebody_wrote_anew_between_our_writes_is_left_as_he_wrote_it_without_our_block() {
+        const BLOCK: &str = "# BEGIN muster hosts\n10.88.0.11 m1\n# END muster hosts\n";
+        const OLDER: &str = "# BEGIN muster hosts\n10.88.0.10 m1\n# END muster hosts\n";
+        let before = "127.0.0.1 localhost\n127.0.1.1 m1.lab m1\n::1 localhost\n";
+        let ours = |file: &str, block: &str| file.replace(" m1.lab m1", " m1.lab") + block;
+        let template = "# managed\n::1 localhost6\n127.0.0.1 localhost\n127.0.1.1 m1.lab m1\n";
+        let moved = |block: &str| format!("# managed\n{block}127.0.0.1 localhost4\n127.0.1.1 m1.lab\n");
+        let free = moved("").replace(" m1.lab", " m1.lab m1");
+        let mut writes = Writes::of(Some(before.into()), Some(ours(before, OLDER)));
+        writes.absorb(Writes::of(Some(ours(before, OLDER)), Some(ours(before, BLOCK))));
+        let once = writes.clone();
+        writes.absorb(Writes::of(Some(template.into()), Some(ours(template, BLOCK))));
+        let becomes = |text: &str| Content::Becomes(Some(text.into()));
+        for (writes, now, after) in [
+            (&writes, ours(template, BLOCK), becomes(template)),
+            (&writes, ours(template, BLOCK) + "mine\n", becomes(&(template.to_owned() + "mine\n"))),
+            (&writes, template.to_owned(), Content::Stays),
+            (&once, moved(BLOCK), becomes(&free)),
+            (&once, moved(OLDER), becomes(&free)),
+            (&once, moved(""), becomes(&free)),
+            (&writes, moved(BLOCK), becomes(&free)),
+            (&writes, free.clone(), Content::Stays),
+        ] {
+            assert_eq!(content(Some(&now), writes), after, "{now}");
+        }
+        let changed = moved(&BLOCK.replace("10.88.0.11", "192.0.2.1"));
+        assert!(matches!(content(Some(&changed), &once), Content::Kept(_)), "a block that somebody changed");
     }
 
     #[test]
