@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use muster_proto::agent;
+use muster_proto::kubernetes::release::Release;
+use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::{ImageReference, KubernetesVersion, Malformed, NodeName};
 use serde_json::json;
 
@@ -24,6 +26,8 @@ pub struct ControlPlane {
     service_subnet: IpNet,
     image_repository: Option<ImageReference>,
     cgroup_driver: Option<String>,
+    /// Of the node's runtime.
+    pub socket: &'static str,
 }
 
 impl ControlPlane {
@@ -43,12 +47,20 @@ impl ControlPlane {
                 "a phase such as addon/kube-proxy",
             )));
         }
+        let runtime: RuntimeName = message.runtime.parse().map_err(BadStep::field("kubeadm_init.runtime"))?;
+        let version: KubernetesVersion =
+            message.kubernetes_version.parse().map_err(BadStep::field("kubernetes_version"))?;
+        let release = Release::of(version).ok_or_else(|| BadStep::Value {
+            field: "kubernetes_version",
+            problem: format!("Muster does not know Kubernetes {version}"),
+        })?;
         let repository = Some(&message.image_repository).filter(|text| !text.is_empty());
         Ok(Self {
             node: message.node.parse().map_err(BadStep::field("kubeadm_init.node"))?,
             endpoint: SocketAddr::new(address, port),
             skip_phases: message.skip_phases.clone(),
-            version: message.kubernetes_version.parse().map_err(BadStep::field("kubernetes_version"))?,
+            version,
+            socket: release.cri_socket(runtime),
             pod_subnet: value("pod_subnet", &message.pod_subnet, "a subnet such as 10.244.0.0/16")?,
             service_subnet: value(
                 "service_subnet",
@@ -68,7 +80,7 @@ impl ControlPlane {
         let init = json!({
             "bootstrapTokens": [{"description": TICKET_DESCRIPTION, "ttl": TICKET_LIFE}],
             "localAPIEndpoint": {"advertiseAddress": self.endpoint.ip(), "bindPort": self.endpoint.port()},
-            "nodeRegistration": api.node_registration(&self.node, self.endpoint.ip()),
+            "nodeRegistration": api.node_registration(&self.node, self.endpoint.ip(), self.socket),
         });
         let mut cluster = json!({
             "kubernetesVersion": self.version,
@@ -144,6 +156,7 @@ pub(crate) mod tests {
     "bindPort": 6443
   },
   "nodeRegistration": {
+    "criSocket": "/var/run/dockershim.sock",
     "kubeletExtraArgs": {
       "node-ip": "10.88.0.11"
     },

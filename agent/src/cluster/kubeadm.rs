@@ -70,13 +70,14 @@ impl ConfigApi {
         fields
     }
 
-    /// `nodeRegistration` of a node that must use this address; extra arguments became a list with v1beta4.
-    pub fn node_registration(self, name: &NodeName, address: IpAddr) -> Value {
+    /// `nodeRegistration` of a node that must use this address and this socket of its runtime; extra arguments became a list
+    /// with v1beta4. The socket stands there always: with two runtimes on a host kubeadm does not choose.
+    pub fn node_registration(self, name: &NodeName, address: IpAddr, socket: &str) -> Value {
         let arguments = match self {
             Self::V1beta4 => json!([{"name": "node-ip", "value": address}]),
             _ => json!({"node-ip": address}),
         };
-        json!({"name": name, "kubeletExtraArgs": arguments})
+        json!({"name": name, "criSocket": socket, "kubeletExtraArgs": arguments})
     }
 }
 
@@ -122,7 +123,8 @@ mod tests {
     #[test]
     fn extra_arguments_are_a_list_from_v1beta4_on() {
         let (name, address) = ("m1".parse().unwrap(), "10.88.0.11".parse().unwrap());
-        let of = |api: ConfigApi| api.node_registration(&name, address)["kubeletExtraArgs"].clone();
+        let of =
+            |api: ConfigApi| api.node_registration(&name, address, "/x.sock")["kubeletExtraArgs"].clone();
         assert_eq!(of(ConfigApi::V1beta2), json!({"node-ip": "10.88.0.11"}));
         assert_eq!(of(ConfigApi::V1beta4), json!([{"name": "node-ip", "value": "10.88.0.11"}]));
     }

@@ -168,6 +168,11 @@ const SPEC: &[Field] = &[
     needed("networking", Form::Fields(NETWORKING), "Addresses inside the cluster, and the pod network."),
     optional("host", Form::Fields(HOST), "What is done to the machines themselves."),
     optional(
+        "containerRuntime",
+        Form::Fields(CONTAINER_RUNTIME),
+        "What runs the containers on every machine.",
+    ),
+    optional(
         "kubectlUsers",
         Form::List(&text::<UserName>("student")),
         "Users of the control plane's machine for whom kubectl is set up.",
@@ -225,6 +230,12 @@ const NETWORKING: &[Field] = &[
     ),
 ];
 
+const CONTAINER_RUNTIME: &[Field] = &[optional(
+    "name",
+    Form::Words(&["docker", "containerd"]),
+    "Docker up to Kubernetes v1.23 and containerd from v1.24 on when this is left out.",
+)];
+
 const HOST: &[Field] = &[
     with_default(
         "disableFirewall",
@@ -235,7 +246,8 @@ const HOST: &[Field] = &[
     optional(
         "cgroupDriver",
         Form::Words(&["systemd", "cgroupfs"]),
-        "Docker's and the kubelet's cgroup driver; the one that Docker has when this is left out.",
+        "The runtime's and the kubelet's cgroup driver. When this is left out: systemd with containerd and from Kubernetes v1.22 on, \
+         the one that Docker has before.",
     ),
 ];
 
@@ -245,7 +257,7 @@ const SMOKE_TEST: &[Field] = &[
         "image",
         checked("nginx:1.22", tagged_image),
         "nginx:1.22",
-        "The web server; every machine must have it (`docker pull`), nothing is pulled.",
+        "The web server; every machine must have it, nothing is pulled.",
     ),
     with_default("keep", Form::Flag, "true", "The web servers stay, so that they can be looked at."),
 ];

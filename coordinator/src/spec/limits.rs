@@ -4,15 +4,13 @@ use ipnet::IpNet;
 use muster_proto::names::{ImageReference, KubernetesVersion};
 use muster_proto::redaction::printable;
 
-/// The oldest kubeadm that Muster writes configuration for is 1.13; the kubelet drove Docker itself up to 1.23, and
-/// Docker is the one runtime that Muster sets up.
+/// The oldest kubeadm that Muster writes configuration for is 1.13; what came after 1.23 was not tried yet.
 pub(super) fn kubernetes_version(text: &str) -> Option<String> {
     match text.parse::<KubernetesVersion>() {
         Err(error) => Some(error.to_string()),
         Ok(KubernetesVersion { major: 1, minor: 13..=23, .. }) => None,
         Ok(version @ KubernetesVersion { major: 1, minor: 24.., .. }) => Some(format!(
-            "Kubernetes {version} does not run on Docker (its own support of Docker ended with v1.23), and Docker is the \
-             only container runtime that Muster sets up; write a version from v1.13 to v1.23"
+            "Muster does not set up Kubernetes {version} yet; write a version from v1.13 to v1.23"
         )),
         Ok(version) => {
             Some(format!("Muster does not know Kubernetes {version}; write a version from v1.13 to v1.23"))
@@ -87,13 +85,15 @@ pub(super) fn repository(text: &str) -> Option<String> {
     (!plain).then(|| format!("{shown:?} is not an image repository; write for instance registry.example/k8s"))
 }
 
-/// The web server's image, by its tag: Docker names what it holds so, and knows no digest of an image that was loaded from a file.
+/// The web server's image, by its tag: a runtime names what it holds so, and knows no digest of an image that was loaded from a file.
 pub(super) fn tagged_image(text: &str) -> Option<String> {
     match text.parse::<ImageReference>() {
         Err(error) => Some(error.to_string()),
         Ok(_) if text.contains('@') => {
             let (tagged, _) = text.split_once('@').unwrap_or((text, ""));
-            Some(format!("{text} names its content by a digest, which Docker does not list; write {tagged}"))
+            Some(format!(
+                "{text} names its content by a digest, which no runtime lists for an image from a file; write {tagged}"
+            ))
         }
         Ok(_) => None,
     }

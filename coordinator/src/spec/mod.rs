@@ -46,6 +46,8 @@ pub struct ClusterSpec {
     pub network_manifest: String,
     pub disable_firewall: bool,
     pub cgroup_driver: Option<CgroupDriver>,
+    /// None: the one that the version takes by itself.
+    pub container_runtime: Option<RuntimeName>,
     pub kubectl_users: Vec<UserName>,
     pub smoke_test: Option<SmokeTest>,
     pub places: Places,
@@ -168,9 +170,10 @@ impl ClusterSpec {
         spec.filter(|_| reader.problems.is_empty()).ok_or_else(|| Problems::new(files, reader.problems))
     }
 
-    /// The runtime of every node: the one that this version takes by itself.
+    /// The runtime of every node.
     pub fn runtime(&self) -> RuntimeName {
-        Release::of(self.kubernetes_version).map_or(RuntimeName::Docker, Release::default_runtime)
+        let by_version = || Release::of(self.kubernetes_version).map(Release::default_runtime);
+        self.container_runtime.or_else(by_version).unwrap_or(RuntimeName::Containerd)
     }
 
     /// The cgroup driver that kubelet and runtime have to agree on; none: the runtime's own, which kubeadm takes over.

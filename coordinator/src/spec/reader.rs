@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 use muster_proto::coordinator::ClusterFiles;
-use muster_proto::kubernetes::runtime::CgroupDriver;
+use muster_proto::kubernetes::runtime::{CgroupDriver, RuntimeName};
 use muster_proto::names::{NodeName, UserName};
 use muster_proto::pod_network;
 
@@ -50,6 +50,7 @@ impl Reader<'_> {
             network_manifest: network_manifest?,
             disable_firewall: self.value("spec.host.disableFirewall")?,
             cgroup_driver: self.value::<CgroupDriver>("spec.host.cgroupDriver"),
+            container_runtime: self.value::<RuntimeName>("spec.containerRuntime.name"),
             kubectl_users: self.items("spec.kubectlUsers").into_iter().map(|(_, user)| user).collect(),
             smoke_test: self.smoke_test()?,
             places: Places {

@@ -118,9 +118,9 @@ impl KubeadmInit {
         if self.redo
             && input.ledger.init == Progress::Begun
             && others != Others::Joined
-            && let Some(kubeadm) = host.kubernetes_version(KubernetesProgram::Kubeadm).await?
+            && host.kubernetes_version(KubernetesProgram::Kubeadm).await?.is_some()
         {
-            return Ok(Finding::Todo(vec![crate::steps::leave::kubeadm_reset::reset(kubeadm)]));
+            return Ok(Finding::Todo(vec![crate::steps::leave::kubeadm_reset::reset(self.wanted.socket)]));
         }
         Ok(Finding::blocked(
             format!("kubeadm init on {} is half done", self.wanted.node),

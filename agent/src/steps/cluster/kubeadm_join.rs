@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use muster_proto::agent;
 use muster_proto::event::reset_command;
+use muster_proto::kubernetes::release::Release;
 use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::{ApiEndpoint, KubernetesVersion, Malformed, NodeName};
 
@@ -41,14 +42,21 @@ pub struct KubeadmJoin {
     address: IpAddr,
     endpoint: ApiEndpoint,
     runtime: RuntimeName,
+    /// Of the node's runtime.
+    socket: &'static str,
 }
 
 impl KubeadmJoin {
     pub fn parse(message: &agent::KubeadmJoin) -> Result<Self, BadStep> {
         let wrong = |field, text: &str, wanted| BadStep::field(field)(Malformed::new(text, wanted));
         // kubeadm takes the version from the cluster; a plan that names none is a mistake all the same.
-        let _: KubernetesVersion =
+        let version: KubernetesVersion =
             message.kubernetes_version.parse().map_err(BadStep::field("kubeadm_join.kubernetes_version"))?;
+        let release = Release::of(version).ok_or_else(|| BadStep::Value {
+            field: "kubeadm_join.kubernetes_version",
+            problem: format!("Muster does not know Kubernetes {version}"),
+        })?;
+        let runtime: RuntimeName = message.runtime.parse().map_err(BadStep::field("kubeadm_join.runtime"))?;
         Ok(Self {
             node: message.node.parse().map_err(BadStep::field("kubeadm_join.node"))?,
             address: message
@@ -56,7 +64,8 @@ impl KubeadmJoin {
                 .parse()
                 .map_err(|_| wrong("kubeadm_join.address", &message.address, "an IP address"))?,
             endpoint: message.endpoint.parse().map_err(BadStep::field("kubeadm_join.endpoint"))?,
-            runtime: message.runtime.parse().map_err(BadStep::field("kubeadm_join.runtime"))?,
+            runtime,
+            socket: release.cri_socket(runtime),
         })
     }
 
@@ -147,10 +156,10 @@ impl KubeadmJoin {
         // The engine has waited for every unit of an earlier life: no join of Muster's runs any more.
         let begun = input.ledger.join;
         if begun == Progress::Begun
-            && let Some(kubeadm) = host.kubernetes_version(KubernetesProgram::Kubeadm).await?
+            && host.kubernetes_version(KubernetesProgram::Kubeadm).await?.is_some()
             && !is_control_plane(host).await?
         {
-            return Ok(Finding::Todo(vec![crate::steps::leave::kubeadm_reset::reset(kubeadm)]));
+            return Ok(Finding::Todo(vec![crate::steps::leave::kubeadm_reset::reset(self.socket)]));
         }
         let foreign = if begun == Progress::Never { "\nMuster has begun no join here" } else { "" };
         Ok(Finding::blocked(

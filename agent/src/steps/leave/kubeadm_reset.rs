@@ -5,6 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use muster_proto::agent;
+use muster_proto::kubernetes::files::{INSTANCE_CONFIG, KUBELET_FLAGS};
+use muster_proto::kubernetes::release::{RELEASES, Release};
+use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::KubernetesVersion;
 
 use crate::host::HostError;
@@ -16,11 +19,8 @@ use crate::undo::ledger::Etcd;
 pub const NAME: &str = "kubeadm-reset";
 pub const SETTLE: Duration = Duration::from_secs(15);
 
-/// It asks the API server first and gives up after 40 s; then Docker removes every container.
+/// It asks the API server first and gives up after 40 s; then the runtime removes every container.
 const LIMIT: Duration = Duration::from_secs(420);
-/// The last Kubernetes that speaks to Docker itself; with two sockets on a host kubeadm wants to be told.
-const DOCKERSHIM: (&str, KubernetesVersion) =
-    ("/var/run/dockershim.sock", KubernetesVersion { major: 1, minor: 23, patch: u32::MAX as _ });
 
 const FILES: [&str; 8] = [
     "/etc/kubernetes/admin.conf",
@@ -67,7 +67,7 @@ impl KubeadmReset {
                 left.join(", "),
                 "install kubeadm again, then run the same reset again",
             )),
-            Some(version) => Ok(Finding::Todo(vec![reset(version)])),
+            Some(version) => Ok(Finding::Todo(vec![reset(&socket(host, version).await?)])),
         }
     }
 }
@@ -88,13 +88,39 @@ async fn left<H: Observe>(host: &H) -> Result<Vec<&'static str>, HostError> {
     Ok(left)
 }
 
-/// The one run of `kubeadm reset` for this kubeadm.
-pub(crate) fn reset(kubeadm: KubernetesVersion) -> Change {
-    let mut arguments = vec!["reset", "-f"];
-    if kubeadm <= DOCKERSHIM.1 {
-        arguments.extend(["--cri-socket", DOCKERSHIM.0]);
+/// The one run of `kubeadm reset`. The socket is named always: a wrong runtime would leave the pods' containers, and with two
+/// on a host kubeadm does not choose.
+pub(crate) fn reset(socket: &str) -> Change {
+    Change::Run(Program::new(ProgramName::Kubeadm, ["reset", "-f", "--cri-socket", socket], LIMIT))
+}
+
+/// The socket of the runtime that this node's pods run in: the one that its kubelet was given, otherwise that of the runtime
+/// which this kubeadm takes by itself, or of the only one that is there.
+async fn socket<H: Observe>(host: &H, kubeadm: KubernetesVersion) -> Result<String, HostError> {
+    let flags = host.read_file(Path::new(KUBELET_FLAGS)).await?.unwrap_or_default();
+    let instance = host.read_file(Path::new(INSTANCE_CONFIG)).await?.unwrap_or_default();
+    if let Some(given) = given_socket(&flags, &instance) {
+        return Ok(given.to_owned());
     }
-    Change::Run(Program::new(ProgramName::Kubeadm, arguments, LIMIT))
+    // What is newer than the last row speaks as that one does.
+    let release = Release::of(kubeadm).unwrap_or(&RELEASES[RELEASES.len() - 1]);
+    let by_itself = release.default_runtime();
+    for runtime in std::iter::once(by_itself).chain(RuntimeName::ALL) {
+        if host.unit(runtime.row().unit).await?.exists {
+            return Ok(release.cri_socket(runtime).to_owned());
+        }
+    }
+    Ok(release.cri_socket(by_itself).to_owned())
+}
+
+/// `--container-runtime-endpoint=SOCKET` among the kubelet's flags, from 1.34 on `containerRuntimeEndpoint: SOCKET` in a file
+/// of its own. Nothing but an absolute path, with or without its scheme, goes on to kubeadm.
+fn given_socket<'a>(flags: &'a str, instance: &'a str) -> Option<&'a str> {
+    let of_flag =
+        flags.split([' ', '"', '=', '\n']).skip_while(|word| *word != "--container-runtime-endpoint").nth(1);
+    let of_file = instance.lines().find_map(|line| line.trim().strip_prefix("containerRuntimeEndpoint:"));
+    let given = of_flag.or(of_file)?.trim().trim_matches(['"', '\'']);
+    given.strip_prefix("unix://").unwrap_or(given).starts_with('/').then_some(given)
 }
 
 #[cfg(test)]
@@ -111,12 +137,36 @@ mod tests {
     }
 
     #[test]
-    fn the_socket_is_named_only_where_kubernetes_speaks_to_docker_itself() {
+    fn the_socket_is_read_where_each_version_of_kubeadm_writes_it() {
+        let docker = "KUBELET_KUBEADM_ARGS=\"--cgroup-driver=cgroupfs --network-plugin=cni --pod-infra-container-image=k8s.gcr.io/pause:3.2\"\n";
+        assert_eq!(given_socket(docker, ""), None);
+        let old = "KUBELET_KUBEADM_ARGS=\"--container-runtime=remote --container-runtime-endpoint=/run/containerd/containerd.sock --node-ip=10.88.0.12\"\n";
+        assert_eq!(given_socket(old, ""), Some("/run/containerd/containerd.sock"));
+        let new = "KUBELET_KUBEADM_ARGS=\"--container-runtime-endpoint=unix:///var/run/crio/crio.sock\"\n";
+        assert_eq!(given_socket(new, ""), Some("unix:///var/run/crio/crio.sock"));
+        let file = "apiVersion: kubelet.config.k8s.io/v1beta1\ncontainerRuntimeEndpoint: \"unix:///run/containerd/containerd.sock\"\n";
         assert_eq!(
-            reset("v1.20.2".parse().unwrap()).to_string(),
-            "run kubeadm reset -f --cri-socket /var/run/dockershim.sock"
+            given_socket("KUBELET_KUBEADM_ARGS=\"\"\n", file),
+            Some("unix:///run/containerd/containerd.sock")
         );
-        assert_eq!(reset("v1.24.0".parse().unwrap()).to_string(), "run kubeadm reset -f");
+        assert_eq!(given_socket("--container-runtime-endpoint=--force", ""), None);
+    }
+
+    #[tokio::test]
+    async fn the_socket_is_that_of_the_kubelet_or_of_the_runtime_that_is_there() {
+        let host = FakeHost::debian("m1", FakeCluster::default());
+        let (old, new) = ("v1.20.2".parse().unwrap(), "v1.36.3".parse().unwrap());
+        assert_eq!(socket(&host, old).await.unwrap(), "/var/run/dockershim.sock");
+        host.with(crate::host::fake::State::run_containerd);
+        assert_eq!(socket(&host, old).await.unwrap(), "/var/run/dockershim.sock");
+        assert_eq!(socket(&host, new).await.unwrap(), "unix:///run/containerd/containerd.sock");
+        host.with(|state| state.units.remove("docker.service"));
+        assert_eq!(socket(&host, old).await.unwrap(), "/run/containerd/containerd.sock");
+        host.put_file(
+            KUBELET_FLAGS,
+            "KUBELET_KUBEADM_ARGS=\"--container-runtime-endpoint=unix:///x.sock\"\n",
+        );
+        assert_eq!(socket(&host, new).await.unwrap(), "unix:///x.sock");
     }
 
     #[tokio::test]

@@ -275,8 +275,8 @@ fn a_range_that_cannot_work_is_refused_with_one_that_can() {
 }
 
 #[test]
-fn a_version_that_docker_cannot_run_or_that_is_not_known_is_refused() {
-    assert!(problem("v1.20.2", "v1.24.0").what.contains("does not run on Docker"));
+fn a_version_that_was_not_tried_or_that_is_not_known_is_refused() {
+    assert!(problem("v1.20.2", "v1.24.0").what.contains("does not set up Kubernetes v1.24.0 yet"));
     assert!(problem("v1.20.2", "v1.12.9").what.contains("from v1.13 to v1.23"));
     assert!(problem("v1.20.2", "v2.0.0").what.contains("does not know"));
     parse(&GOOD.replace("v1.20.2", "v1.13.2"));

@@ -37,7 +37,7 @@ impl KubeadmJoin {
                 "file": {"kubeConfigPath": DISCOVERY_FILE},
                 "tlsBootstrapToken": ticket.token.expose_secret(),
             },
-            "nodeRegistration": api.node_registration(&self.node, self.address),
+            "nodeRegistration": api.node_registration(&self.node, self.address, self.socket),
         });
         if api == ConfigApi::V1beta4 {
             fields["timeouts"] = json!({"discovery": DISCOVERY});
@@ -82,6 +82,7 @@ mod tests {
   },
   "kind": "JoinConfiguration",
   "nodeRegistration": {
+    "criSocket": "/var/run/dockershim.sock",
     "kubeletExtraArgs": {
       "node-ip": "10.88.0.12"
     },
