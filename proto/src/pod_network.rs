@@ -1,5 +1,8 @@
-//! The pod network's manifest, as far as Muster looks into it: its objects, and the range of pod addresses that it
-//! names. The coordinator asks when it reads the cluster file, the agent again before it applies anything.
+//! The pod network's manifest, as far as Muster looks into it: its objects, the range of pod addresses that it names, and
+//! the names that its configuration gets on the nodes. The coordinator asks when it reads the cluster file, the agent again
+//! before it applies anything.
+
+use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 use serde_json::Value;
@@ -49,6 +52,40 @@ pub fn other_range(objects: &[Value], pod_subnet: &IpNet) -> Option<Range> {
     objects.iter().flat_map(ranges).find(|found| !is_pod_subnet(&found.range))
 }
 
+/// What CNI's library reads in /etc/cni/net.d (libcni, ConfFiles); `.json` is read too, but no network writes one.
+const ENDINGS: [&str; 2] = [".conflist", ".conf"];
+
+/// Networks that name their file not in the manifest but in a program of their image: the image, and the file.
+const UNNAMED: [(&str, &[&str]); 4] = [
+    ("/weave-kube", &["10-weave.conflist"]),
+    ("cilium/cilium", &["05-cilium.conf", "05-cilium.conflist"]),
+    ("antrea/antrea", &["10-antrea.conflist"]),
+    ("kubeovn/kube-ovn", &["01-kube-ovn.conflist"]),
+];
+
+/// Whether a pod network may call its file in /etc/cni/net.d so: `10-flannel.conflist`. All begin with two digits, by which
+/// the files are ordered.
+pub fn is_configuration_file(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    bytes.len() <= 255
+        && bytes.iter().take(2).all(u8::is_ascii_digit)
+        && bytes.get(2) == Some(&b'-')
+        && name.chars().all(of_a_file_name)
+        && ENDINGS.iter().any(|ending| name.len() > 3 + ending.len() && name.ends_with(ending))
+}
+
+fn of_a_file_name(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_')
+}
+
+/// The names that the pod network gives its configuration in /etc/cni/net.d, sorted. None: the manifest does not tell.
+pub fn configuration_files(manifest: &str) -> BTreeSet<String> {
+    let words = manifest.split(|letter| !of_a_file_name(letter));
+    let named = words.filter(|word| is_configuration_file(word));
+    let unnamed = UNNAMED.iter().filter(|(image, _)| manifest.contains(image)).flat_map(|(_, files)| *files);
+    named.chain(unnamed.copied()).map(str::to_owned).collect()
+}
+
 /// Flannel's `Network` in net-conf.json of a ConfigMap; Calico's CALICO_IPV4POOL_CIDR of a DaemonSet. Other networks take
 /// the cluster's pod subnet or say theirs elsewhere; nothing is found then.
 fn ranges(object: &Value) -> Vec<Range> {
@@ -94,6 +131,21 @@ mod tests {
         let other = |subnet: &str| other_range(&objects, &subnet.parse().unwrap()).map(|found| found.range);
         assert_eq!(other("10.244.0.0/16").as_deref(), Some("10.5.0.0/16"));
         assert_eq!(other("10.5.0.0/16"), None);
+    }
+
+    #[test]
+    fn the_file_that_a_network_writes_is_found_in_its_manifest_or_known_by_its_image() {
+        let files = |manifest: &str| configuration_files(manifest).into_iter().collect::<Vec<_>>();
+        let flannel = "args: [-f, /etc/kube-flannel/cni-conf.json, /etc/cni/net.d/10-flannel.conflist]";
+        assert_eq!(files(flannel), ["10-flannel.conflist"]);
+        assert_eq!(files("- {name: CNI_CONF_NAME, value: \"10-calico.conflist\"}"), ["10-calico.conflist"]);
+        assert_eq!(files("mv /net.d/.new /net.d/10-pods.conflist; fi"), ["10-pods.conflist"]);
+        assert_eq!(files("image: 'docker.io/weaveworks/weave-kube:2.8.1'"), ["10-weave.conflist"]);
+        assert_eq!(files("image: quay.io/cilium/cilium:v1.9"), ["05-cilium.conf", "05-cilium.conflist"]);
+        assert!(
+            files("kind: ConfigMap\ndata: {net-conf.json: '', a-b.conf: '', 1-x.conf: '', 10-.conf: ''}")
+                .is_empty()
+        );
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, Request,
+};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use muster_proto::cause::chain;
@@ -18,6 +20,9 @@ use crate::host::query::ObjectKind;
 
 /// Every request has this long.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// Of a container's log, in characters.
+const LONGEST_LINE: usize = 400;
 
 /// How often a patch is tried again because somebody else changed the object meanwhile.
 const ROUNDS: u32 = 5;
@@ -69,8 +74,44 @@ impl Kubernetes {
     ) -> Result<Vec<Value>, HostError> {
         let (api, server) = self.api(kind, namespace).await?;
         let wanted = ListParams::default().labels(selector);
-        let found = self.ask(&server, api.list(&wanted)).await?;
-        found.items.into_iter().map(|object| to_value(&server, object)).collect()
+        // A server without Leases answers 404 to the question after them.
+        let found = self.ask(&server, unless(404, api.list(&wanted))).await?;
+        found
+            .map(|found| found.items)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|object| to_value(&server, object))
+            .collect()
+    }
+
+    /// The last line of a container's life before its present one; none when the node does not hold it any more.
+    pub async fn last_line(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+    ) -> Result<Option<String>, HostError> {
+        let Connected { client, server, .. } = self.connect().await?;
+        let wanted = LogParams {
+            container: Some(container.to_owned()),
+            previous: true,
+            tail_lines: Some(1),
+            limit_bytes: Some(4096),
+            ..LogParams::default()
+        };
+        let path = format!("/api/v1/namespaces/{namespace}/pods");
+        let request = Request::new(path).logs(pod, &wanted).map_err(|error| HostError::Unexpected {
+            what: format!("the question after the log of pod {pod}"),
+            message: error.to_string(),
+        })?;
+        match self.ask(&server, client.request_text(request)).await {
+            Ok(text) => Ok(text.lines().last().map(|line| line.chars().take(LONGEST_LINE).collect())),
+            // The line only helps: what asks for it knows the reason without.
+            Err(error) => {
+                tracing::debug!(pod, error = chain(&error), "no log of its last life");
+                Ok(None)
+            }
+        }
     }
 
     /// Takes the taints with these keys from the node and leaves all others, whoever changes the node meanwhile: the
@@ -175,6 +216,7 @@ fn resource(kind: ObjectKind) -> ApiResource {
         ObjectKind::Secret => ("", "secrets"),
         ObjectKind::Deployment => ("apps", "deployments"),
         ObjectKind::DaemonSet => ("apps", "daemonsets"),
+        ObjectKind::Lease => ("coordination.k8s.io", "leases"),
     };
     ApiResource {
         group: group.to_owned(),

@@ -1,5 +1,6 @@
 //! What kubeadm and Kubernetes are on this node: the wanted cluster and the one that is there, kubeadm's file formats, membership, tickets, kubeconfigs, the API server.
 
+pub(crate) mod cni;
 pub mod control_plane;
 pub mod kubeadm;
 pub mod kubeconfig_marks;
@@ -8,4 +9,6 @@ pub mod kubectl;
 pub mod kubelet;
 pub mod kubernetes;
 pub mod membership;
+pub(crate) mod pods;
+pub(crate) mod smoke_pods;
 pub mod ticket;

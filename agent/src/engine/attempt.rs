@@ -99,7 +99,7 @@ impl<H: Host> Attempt<H> {
             if looks_in_turn && turn.is_none() {
                 turn = Some(inner.changing.lock().await);
             }
-            let what = match self.look().await? {
+            let what = match self.look(&started).await? {
                 Finding::Done(result) => {
                     if let Yield::Left(sentences) = &result {
                         for what in sentences {
@@ -159,14 +159,15 @@ impl<H: Host> Attempt<H> {
     }
 
     /// Looks once; an answer that may come a moment later (an API server that restarts) counts as waiting.
-    async fn look(&self) -> Result<Finding, Stop> {
+    async fn look(&self, started: &Event) -> Result<Finding, Stop> {
         // A ticket captured by an earlier step of this node, or by a program of this very step.
         let ticket = self.input.ticket.clone().or_else(|| self.inner.memory().ticket.clone());
         let ledger = match self.step.reads_ledger() {
             true => self.inner.ledger()?,
             false => Ledger::default(),
         };
-        let input = Input { ticket, pods: self.input.pods.clone(), ledger };
+        let began = Some(started.time);
+        let input = Input { ticket, pods: self.input.pods.clone(), began, ledger };
         match self.step.check(&self.inner.host, &input).await {
             Ok(finding) => Ok(finding),
             Err(error) if error.is_transient() => Ok(Finding::Wait(chain(&error))),

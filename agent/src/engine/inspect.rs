@@ -12,13 +12,14 @@ use muster_proto::kubernetes::files::KUBELET_FOLDER;
 use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::NodeName;
 
+use crate::cluster::cni;
 use crate::cluster::kubeadm::ADMIN_CONF;
 use crate::cluster::membership::{KUBELET_CONF, Membership};
 use crate::connect::facts::pretty_name;
 use crate::host::HostError;
 use crate::host::query::Observe;
 use crate::host::ufw;
-use crate::steps::leave::network_leftovers::{CNI_FOLDER, LINKS, links};
+use crate::steps::leave::network_leftovers::{LINKS, links};
 
 /// What an earlier cluster leaves behind, besides its links and network configuration.
 const LEFTOVERS: [&str; 4] =
@@ -50,6 +51,7 @@ pub(crate) async fn inspect<H: Observe>(host: &H, names: &[NodeName]) -> Result<
         runtimes: runtimes(host).await?,
         cluster: Membership::read(&text(KUBELET_CONF).await).map(|found| found.server).unwrap_or_default(),
         leftovers: leftovers(host).await?,
+        foreign_networks: cni::files(host).await?,
         ..HostReport::default()
     };
     let listening = [text("/proc/net/tcp").await, text("/proc/net/tcp6").await];
@@ -110,11 +112,7 @@ async fn leftovers<H: Observe>(host: &H) -> Result<Vec<String>, HostError> {
         let names = host.list_folder(Path::new(folder)).await?;
         found.extend(names.first().map(|name| format!("{folder}/{name}")));
     }
-    for name in host.list_folder(Path::new(CNI_FOLDER)).await? {
-        if name.ends_with(".conflist") || name.ends_with(".conf") {
-            found.push(format!("{CNI_FOLDER}/{name}"));
-        }
-    }
+    found.extend(cni::files(host).await?.iter().map(|name| format!("{}/{name}", cni::FOLDER)));
     let there = links(&host.read_file(Path::new("/proc/net/dev")).await?.unwrap_or_default());
     found.extend(
         LINKS

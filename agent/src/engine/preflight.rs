@@ -35,6 +35,11 @@ impl<H: Host + Reach + 'static> Engine<H> {
         // Not by the events of the steps: one that was blocked or only looked has made nothing here.
         let ledger = Ledger::of(&self.inner.journal.after(0)?);
         report.begun_here = [ledger.init, ledger.join].iter().any(|progress| *progress != Progress::Never);
+        if let (true, Some(stood_before)) = (report.begun_here, &ledger.networks) {
+            report.foreign_networks.retain(|name| stood_before.contains(name));
+        } else if report.begun_here {
+            report.foreign_networks.clear();
+        }
         let last = |step| -> Result<(u64, StepState, StepId), Refused> {
             let id = StepId::new(&node, step)?;
             let events = self.inner.journal.last_of_step(&id)?;

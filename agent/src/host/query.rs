@@ -46,8 +46,8 @@ pub trait ObserveSystem: Send + Sync {
         &self,
         names: &'static [&'static str],
     ) -> impl Future<Output = Answer<Vec<&'static str>>> + Send;
-    /// GET / over plain HTTP: the status code, or none when nothing answers within 3 s.
-    fn http_status(&self, address: SocketAddr) -> impl Future<Output = Answer<Option<u16>>> + Send;
+    /// GET / over plain HTTP; none when nothing answers within 3 s.
+    fn http_page(&self, address: SocketAddr) -> impl Future<Output = Answer<Option<Page>>> + Send;
     /// The rules of the packet filter as iptables-save or ip6tables-save prints them, without counters of rules; none
     /// when that program is not installed.
     fn packet_filter(&self, family: Family) -> impl Future<Output = Answer<Option<String>>> + Send;
@@ -121,9 +121,25 @@ pub trait ObserveCluster: Send + Sync {
     ) -> impl Future<Output = Answer<Vec<Value>>> + Send;
     /// Whether the kubelet's own health endpoint (127.0.0.1:10248/healthz) says ok.
     fn kubelet_healthy(&self) -> impl Future<Output = Answer<bool>> + Send;
+    /// The last line, at most 400 characters, that a container of a pod wrote before it ended the last time; none when
+    /// nobody knows it any more. Only on a control-plane node.
+    fn last_line_of_ended_container(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+    ) -> impl Future<Output = Answer<Option<String>>> + Send;
     /// What the kubelet, and systemd about it, wrote into the journal since then; at most 4 MiB, oldest first. Nothing when
     /// there is no journal.
     fn kubelet_journal(&self, since: Timestamp) -> impl Future<Output = Answer<Vec<JournalLine>>> + Send;
+}
+
+/// What a web server answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    pub status: u16,
+    /// The beginning of the body, at most 4 KiB, as it came: with the lengths between its parts if it came in chunks.
+    pub text: String,
 }
 
 /// A network interface.
@@ -269,6 +285,8 @@ pub enum ObjectKind {
     Secret,
     Deployment,
     DaemonSet,
+    /// By which a kubelet tells every few seconds that it lives; from 1.14 on.
+    Lease,
 }
 
 impl ObjectKind {
@@ -281,6 +299,7 @@ impl ObjectKind {
             Self::Secret => "Secret",
             Self::Deployment => "Deployment",
             Self::DaemonSet => "DaemonSet",
+            Self::Lease => "Lease",
         }
     }
 }

@@ -10,6 +10,7 @@ mod tests;
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use muster_proto::agent;
 use muster_proto::event::Complaint;
 use muster_proto::kubernetes::runtime::RuntimeName;
@@ -65,6 +66,8 @@ pub struct Input {
     /// kubeadm-join: the ticket that the coordinator sent. join-ticket: the one captured from kubeadm's output here.
     pub ticket: Option<Ticket>,
     pub pods: Vec<agent::PodAddress>,
+    /// When this attempt began, by this host's clock; none where nothing is attempted and one only looks.
+    pub began: Option<Timestamp>,
     /// What this agent did here before, for the steps that ask for it.
     pub ledger: Ledger,
 }
@@ -172,6 +175,7 @@ steps! {
     Kubelet => prepare::kubelet,
     KubeletIdentity => cluster::kubelet_identity,
     NodeNetwork => cluster::node_network,
+    Addons => cluster::addons,
 }
 
 /// The steps that make this node a member of a cluster or take it out: no two of them are ever under way at once,
@@ -193,6 +197,7 @@ impl Step {
                 | Self::KubeadmInit(_)
                 | Self::KubeadmReset(_)
                 | Self::NetworkLeftovers(_)
+                | Self::NodeNetwork(_)
         )
     }
 

@@ -104,6 +104,12 @@ pub(super) async fn ready_cluster() -> (FakeHost, FakeHost) {
     (master, worker)
 }
 
+/// The smoke test of these nodes.
+pub(super) fn smoke(nodes: &[&str]) -> agent::SmokeTest {
+    let nodes = nodes.iter().map(|&name| name.to_owned()).collect();
+    agent::SmokeTest { image: "nginx:1.22".into(), nodes, pod_subnet: "10.244.0.0/16".into() }
+}
+
 /// The cause of a `Blocked`.
 pub(super) fn cause_of(finding: Finding) -> String {
     match finding {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use muster_proto::agent::{self, step::Kind};
 use muster_proto::names::{ApiEndpoint, Malformed, NodeName, UserName};
+use muster_proto::pod_network::configuration_files;
 
 use super::addresses::{addresses, endpoint};
 use super::builder::After::{self, All, Output, Same, SameOf};
@@ -42,9 +43,12 @@ fn order<'a>() -> Vec<Line<Wanted<'a>>> {
         shared("node-network",     every_node,         node_network,     &[All("pod-network"), Same("kubelet-identity")]),
         shared("nodes-ready",      master,             nodes_ready,      &[All("node-network"), All("untaint")]),
         shared("revoke-tickets",   master,             revoke_tickets,   &[All("nodes-ready")]),
-        // Pods on every node, each answered from every node.
+        shared("addons",           if_it_brings_some,  addons,           &[All("nodes-ready")]),
+        // Pods on every node, each answered from every node. The control plane asks first, where they can be looked up, and hands on
+        // the addresses that just answered it.
         shared("smoke-test",       if_tested,          smoke_test,       &[All("nodes-ready")]).once(test_is_removed),
-        shared("smoke-answer",     every_node_tested,  smoke_answer,     &[Output("smoke-test")]).once(test_is_removed),
+        shared("smoke-answer",     if_tested,          smoke_look_up,    &[All("smoke-test")]).once(test_is_removed),
+        shared("smoke-answer",     if_tested_workers,  smoke_answer,     &[Output("smoke-answer")]).once(test_is_removed),
         shared("smoke-cleanup",    if_test_is_removed, smoke_cleanup,    &[All("smoke-answer")]).once(test_is_removed),
     ]
 }
@@ -114,8 +118,18 @@ fn if_tested(wanted: &Wanted) -> Vec<Place> {
     if wanted.spec.smoke_test.is_some() { master(wanted) } else { Vec::new() }
 }
 
-fn every_node_tested(wanted: &Wanted) -> Vec<Place> {
-    if wanted.spec.smoke_test.is_some() { every_node(wanted) } else { Vec::new() }
+fn if_tested_workers(wanted: &Wanted) -> Vec<Place> {
+    if wanted.spec.smoke_test.is_some() { every_worker(wanted) } else { Vec::new() }
+}
+
+/// Where the file does not leave all of kubeadm's add-ons out.
+fn if_it_brings_some(wanted: &Wanted) -> Vec<Place> {
+    let left_out = |addon| leaves_out(wanted.spec, addon);
+    if left_out("addon/kube-proxy") && left_out("addon/coredns") { Vec::new() } else { master(wanted) }
+}
+
+fn leaves_out(spec: &ClusterSpec, addon: &str) -> bool {
+    spec.skip_phases.iter().any(|phase| phase == addon || phase == "addon")
 }
 
 fn if_test_is_removed(wanted: &Wanted) -> Vec<Place> {
@@ -239,12 +253,29 @@ fn kubelet_identity(_: &Wanted) -> Kind {
     Kind::KubeletIdentity(agent::KubeletIdentity {})
 }
 
-fn node_network(_: &Wanted) -> Kind {
-    Kind::NodeNetwork(agent::NodeNetwork {})
+fn node_network(wanted: &Wanted) -> Kind {
+    Kind::NodeNetwork(agent::NodeNetwork {
+        pod_subnet: wanted.spec.pod_subnet.to_string(),
+        files: configuration_files(&wanted.spec.network_manifest).into_iter().collect(),
+    })
 }
 
 fn nodes_ready(wanted: &Wanted) -> Kind {
-    Kind::NodesReady(agent::NodesReady { nodes: wanted.spec.nodes().map(ToString::to_string).collect() })
+    let node = |(name, address): (&&NodeName, &String)| agent::NodeAddress {
+        name: name.to_string(),
+        address: address.clone(),
+    };
+    Kind::NodesReady(agent::NodesReady { nodes: wanted.addresses.iter().map(node).collect() })
+}
+
+fn addons(wanted: &Wanted) -> Kind {
+    let spec = wanted.spec;
+    Kind::Addons(agent::Addons {
+        kube_proxy: !leaves_out(spec, "addon/kube-proxy"),
+        coredns: !leaves_out(spec, "addon/coredns"),
+        nodes: spec.nodes().map(ToString::to_string).collect(),
+        pod_subnet: spec.pod_subnet.to_string(),
+    })
 }
 
 fn revoke_tickets(_: &Wanted) -> Kind {
@@ -253,15 +284,26 @@ fn revoke_tickets(_: &Wanted) -> Kind {
 
 fn smoke_test(wanted: &Wanted) -> Kind {
     let spec = wanted.spec;
-    let runs_pods = |node: &&NodeName| **node != spec.control_plane || spec.control_plane_runs_pods;
     Kind::SmokeTest(agent::SmokeTest {
         image: spec.smoke_test.as_ref().map(|test| test.image.to_string()).unwrap_or_default(),
-        nodes: spec.nodes().filter(runs_pods).map(ToString::to_string).collect(),
+        nodes: nodes_with_pods(spec),
+        pod_subnet: spec.pod_subnet.to_string(),
     })
 }
 
+fn smoke_look_up(wanted: &Wanted) -> Kind {
+    let spec = wanted.spec;
+    let (nodes, pod_subnet) = (nodes_with_pods(spec), spec.pod_subnet.to_string());
+    Kind::SmokeAnswer(agent::SmokeAnswer { nodes, pod_subnet })
+}
+
 fn smoke_answer(_: &Wanted) -> Kind {
-    Kind::SmokeAnswer(agent::SmokeAnswer {})
+    Kind::SmokeAnswer(agent::SmokeAnswer::default())
+}
+
+fn nodes_with_pods(spec: &ClusterSpec) -> Vec<String> {
+    let runs_pods = |node: &&NodeName| **node != spec.control_plane || spec.control_plane_runs_pods;
+    spec.nodes().filter(runs_pods).map(ToString::to_string).collect()
 }
 
 fn smoke_cleanup(_: &Wanted) -> Kind {

@@ -2,8 +2,10 @@
 
 use muster_proto::event::Complaint;
 use muster_proto::kubernetes::files::KUBELET_FOLDER;
+use muster_proto::kubernetes::network::CONFIGURATION_FOLDER;
 use muster_proto::kubernetes::release::Release;
 use muster_proto::kubernetes::runtime::{Suits, numbers};
+use muster_proto::pod_network::configuration_files;
 
 use super::{Check, Findings, Host};
 use crate::spec::ClusterSpec;
@@ -23,7 +25,8 @@ pub(super) fn look(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
     system(findings, host, spec);
     runtime(findings, host, spec);
     ports(findings, host, spec);
-    leftovers(findings, host);
+    let taken_instead = networks(findings, host, spec);
+    leftovers(findings, host, &taken_instead);
     as_found(findings, host, spec);
 }
 
@@ -189,9 +192,38 @@ fn ports(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
     findings.complain(host, Check::Ports, complaint);
 }
 
+/// The files of another network that the kubelet would take instead of the pod network's: it takes the first by name. Where
+/// nobody knows how the pod network calls its own, any file is in doubt.
+fn networks(findings: &mut Findings, host: &Host, spec: &ClusterSpec) -> Vec<String> {
+    let own = configuration_files(&spec.network_manifest);
+    let before = |name: &&String| !own.contains(*name) && own.last().is_none_or(|own| *name < own);
+    let path = |name: &String| format!("{CONFIGURATION_FOLDER}/{name}");
+    let foreign: Vec<String> = host.report.foreign_networks.iter().filter(before).map(path).collect();
+    if foreign.is_empty() {
+        return foreign;
+    }
+    let files = foreign.join(", ");
+    let own: Vec<&str> = own.iter().map(String::as_str).collect();
+    let evidence = match own.as_slice() {
+        [] => "the kubelet takes the first file there by name, and the manifest does not tell what the pod network's is called".to_owned(),
+        own => format!("the kubelet takes the first file there by name; the pod network's own is {}", own.join(" or ")),
+    };
+    let complaint = Complaint::new(
+        format!("{files} of {} would be taken instead of the pod network's configuration", host.name),
+        evidence,
+        format!(
+            "on {}: `sudo mv {} /root/`; then the same command again (or give --ignore-check leftovers)",
+            host.name,
+            foreign.join(" ")
+        ),
+    );
+    findings.complain(host, Check::Leftovers, complaint);
+    foreign
+}
+
 /// Foreign: the kubelet belongs to another API server. Half: files of a cluster that Muster did not begin here. What
 /// Muster itself began is for the steps, which repeat or refuse it.
-fn leftovers(findings: &mut Findings, host: &Host) {
+fn leftovers(findings: &mut Findings, host: &Host, told: &[String]) {
     let (name, report) = (&host.name, &host.report);
     let remedy = format!(
         "on {name} run `sudo kubeadm reset -f`, remove what is named above and reboot; then the same command again"
@@ -205,7 +237,10 @@ fn leftovers(findings: &mut Findings, host: &Host) {
         findings.complain(host, Check::Leftovers, complaint);
     } else if !report.begun_here && !report.leftovers.is_empty() {
         let evidence = report.leftovers.join("\n");
-        let only_configuration = report.leftovers.iter().all(|what| what.starts_with("/etc/cni/net.d/"));
+        let only_configuration = report.leftovers.iter().all(|what| what.starts_with(CONFIGURATION_FOLDER));
+        if report.leftovers.iter().all(|what| told.contains(what)) {
+            return;
+        }
         if only_configuration {
             let cause = format!(
                 "{name} has a pod network's configuration already; the kubelet takes the first by name"
@@ -357,6 +392,35 @@ mod tests {
         assert!(
             causes(|host| host.report.leftovers = vec!["/etc/cni/net.d/10-x.conflist".into()]).is_empty()
         );
+    }
+
+    #[test]
+    fn a_configuration_that_sorts_before_the_pod_networks_is_a_complaint_and_a_later_one_a_note() {
+        let found = |manifest: &str, files: &[&str]| {
+            let mut host = host("m1", 11);
+            host.report.foreign_networks = files.iter().map(|&file| file.to_owned()).collect();
+            host.report.leftovers = files.iter().map(|file| format!("/etc/cni/net.d/{file}")).collect();
+            let spec = ClusterSpec { network_manifest: manifest.into(), ..spec("v1.20.2", true) };
+            let mut findings = Findings::default();
+            look(&mut findings, &host, &spec);
+            let causes = |all: Vec<super::super::Found>| {
+                let of_files = all.into_iter().filter(|found| found.check == Check::Leftovers);
+                of_files.map(|found| found.complaint.cause).collect::<Vec<_>>()
+            };
+            (causes(findings.complaints), causes(findings.notes))
+        };
+        let flannel = "/etc/cni/net.d/10-flannel.conflist";
+        let taken = "/etc/cni/net.d/10-containerd-net.conflist of m1 would be taken instead of the pod network's configuration";
+        assert_eq!(found(flannel, &["10-containerd-net.conflist"]), (vec![taken.to_owned()], vec![]));
+        for later in ["87-podman-bridge.conflist", "100-crio-bridge.conf", "10-flannel.conflist"] {
+            let (complaints, notes) = found(flannel, &[later]);
+            assert!(
+                complaints.is_empty() && notes[0].contains("takes the first by name"),
+                "{later}: {complaints:?}"
+            );
+        }
+        let (complaints, _) = found("kind: Unknown", &["87-podman-bridge.conflist"]);
+        assert!(complaints[0].starts_with("/etc/cni/net.d/87-podman-bridge.conflist of m1"), "in doubt");
     }
 
     #[test]

@@ -105,6 +105,9 @@ pub struct HostReport {
     pub clock_unix_millis: i64,
     #[prost(message, repeated, tag = "20")]
     pub names: ::prost::alloc::vec::Vec<ResolvedName>,
+    /// Of /etc/cni/net.d, what the kubelet reads, in its order; of a machine on which Muster began a cluster, what stood there before.
+    #[prost(string, repeated, tag = "30")]
+    pub foreign_networks: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NetworkInterface {
@@ -370,7 +373,7 @@ pub struct PodAddress {
 pub struct Step {
     #[prost(
         oneof = "step::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29"
     )]
     pub kind: ::core::option::Option<step::Kind>,
 }
@@ -434,6 +437,8 @@ pub mod step {
         KubeletIdentity(super::KubeletIdentity),
         #[prost(message, tag = "28")]
         NodeNetwork(super::NodeNetwork),
+        #[prost(message, tag = "29")]
+        Addons(super::Addons),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -472,8 +477,15 @@ pub struct CoordinatorPort {
 pub struct Kubelet {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KubeletIdentity {}
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct NodeNetwork {}
+/// The kubelet takes the first file of /etc/cni/net.d by name: it has to be the pod network's.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeNetwork {
+    #[prost(string, tag = "1")]
+    pub pod_subnet: ::prost::alloc::string::String,
+    /// names that the pod network gives its configuration; none: not known
+    #[prost(string, repeated, tag = "2")]
+    pub files: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Kernel {
     #[prost(string, repeated, tag = "1")]
@@ -595,10 +607,30 @@ pub struct KubeadmJoin {
     #[prost(string, tag = "5")]
     pub runtime: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodesReady {
-    #[prost(string, repeated, tag = "1")]
+    #[prost(message, repeated, tag = "2")]
+    pub nodes: ::prost::alloc::vec::Vec<NodeAddress>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeAddress {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+}
+/// The add-ons that kubeadm init brings run: those that the cluster file does not leave out.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Addons {
+    #[prost(bool, tag = "1")]
+    pub kube_proxy: bool,
+    #[prost(bool, tag = "2")]
+    pub coredns: bool,
+    /// every node that must run kube-proxy
+    #[prost(string, repeated, tag = "3")]
     pub nodes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "4")]
+    pub pod_subnet: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RevokeTickets {}
@@ -609,9 +641,18 @@ pub struct SmokeTest {
     /// every node that must run a pod
     #[prost(string, repeated, tag = "2")]
     pub nodes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// every pod's address must lie in it
+    #[prost(string, tag = "3")]
+    pub pod_subnet: ::prost::alloc::string::String,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct SmokeAnswer {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SmokeAnswer {
+    /// whose pods are looked up now, through admin.conf; none: the pods that were sent
+    #[prost(string, repeated, tag = "1")]
+    pub nodes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "2")]
+    pub pod_subnet: ::prost::alloc::string::String,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SmokeCleanup {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

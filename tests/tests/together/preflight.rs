@@ -151,3 +151,30 @@ async fn a_file_that_was_changed_over_a_finished_cluster_is_told_with_what_the_c
     }
     assert_eq!(cluster.bootstrap("").await.1.phase, "done", "nothing was touched");
 }
+
+/// A bridge of the same range on every machine, as containerd and podman bring it.
+const BRIDGE: &str = "{\"name\": \"containerd-net\", \"plugins\": [{\"type\": \"bridge\", \"ipam\": {\"subnet\": \"10.22.0.0/16\"}}]}";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_configuration_of_somebody_else_that_would_be_taken_is_told_before_there_is_a_cluster() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    for host in cluster.hosts.values() {
+        host.put_file("/etc/cni/net.d/10-containerd-net.conflist", BRIDGE);
+        host.put_file("/etc/cni/net.d/87-podman-bridge.conflist", BRIDGE);
+    }
+    let (_, end) = cluster.bootstrap("").await;
+    let taken = |node: &str| {
+        format!(
+            "{node}/leftovers: /etc/cni/net.d/10-containerd-net.conflist of {node} would be taken instead of the pod network's configuration"
+        )
+    };
+    assert_eq!((end.phase.as_str(), lines(&end.failures)), ("preflight", vec![taken("m1"), taken("w1")]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_sorts_behind_the_pod_networks_is_a_note_and_the_bootstrap_ends_well() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    cluster.host("w1").put_file("/etc/cni/net.d/87-podman-bridge.conflist", BRIDGE);
+    let (_, end) = cluster.bootstrap("  controlPlane: {runsPods: true}\n").await;
+    assert_eq!((end.phase.as_str(), lines(&end.failures)), ("done", vec![]));
+}

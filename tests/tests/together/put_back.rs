@@ -49,11 +49,11 @@ async fn swap_on_what_is_not_there_any_more_is_named_and_the_reset_comes_to_its_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_configuration_that_stood_there_before_the_cluster_stays() {
     let cluster = TestCluster::of(&["m1", "w1"]).await;
-    // CRI-O's stock configuration; and one that an earlier cluster left, under the name that this one's will have.
+    // CRI-O's stock configuration; and one that an earlier cluster's network of the same kind left. Both sort after the new one.
     let bridge = "{\"name\": \"crio\", \"plugins\": [{\"type\": \"bridge\", \"bridge\": \"cni0\", \"ipam\": {\"subnet\": \"10.85.0.0/16\"}}]}";
     let flannel = "{\"name\": \"old\", \"plugins\": [{\"type\": \"flannel\"}]}";
     let stood =
-        [("/etc/cni/net.d/100-crio-bridge.conflist", bridge), ("/etc/cni/net.d/05-old.conflist", flannel)];
+        [("/etc/cni/net.d/100-crio-bridge.conflist", bridge), ("/etc/cni/net.d/11-old.conflist", flannel)];
     for (path, content) in stood {
         cluster.host("w1").put_file(path, content);
     }

@@ -32,6 +32,12 @@ pub struct ClusterState {
     pub unreachable: bool,
     /// A DaemonSet was applied that does not bring the network up: nodes stay NotReady.
     pub network_broken: bool,
+    /// Its kubelets renew their status instead, as those of 1.13.
+    pub no_leases: bool,
+    /// Nodes whose kubelet was last heard of so long ago; of all others it was this moment.
+    pub unheard: BTreeMap<String, SignedDuration>,
+    /// By pod: the last line of a container that ended.
+    pub last_lines: BTreeMap<String, String>,
     tokens_made: u64,
 }
 
@@ -65,6 +71,34 @@ impl ClusterState {
 
     pub fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Value> {
         self.objects.iter().filter(move |(key, _)| key.0 == kind).map(|(_, object)| object)
+    }
+
+    /// The Leases that the nodes' kubelets keep renewing.
+    pub fn leases(&self) -> Vec<Value> {
+        let nodes = self.of_kind("Node").map(name_of).filter(|_| !self.no_leases);
+        nodes
+            .map(|name| json!({"metadata": {"name": name}, "spec": {"renewTime": self.heard(name)}}))
+            .collect()
+    }
+
+    /// A Node with the time at which its kubelet told its status: now and then where it has a Lease.
+    pub fn with_heartbeat(&self, mut object: Value) -> Value {
+        let heard = match self.no_leases {
+            true => self.heard(name_of(&object)),
+            false => (Timestamp::now() - SignedDuration::from_mins(4)).to_string(),
+        };
+        if object["kind"] != "Node" {
+            return object;
+        }
+        let conditions = object["status"]["conditions"].as_array_mut();
+        for condition in conditions.into_iter().flatten().filter(|one| one["type"] == "Ready") {
+            condition["lastHeartbeatTime"] = json!(heard);
+        }
+        object
+    }
+
+    fn heard(&self, node: &str) -> String {
+        (Timestamp::now() - self.unheard.get(node).copied().unwrap_or_default()).to_string()
     }
 
     /// Stores a manifest's object; the status of one that is there already stays. Whether it is new.
@@ -177,13 +211,15 @@ impl ClusterState {
         for owner in owners {
             let (kind, namespace, name) = key_of(&owner);
             let wanted = owner["spec"]["replicas"].as_u64().unwrap_or(1) as usize;
-            let places: Vec<&String> = if kind == "DaemonSet" {
-                everywhere.iter().collect()
-            } else {
-                open.iter().take(wanted).collect()
+            let places: Vec<&String> = match (kind.as_str(), name.as_str()) {
+                ("DaemonSet", _) => everywhere.iter().collect(),
+                (_, "coredns") if network => self.places_of_coredns(&everywhere, wanted),
+                (_, "coredns") => Vec::new(),
+                _ => open.iter().take(wanted).collect(),
             };
-            for place in &places {
-                self.add_pod(&owner, place);
+            for (nth, place) in places.iter().enumerate() {
+                let here = places[..nth].iter().filter(|other| *other == place).count();
+                self.add_pod(&owner, place, here);
             }
             let running = places.len();
             let status = if kind == "DaemonSet" {
@@ -204,9 +240,22 @@ impl ClusterState {
         self.sign_cluster_info();
     }
 
-    fn add_pod(&mut self, owner: &Value, node: &str) {
+    /// It tolerates the control plane's taint, and all its replicas run on one node where there is no other.
+    fn places_of_coredns<'a>(&self, everywhere: &'a [String], wanted: usize) -> Vec<&'a String> {
+        let takes = |name: &&String| {
+            self.get("Node", "", name).is_some_and(|node| node["spec"]["unschedulable"] != true)
+        };
+        let open: Vec<&String> = everywhere.iter().filter(takes).collect();
+        open.iter().copied().cycle().take(if open.is_empty() { 0 } else { wanted }).collect()
+    }
+
+    /// `nth`: how many pods of this owner run on the node before this one.
+    fn add_pod(&mut self, owner: &Value, node: &str, nth: usize) {
         let (kind, namespace, owner_name) = key_of(owner);
-        let name = format!("{owner_name}-{node}");
+        let name = match nth {
+            0 => format!("{owner_name}-{node}"),
+            nth => format!("{owner_name}-{node}-{nth}"),
+        };
         if self.get("Pod", &namespace, &name).is_some() {
             return;
         }

@@ -12,6 +12,8 @@ use super::{Ended, FakeHost, State};
 use crate::cluster::membership::Membership;
 
 const MANIFESTS: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"];
+/// Of CoreDNS; kubeadm asks for two.
+const REPLICAS: u32 = 2;
 const HELP: &str = "To see the stack trace of this error execute with --v=5 or higher\n";
 
 impl FakeHost {
@@ -109,6 +111,14 @@ impl FakeHost {
                     "metadata": { "labels": { "k8s-app": "kube-proxy" } }, "spec": { "hostNetwork": true },
                 } },
             }));
+            if !call.flag(&["--skip-phases"]).is_some_and(|phases| phases.split(',').any(|one| one == "addon/coredns")) {
+                let labels = json!({ "k8s-app": "kube-dns" });
+                held.put(json!({
+                    "apiVersion": "apps/v1", "kind": "Deployment",
+                    "metadata": { "name": "coredns", "namespace": "kube-system" },
+                    "spec": { "replicas": REPLICAS, "template": { "metadata": { "labels": labels }, "spec": {} } },
+                }));
+            }
             let wanted = &init["bootstrapTokens"][0];
             let token = held.make_token(wanted["token"].as_str(), lifetime(wanted["ttl"].as_str()));
             held.describe_token(&token, wanted["description"].as_str().unwrap_or_default());

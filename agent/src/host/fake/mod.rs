@@ -73,6 +73,8 @@ pub struct State {
     pub packet_filter: String,
     /// Addresses that answer no HTTP although a pod is there.
     pub silent: BTreeSet<SocketAddr>,
+    /// What answers there instead of the pod.
+    pub pages: BTreeMap<SocketAddr, String>,
     pub kubelet_journal: Vec<JournalLine>,
     pub exited_containers: Vec<ExitedContainer>,
     /// By their names in the pods.

@@ -12,8 +12,8 @@ use super::cluster::ClusterState;
 use super::stock::stock_images;
 use crate::host::HostError;
 use crate::host::query::{
-    Disk, Family, Interface, JournalLine, KubernetesProgram, ObjectKind, ObserveCluster, ObserveSystem, Unit,
-    User,
+    Disk, Family, Interface, JournalLine, KubernetesProgram, ObjectKind, ObserveCluster, ObserveSystem, Page,
+    Unit, User, name_of,
 };
 
 type Answer<T> = Result<T, HostError>;
@@ -99,14 +99,17 @@ impl ObserveSystem for FakeHost {
         Ok(names.iter().copied().filter(|name| state.missing_programs.contains(*name)).collect())
     }
 
-    async fn http_status(&self, address: SocketAddr) -> Answer<Option<u16>> {
-        if self.state().silent.contains(&address) {
+    /// A pod answers with its name; of several with one address, this host's own.
+    async fn http_page(&self, address: SocketAddr) -> Answer<Option<Page>> {
+        let state = self.state().clone();
+        if state.silent.contains(&address) {
             return Ok(None);
         }
-        let there = self.cluster.with(|cluster| {
-            cluster.of_kind("Pod").any(|pod| pod["status"]["podIP"] == address.ip().to_string())
-        });
-        Ok(there.then_some(200))
+        let cluster = self.cluster.snapshot();
+        let there = cluster.of_kind("Pod").filter(|pod| pod["status"]["podIP"] == address.ip().to_string());
+        let nearest = there.min_by_key(|pod| pod["spec"]["nodeName"] != state.hostname.as_str());
+        let own = nearest.map(|pod| name_of(pod).to_owned());
+        Ok(state.pages.get(&address).cloned().or(own).map(|text| Page { status: 200, text }))
     }
 
     async fn packet_filter(&self, family: Family) -> Answer<Option<String>> {
@@ -181,12 +184,22 @@ impl ObserveCluster for FakeHost {
     }
 
     async fn objects(&self, kind: ObjectKind, namespace: &str, selector: &str) -> Answer<Vec<Value>> {
+        if kind == ObjectKind::Lease {
+            return self.api(|cluster| cluster.leases());
+        }
         let wanted: Vec<(&str, &str)> = selector.split(',').filter_map(|part| part.split_once('=')).collect();
         let chosen = |object: &Value| {
             (namespace.is_empty() || object["metadata"]["namespace"] == namespace)
                 && wanted.iter().all(|(key, value)| object["metadata"]["labels"][*key] == *value)
         };
-        self.api(|cluster| cluster.of_kind(kind.kind()).filter(|object| chosen(object)).cloned().collect())
+        self.api(|cluster| {
+            let chosen = cluster.of_kind(kind.kind()).filter(|object| chosen(object)).cloned();
+            chosen.map(|object| cluster.with_heartbeat(object)).collect()
+        })
+    }
+
+    async fn last_line_of_ended_container(&self, _: &str, pod: &str, _: &str) -> Answer<Option<String>> {
+        self.api(|cluster| cluster.last_lines.get(pod).cloned())
     }
 
     async fn kubelet_healthy(&self) -> Answer<bool> {

@@ -115,7 +115,8 @@ async fn init_join_network_and_pods_follow_each_other_as_in_a_real_cluster() {
     places.sort_unstable();
     assert_eq!(places, ["m1", "w1"]);
     let address = format!("{}:80", pods[0]["status"]["podIP"].as_str().unwrap()).parse().unwrap();
-    assert_eq!(worker.http_status(address).await.unwrap(), Some(200));
+    let page = worker.http_page(address).await.unwrap().unwrap();
+    assert_eq!((page.status, page.text.as_str()), (200, pods[0]["metadata"]["name"].as_str().unwrap()));
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The smallest HTTP client: one GET, and the status code of the answer.
+//! The smallest HTTP client: one GET, the status code of the answer and the beginning of its body.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,23 +6,32 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::host::query::Page;
+
 /// What does not answer in this time does not answer.
 const LIMIT: Duration = Duration::from_secs(3);
 
-/// The status code, or none when nothing answers in HTTP.
-pub(super) async fn status(address: SocketAddr, path: &str) -> Option<u16> {
+/// Head and body together, in bytes: of more than this nobody wants to know.
+const MOST: usize = 8192;
+const MOST_OF_BODY: usize = 4096;
+
+/// The answer, or none when nothing answers in HTTP. A server that does not end its answer in time has answered with what came.
+pub(super) async fn page(address: SocketAddr, path: &str) -> Option<Page> {
+    let mut answer = Vec::new();
     let asked = async {
         let mut stream = TcpStream::connect(address).await.ok()?;
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: muster\r\nAccept: */*\r\nConnection: close\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = Vec::new();
-        // The status line is all that is wanted.
-        while answer.len() < 16 && stream.read_buf(&mut answer).await.ok()? > 0 {}
-        parse_status(&answer)
+        while answer.len() < MOST && stream.read_buf(&mut answer).await.ok()? > 0 {}
+        Some(())
     };
-    tokio::time::timeout(LIMIT, asked).await.ok().flatten()
+    let _ = tokio::time::timeout(LIMIT, asked).await;
+    let status = parse_status(&answer)?;
+    let body = answer.windows(4).position(|end| end == b"\r\n\r\n").map_or(answer.len(), |end| end + 4);
+    let end = answer.len().min(body + MOST_OF_BODY);
+    Some(Page { status, text: String::from_utf8_lossy(&answer[body..end]).into_owned() })
 }
 
 /// `HTTP/1.1 200 OK`
@@ -49,11 +58,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_status_of_an_answer_is_read_and_anything_else_is_none() {
-        assert_eq!(status(server(b"HTTP/1.1 200 OK\r\n\r\nhello").await, "/").await, Some(200));
-        assert_eq!(status(server(b"HTTP/1.0 404 Not Found\r\n\r\n").await, "/").await, Some(404));
-        assert_eq!(status(server(b"SSH-2.0-OpenSSH_9.2p1\r\n").await, "/").await, None);
-        assert_eq!(status(server(b"").await, "/").await, None);
+    async fn status_and_body_of_an_answer_are_read_and_anything_else_is_none() {
+        let of = async |answer| page(server(answer).await, "/").await.map(|page| (page.status, page.text));
+        let answered = |status, text: &str| Some((status, text.to_owned()));
+        assert_eq!(of(b"HTTP/1.1 200 OK\r\nServer: x\r\n\r\nhello").await, answered(200, "hello"));
+        assert_eq!(of(b"HTTP/1.0 404 Not Found\r\n\r\n").await, answered(404, ""));
+        assert_eq!(of(b"HTTP/1.1 200 OK\r\nServer: x").await, answered(200, ""));
+        assert_eq!(of(b"SSH-2.0-OpenSSH_9.2p1\r\n").await, None);
+        assert_eq!(of(b"").await, None);
+    }
+
+    #[tokio::test]
+    async fn of_a_long_body_the_beginning_is_read() {
+        let long: &'static [u8] =
+            Vec::leak([b"HTTP/1.1 200 OK\r\n\r\n".as_slice(), &[b'x'; 20_000]].concat());
+        assert_eq!(page(server(long).await, "/").await.unwrap().text.len(), MOST_OF_BODY);
     }
 
     #[tokio::test]
@@ -61,6 +80,6 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        assert_eq!(status(address, "/").await, None);
+        assert_eq!(page(address, "/").await, None);
     }
 }

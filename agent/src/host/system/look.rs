@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::{SystemHost, child, errand, files, http, network, programs, units, witness};
 use crate::host::HostError;
 use crate::host::query::{
-    Disk, Family, Interface, JournalLine, KubernetesProgram, ObjectKind, ObserveCluster, ObserveSystem, Unit,
-    User,
+    Disk, Family, Interface, JournalLine, KubernetesProgram, ObjectKind, ObserveCluster, ObserveSystem, Page,
+    Unit, User,
 };
 
 type Answer<T> = Result<T, HostError>;
@@ -61,8 +61,8 @@ impl ObserveSystem for SystemHost {
         Ok(names.iter().copied().filter(|name| child::find(name).is_none()).collect())
     }
 
-    async fn http_status(&self, address: SocketAddr) -> Answer<Option<u16>> {
-        Ok(http::status(address, "/").await)
+    async fn http_page(&self, address: SocketAddr) -> Answer<Option<Page>> {
+        Ok(http::page(address, "/").await)
     }
 
     async fn packet_filter(&self, family: Family) -> Answer<Option<String>> {
@@ -122,9 +122,18 @@ impl ObserveCluster for SystemHost {
         self.kubernetes.objects(kind, namespace, selector).await
     }
 
+    async fn last_line_of_ended_container(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+    ) -> Answer<Option<String>> {
+        self.kubernetes.last_line(namespace, pod, container).await
+    }
+
     async fn kubelet_healthy(&self) -> Answer<bool> {
         let health = SocketAddr::from((Ipv4Addr::LOCALHOST, 10248));
-        Ok(http::status(health, "/healthz").await == Some(200))
+        Ok(http::page(health, "/healthz").await.is_some_and(|page| page.status == 200))
     }
 
     async fn kubelet_journal(&self, since: Timestamp) -> Answer<Vec<JournalLine>> {

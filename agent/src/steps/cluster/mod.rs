@@ -1,5 +1,6 @@
 //! What makes the machines a cluster and tries it out.
 
+pub mod addons;
 pub mod join_ticket;
 pub mod kubeadm_init;
 pub mod kubeadm_join;

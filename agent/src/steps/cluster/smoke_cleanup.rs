@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use muster_proto::agent;
 
-use super::smoke_test::{DEPLOYMENT, SELECTOR};
+use crate::cluster::smoke_pods::{DEPLOYMENT, SELECTOR};
 use crate::host::HostError;
 use crate::host::change::Change;
 use crate::host::query::{ObjectKind, Observe, name_of};
@@ -43,13 +43,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::steps::rehearsal::{carry_out, ready_cluster, step, waits_for};
+    use crate::steps::rehearsal::{carry_out, ready_cluster, smoke, step, waits_for};
 
     #[tokio::test]
     async fn the_deployment_is_deleted_and_its_last_pods_are_waited_for() {
         let (host, _) = ready_cluster().await;
-        let nodes = vec!["m1".into(), "w1".into()];
-        let test = step(Kind::SmokeTest(agent::SmokeTest { image: "nginx:1.22".into(), nodes }));
+        let test = step(Kind::SmokeTest(smoke(&["m1", "w1"])));
         carry_out(&host, &test, &mut Input::default()).await;
         let cleanup = step(Kind::SmokeCleanup(agent::SmokeCleanup {}));
         let finding = carry_out(&host, &cleanup, &mut Input::default()).await;

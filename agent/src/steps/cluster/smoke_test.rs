@@ -1,6 +1,8 @@
-//! Afterwards: every named node runs a Ready pod of a small web server, which proves that images, pod network, scheduler
-//! and kubelet work there. Replicas alone would prove nothing: the scheduler may put all of them on one node, so the pods
-//! keep apart. A crash in the middle only means applying the same Deployment again.
+//! Afterwards: every named node runs a Ready pod of a small web server with an address of the pod network, which proves that
+//! images, pod network, scheduler and kubelet work there. Replicas alone would prove nothing: the scheduler may put all of
+//! them on one node, so the pods keep apart. Each pod's page is its own name, so that an answer tells who gave it. Pods whose
+//! addresses are wrong, from before this attempt, are made anew. A crash in the middle only means applying the same
+//! Deployment again.
 
 use std::time::Duration;
 
@@ -9,56 +11,58 @@ use muster_proto::names::{ImageReference, NodeName};
 use serde_json::{Value, json};
 
 use crate::cluster::kubectl::apply;
+use crate::cluster::smoke_pods::{DEPLOYMENT, SELECTOR, SmokePods, Standing};
 use crate::host::HostError;
-use crate::host::query::{ObjectKind, Observe, is_ready, name_of};
-use crate::steps::{BadStep, Finding, Input, Yield};
+use crate::host::change::Change;
+use crate::host::query::{ObjectKind, Observe, name_of};
+use crate::steps::{BadStep, Finding, Input};
 
 pub const NAME: &str = "smoke-test";
 /// The image may have to be fetched.
 pub const SETTLE: Duration = Duration::from_secs(180);
 
-/// Name and label of the Deployment in the namespace `default`.
-pub const DEPLOYMENT: &str = "muster-smoke-test";
-/// Selects its pods.
-pub const SELECTOR: &str = "app=muster-smoke-test";
+/// The folder that nginx's own images, of every version, serve at /. The pod's name is laid over it by the kubelet (a volume
+/// of the downward API, which every version has): no program of the image has to write it, not even a shell.
+const PAGES: &str = "/usr/share/nginx/html";
 
 #[derive(Debug, Clone)]
 pub struct SmokeTest {
     image: ImageReference,
-    nodes: Vec<NodeName>,
+    wanted: SmokePods,
 }
 
 impl SmokeTest {
     pub fn parse(message: &agent::SmokeTest) -> Result<Self, BadStep> {
-        let nodes = message.nodes.iter().map(|name| name.parse().map_err(BadStep::field("smoke_test.nodes")));
-        let nodes: Vec<NodeName> = nodes.collect::<Result<_, _>>()?;
-        if nodes.is_empty() {
-            let problem = "no node: nothing would be proved".to_owned();
-            return Err(BadStep::Value { field: "smoke_test.nodes", problem });
-        }
+        let (nodes, subnet) = (&message.nodes, &message.pod_subnet);
+        let wanted = SmokePods::parse(("smoke_test.nodes", nodes), ("smoke_test.pod_subnet", subnet))?;
         let image = message.image.parse().map_err(BadStep::field("smoke_test.image"))?;
-        Ok(Self { image, nodes })
+        Ok(Self { image, wanted })
     }
 
-    pub async fn check<H: Observe>(&self, host: &H, _: &Input) -> Result<Finding, HostError> {
+    pub async fn check<H: Observe>(&self, host: &H, input: &Input) -> Result<Finding, HostError> {
+        let (kind, namespace) = (ObjectKind::Deployment, "default");
         let wanted = self.deployment();
-        let found = host.object(ObjectKind::Deployment, "default", DEPLOYMENT).await?;
+        let found = host.object(kind, namespace, DEPLOYMENT).await?;
+        if found.is_none() {
+            let old = host.objects(ObjectKind::Pod, namespace, SELECTOR).await?;
+            if !old.is_empty() {
+                let names: Vec<&str> = old.iter().map(name_of).collect();
+                return Ok(Finding::Wait(format!("the end of earlier pods: {}", names.join(", "))));
+            }
+        }
         if !found.is_some_and(|found| holds(&found, &wanted)) {
             return Ok(Finding::Todo(vec![apply(wanted.to_string())]));
         }
-        let mut pods = host.objects(ObjectKind::Pod, "default", SELECTOR).await?;
-        pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
-        let (mut ready, mut lacking) = (Vec::new(), Vec::new());
-        for node in &self.nodes {
-            match pods.iter().find_map(|pod| ready_on(pod, node)) {
-                Some(address) => ready.push(address),
-                None => lacking.push(format!("a Ready pod on {node} ({})", why_not(&pods, node))),
+        Ok(match self.wanted.look(host).await? {
+            Standing::Ready(_) => Finding::DONE,
+            Standing::Lacking(what) => Finding::Wait(what),
+            // What gave them their addresses may be gone by now; a pod keeps its address all the same.
+            Standing::Misplaced { made: Some(made), .. } if input.began.is_some_and(|began| made < began) => {
+                let (namespace, name) = (namespace.to_owned(), DEPLOYMENT.to_owned());
+                Finding::Todo(vec![Change::DeleteObject { kind, namespace, name }])
             }
-        }
-        if lacking.is_empty() {
-            return Ok(Finding::Done(Yield::Pods(ready)));
-        }
-        Ok(Finding::Wait(lacking.join("; ")))
+            Standing::Misplaced { complaint, .. } => Finding::Blocked(complaint),
+        })
     }
 
     fn deployment(&self) -> Value {
@@ -69,7 +73,7 @@ impl SmokeTest {
             "kind": "Deployment",
             "metadata": {"name": DEPLOYMENT, "namespace": "default", "labels": labels},
             "spec": {
-                "replicas": self.nodes.len(),
+                "replicas": self.wanted.nodes.len(),
                 "strategy": {"type": "Recreate"},
                 "selector": {"matchLabels": labels},
                 "template": {
@@ -77,7 +81,7 @@ impl SmokeTest {
                     "spec": {
                         "affinity": {
                             "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
-                                "nodeSelectorTerms": [{"matchExpressions": on(&self.nodes)}],
+                                "nodeSelectorTerms": [{"matchExpressions": on(&self.wanted.nodes)}],
                             }},
                             "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{
                                 "labelSelector": {"matchLabels": labels},
@@ -90,7 +94,11 @@ impl SmokeTest {
                             "imagePullPolicy": "IfNotPresent",
                             "ports": [{"containerPort": 80}],
                             "readinessProbe": {"httpGet": {"path": "/", "port": 80}, "periodSeconds": 1},
+                            "volumeMounts": [{"name": "pages", "mountPath": PAGES}],
                         }],
+                        "volumes": [{"name": "pages", "downwardAPI": {"items": [
+                            {"path": "index.html", "fieldRef": {"fieldPath": "metadata.name"}},
+                        ]}}],
                         "terminationGracePeriodSeconds": 2,
                     },
                 },
@@ -113,44 +121,34 @@ fn holds(found: &Value, wanted: &Value) -> bool {
     }
 }
 
-/// Where the pod answers, when it runs Ready on this node.
-fn ready_on(pod: &Value, node: &NodeName) -> Option<agent::PodAddress> {
-    let address = pod["status"]["podIP"].as_str().filter(|address| !address.is_empty())?;
-    (pod["spec"]["nodeName"] == node.as_str() && is_ready(pod)).then(|| agent::PodAddress {
-        pod: name_of(pod).to_owned(),
-        node: node.to_string(),
-        address: address.to_owned(),
-    })
-}
-
-/// What keeps the node without a Ready pod: the waiting container's reason, the scheduler's message, or the phase.
-fn why_not(pods: &[Value], node: &NodeName) -> String {
-    let on_node = pods.iter().find(|pod| pod["spec"]["nodeName"] == node.as_str());
-    let Some(pod) = on_node.or_else(|| pods.iter().find(|pod| pod["spec"]["nodeName"].is_null())) else {
-        return "no pod was made for it yet".to_owned();
-    };
-    let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
-    let unscheduled =
-        conditions.into_iter().find(|one| one["type"] == "PodScheduled" && one["status"] == "False");
-    let container = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
-    let said = [container, unscheduled.unwrap_or(&Value::Null)].into_iter().find_map(|said| {
-        let reason = said["reason"].as_str()?;
-        Some(said["message"].as_str().map_or(reason.to_owned(), |message| format!("{reason}: {message}")))
-    });
-    let phase = pod["status"]["phase"].as_str().unwrap_or("Pending");
-    format!("pod {} is {}", name_of(pod), said.as_deref().unwrap_or(phase))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
+    use jiff::{SignedDuration, Timestamp};
     use muster_proto::agent::step::Kind;
 
     use super::*;
-    use crate::steps::rehearsal::{carry_out, ready_cluster, step, waits_for};
+    use crate::cluster::cni;
+    use crate::host::fake::FakeHost;
+    use crate::steps::rehearsal::{carry_out, cause_of, ready_cluster, smoke, step, waits_for};
 
-    fn smoke(nodes: &[&str]) -> agent::SmokeTest {
-        let nodes = nodes.iter().map(|&name| name.to_owned()).collect();
-        agent::SmokeTest { image: "nginx:1.22".into(), nodes }
+    /// Lets the pods of these nodes have that address from now on.
+    fn move_pods(host: &FakeHost, nodes: &[&str], address: &str) {
+        host.cluster.with(|cluster| {
+            for node in nodes {
+                let pod = cluster.get_mut("Pod", "default", &format!("{DEPLOYMENT}-{node}")).unwrap();
+                pod["status"]["podIP"] = json!(address);
+            }
+        });
+    }
+
+    async fn tested() -> (FakeHost, crate::steps::Step) {
+        let (host, _) = ready_cluster().await;
+        let test = step(Kind::SmokeTest(smoke(&["m1", "w1"])));
+        let finding = carry_out(&host, &test, &mut Input::default()).await;
+        assert!(matches!(finding, Finding::Done(_)), "{finding:?}");
+        (host, test)
     }
 
     #[test]
@@ -164,38 +162,91 @@ mod tests {
         assert!(!holds(&found, &wanted) && !holds(&json!({}), &wanted));
     }
 
-    #[test]
-    fn a_node_without_a_ready_pod_says_why() {
-        let node: NodeName = "w1".parse().unwrap();
-        let pod = |node: Value, status: Value| json!({"metadata": {"name": "p"}, "spec": {"nodeName": node}, "status": status});
-        let waiting = |reason: &str, message: Value| json!({"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": reason, "message": message}}}]});
-        let unscheduled = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False",
-            "reason": "Unschedulable", "message": "0/2 nodes are available"}]});
-        for (pods, expected) in [
-            (vec![], "no pod was made for it yet"),
-            (vec![pod(json!("m1"), json!({"phase": "Running"}))], "no pod was made for it yet"),
-            (vec![pod(json!("w1"), json!({"phase": "Running"}))], "pod p is Running"),
-            (vec![pod(json!("w1"), waiting("ContainerCreating", Value::Null))], "pod p is ContainerCreating"),
-            (
-                vec![pod(json!("w1"), waiting("ImagePullBackOff", json!("Back-off pulling image \"x\"")))],
-                "pod p is ImagePullBackOff: Back-off pulling image \"x\"",
-            ),
-            (vec![pod(Value::Null, unscheduled)], "pod p is Unschedulable: 0/2 nodes are available"),
+    #[tokio::test]
+    async fn it_waits_for_a_ready_pod_on_every_node() {
+        let (host, _) = tested().await;
+        let finding =
+            carry_out(&host, &step(Kind::SmokeTest(smoke(&["m1", "w2"]))), &mut Input::default()).await;
+        assert_eq!(waits_for(finding), "a Ready pod on w2 (no pod was made for it yet)");
+    }
+
+    #[tokio::test]
+    async fn a_pod_outside_the_pod_subnet_fails_it_and_the_file_that_sorts_first_is_named() {
+        let (host, test) = tested().await;
+        host.put_file(
+            format!("{}/10-containerd-net.conflist", cni::FOLDER),
+            "{\"plugins\": [{\"type\": \"bridge\"}]}",
+        );
+        move_pods(&host, &["m1", "w1"], "10.22.0.2");
+        let finding = test.check(&host, &Input::default()).await.unwrap();
+        let Finding::Blocked(complaint) = finding else { panic!("{finding:?}") };
+        assert_eq!(
+            complaint.cause,
+            "pod muster-smoke-test-m1 on m1 has the address 10.22.0.2, which is not in the pod subnet 10.244.0.0/16"
+        );
+        for expected in [
+            "-w1 on w1 has the address",
+            "have the same address 10.22.0.2",
+            "/etc/cni/net.d/10-containerd-net.conflist",
         ] {
-            assert_eq!(why_not(&pods, &node), expected);
+            assert!(complaint.evidence.contains(expected), "{complaint}");
         }
     }
 
     #[tokio::test]
-    async fn it_yields_one_ready_pod_of_every_node_and_waits_for_the_others() {
-        let (host, _) = ready_cluster().await;
-        let test = step(Kind::SmokeTest(smoke(&["m1", "w1"])));
-        let finding = carry_out(&host, &test, &mut Input::default()).await;
-        let Finding::Done(Yield::Pods(pods)) = finding else { panic!("{finding:?}") };
-        assert_eq!(pods.iter().map(|pod| pod.node.as_str()).collect::<Vec<_>>(), ["m1", "w1"]);
-        assert!(pods.iter().all(|pod| pod.address.starts_with("10.244.")), "{pods:?}");
-        let finding =
-            carry_out(&host, &step(Kind::SmokeTest(smoke(&["m1", "w2"]))), &mut Input::default()).await;
-        assert_eq!(waits_for(finding), "a Ready pod on w2 (no pod was made for it yet)");
+    async fn an_address_that_another_pod_or_a_node_has_too_fails_it() {
+        let (host, test) = tested().await;
+        let other = "10.244.1.77".parse::<IpAddr>().unwrap().to_string();
+        move_pods(&host, &["w1"], &other);
+        host.cluster.with(|cluster| {
+            cluster.put(json!({"kind": "Pod", "metadata": {"name": "coredns", "namespace": "kube-system"},
+                "spec": {"nodeName": "m1"}, "status": {"phase": "Running", "podIP": other}}))
+        });
+        let cause = cause_of(test.check(&host, &Input::default()).await.unwrap());
+        assert_eq!(
+            cause,
+            "pod muster-smoke-test-w1 on w1 and pod coredns on m1 have the same address 10.244.1.77"
+        );
+        host.cluster.with(|cluster| {
+            cluster.delete("Pod", "kube-system", "coredns");
+            let node = cluster.get_mut("Node", "", "m1").unwrap();
+            node["status"]["addresses"][0]["address"] = json!(other);
+        });
+        let cause = cause_of(test.check(&host, &Input::default()).await.unwrap());
+        assert_eq!(cause, "pod muster-smoke-test-w1 on w1 and node m1 have the same address 10.244.1.77");
+    }
+
+    #[tokio::test]
+    async fn pods_with_wrong_addresses_from_before_this_attempt_are_made_anew() {
+        let (host, test) = tested().await;
+        move_pods(&host, &["m1", "w1"], "10.22.0.2");
+        let now = Timestamp::now();
+        host.cluster.with(|cluster| {
+            for node in ["m1", "w1"] {
+                let pod = cluster.get_mut("Pod", "default", &format!("{DEPLOYMENT}-{node}")).unwrap();
+                pod["metadata"]["creationTimestamp"] = json!(now.to_string());
+            }
+        });
+        let at =
+            |seconds| Input { began: Some(now + SignedDuration::from_secs(seconds)), ..Input::default() };
+        let finding = test.check(&host, &at(-5)).await.unwrap();
+        assert!(matches!(finding, Finding::Blocked(_)), "made in this attempt, and wrong: {finding:?}");
+        let mut later = at(5);
+        let finding = carry_out(&host, &test, &mut later).await;
+        let Finding::Todo(changes) = finding else { panic!("{finding:?}") };
+        assert!(changes[0].to_string().contains("kubectl apply"), "{changes:?}");
+        let finding = carry_out(&host, &test, &mut later).await;
+        assert!(matches!(finding, Finding::Done(_)), "{finding:?}");
+    }
+
+    #[tokio::test]
+    async fn earlier_pods_are_gone_before_new_ones_are_made() {
+        let (host, test) = tested().await;
+        host.cluster.with(|cluster| {
+            cluster.delete("Deployment", "default", DEPLOYMENT);
+            cluster.put(json!({"kind": "Pod", "metadata": {"name": "old", "labels": {"app": DEPLOYMENT}}}));
+        });
+        let what = waits_for(test.check(&host, &Input::default()).await.unwrap());
+        assert_eq!(what, "the end of earlier pods: old");
     }
 }

@@ -2,13 +2,14 @@
 
 use muster_proto::agent::step::Kind;
 use muster_proto::agent::{
-    CoordinatorPort, DrainNode, Firewall, ForgetNode, Hostname, Hosts, HostsEntry, Images, JoinTicket,
-    Kernel, KubeadmInit, KubeadmJoin, KubeadmReset, Kubeconfig, Kubelet, KubeletIdentity, NetworkLeftovers,
-    NodeNetwork, NodesReady, Packages, PodNetwork, Restore, RevokeTickets, Runtime, SmokeAnswer,
-    SmokeCleanup, SmokeTest, Step, Swap, Sysctl, Untaint,
+    Addons, CoordinatorPort, DrainNode, Firewall, ForgetNode, Hostname, Hosts, HostsEntry, Images,
+    JoinTicket, Kernel, KubeadmInit, KubeadmJoin, KubeadmReset, Kubeconfig, Kubelet, KubeletIdentity,
+    NetworkLeftovers, NodeAddress, NodeNetwork, NodesReady, Packages, PodNetwork, Restore, RevokeTickets,
+    Runtime, SmokeAnswer, SmokeCleanup, SmokeTest, Step, Swap, Sysctl, Untaint,
 };
 
 const VERSION: &str = "v1.20.2";
+const SUBNET: &str = "10.244.0.0/16";
 const NETWORK: &str = include_str!("pod-network.yaml");
 
 /// Where a step runs, and the step, in the order of a plan.
@@ -20,12 +21,12 @@ pub(super) fn plan() -> Vec<(&'static str, Step)> {
         plan.extend(preparation(host).map(|kind| (host, kind)));
     }
     plan.extend(control_plane().map(|kind| (master, kind)));
-    plan.push((master, Kind::NodeNetwork(NodeNetwork {})));
+    plan.push((master, node_network()));
     plan.push((worker, join()));
     plan.push((worker, Kind::KubeletIdentity(KubeletIdentity {})));
-    plan.push((worker, Kind::NodeNetwork(NodeNetwork {})));
+    plan.push((worker, node_network()));
     plan.extend(after_joining().map(|kind| (master, kind)));
-    plan.push((worker, Kind::SmokeAnswer(SmokeAnswer {})));
+    plan.push((worker, Kind::SmokeAnswer(SmokeAnswer::default())));
     plan.push((master, Kind::SmokeCleanup(SmokeCleanup {})));
     plan.push((master, Kind::DrainNode(DrainNode { node: "w1".into() })));
     plan.extend(reset().map(|kind| (worker, kind)));
@@ -65,6 +66,7 @@ pub(super) fn number(kind: &Kind) -> usize {
         Kind::Kubelet(_) => 26,
         Kind::KubeletIdentity(_) => 27,
         Kind::NodeNetwork(_) => 28,
+        Kind::Addons(_) => 29,
     }
 }
 
@@ -139,11 +141,27 @@ fn reset() -> [Kind; 3] {
     ]
 }
 
-fn after_joining() -> [Kind; 3] {
+fn node_network() -> Kind {
+    Kind::NodeNetwork(NodeNetwork { pod_subnet: SUBNET.into(), files: vec!["10-flannel.conflist".into()] })
+}
+
+fn after_joining() -> [Kind; 5] {
     let nodes = vec!["m1".into(), "w1".into()];
+    let at = |name: &str, address: &str| NodeAddress { name: name.into(), address: address.into() };
     [
-        Kind::NodesReady(NodesReady { nodes: nodes.clone() }),
+        Kind::NodesReady(NodesReady { nodes: vec![at("m1", "10.88.0.11"), at("w1", "10.88.0.12")] }),
         Kind::RevokeTickets(RevokeTickets {}),
-        Kind::SmokeTest(SmokeTest { image: "nginx:1.22".into(), nodes }),
+        Kind::Addons(Addons {
+            kube_proxy: true,
+            coredns: false,
+            nodes: nodes.clone(),
+            pod_subnet: SUBNET.into(),
+        }),
+        Kind::SmokeTest(SmokeTest {
+            image: "nginx:1.22".into(),
+            nodes: nodes.clone(),
+            pod_subnet: SUBNET.into(),
+        }),
+        Kind::SmokeAnswer(SmokeAnswer { nodes, pod_subnet: SUBNET.into() }),
     ]
 }

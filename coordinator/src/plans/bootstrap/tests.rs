@@ -169,3 +169,30 @@ fn the_plan_knows_its_cluster_and_one_that_stands_keeps_its_ranges() {
     };
     assert_eq!(kept(&stands), "10.244.0.0/16", "another cluster's range is its own");
 }
+
+#[test]
+fn the_control_plane_asks_the_pods_first_and_hands_on_where_they_answered() {
+    let plan = planned(2, true, true);
+    let Some(Kind::SmokeAnswer(first)) = &step(&plan, "m1/smoke-answer").step.kind else { panic!() };
+    assert_eq!((first.nodes.join(" "), first.pod_subnet.as_str()), ("m1 w1 w2".to_owned(), "10.244.0.0/16"));
+    for worker in ["w1/smoke-answer", "w2/smoke-answer"] {
+        let given: Vec<&str> = step(&plan, worker).input_from.iter().map(StepId::as_str).collect();
+        assert_eq!(given, ["m1/smoke-answer"], "{worker}");
+    }
+}
+
+#[test]
+fn what_the_file_leaves_out_of_kubeadms_add_ons_is_not_waited_for() {
+    let addons = |skip: &[&str]| {
+        let mut spec = spec(1, true, true);
+        spec.skip_phases = skip.iter().map(|&phase| phase.to_owned()).collect();
+        let plan = plan(&spec, &hosts(&spec, 11), None).unwrap();
+        let found = plan.steps.iter().find(|step| step.id.as_str() == "m1/addons")?;
+        let Some(Kind::Addons(addons)) = &found.step.kind else { panic!() };
+        Some((addons.kube_proxy, addons.coredns))
+    };
+    assert_eq!(addons(&[]), Some((true, true)));
+    assert_eq!(addons(&["addon/coredns"]), Some((true, false)));
+    assert_eq!(addons(&["addon/kube-proxy"]), Some((false, true)));
+    assert_eq!([addons(&["addon"]), addons(&["addon/coredns", "addon/kube-proxy"])], [None, None]);
+}

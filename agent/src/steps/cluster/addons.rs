@@ -1,0 +1,198 @@
+//! Afterwards: the add-ons that `kubeadm init` brings run, those that the cluster file does not leave out: kube-proxy on every
+//! node, without which no Service has an address, and all replicas of CoreDNS, without which no Service has a name. Changes
+//! nothing: it waits, and says of each pod why it is not ready.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use muster_proto::agent;
+use muster_proto::names::{Malformed, NodeName};
+use serde_json::Value;
+
+use crate::cluster::kubeadm::ADMIN_CONF;
+use crate::cluster::pods::{lives, node_of, outside, why_not_ready_with_last_line};
+use crate::host::HostError;
+use crate::host::query::{ObjectKind, Observe, is_ready, name_of};
+use crate::steps::{BadStep, Finding, Input};
+
+pub const NAME: &str = "addons";
+/// Images are there already; a scheduler and a readiness probe have their turn every few seconds.
+pub const SETTLE: Duration = Duration::from_secs(180);
+
+const NAMESPACE: &str = "kube-system";
+/// The labels that kubeadm gives them, from 1.13 on.
+const KUBE_PROXY: &str = "k8s-app=kube-proxy";
+const COREDNS: &str = "k8s-app=kube-dns";
+
+#[derive(Debug, Clone)]
+pub struct Addons {
+    kube_proxy: bool,
+    coredns: bool,
+    nodes: Vec<NodeName>,
+    pod_subnet: IpNet,
+}
+
+impl Addons {
+    pub fn parse(message: &agent::Addons) -> Result<Self, BadStep> {
+        let nodes = message.nodes.iter().map(|name| name.parse().map_err(BadStep::field("addons.nodes")));
+        let subnet = &message.pod_subnet;
+        let pod_subnet = subnet
+            .parse()
+            .map_err(|_| BadStep::field("addons.pod_subnet")(Malformed::new(subnet, "a subnet")))?;
+        let (kube_proxy, coredns) = (message.kube_proxy, message.coredns);
+        Ok(Self { kube_proxy, coredns, nodes: nodes.collect::<Result<_, _>>()?, pod_subnet })
+    }
+
+    pub async fn check<H: Observe>(&self, host: &H, _: &Input) -> Result<Finding, HostError> {
+        let mut waits = Vec::new();
+        if self.kube_proxy {
+            if host.object(ObjectKind::DaemonSet, NAMESPACE, "kube-proxy").await?.is_none() {
+                return Ok(absent("kube-proxy", "DaemonSet"));
+            }
+            let pods = living(host, KUBE_PROXY).await?;
+            for node in &self.nodes {
+                let here: Vec<&Value> = pods.iter().filter(|pod| node_of(pod) == node.as_str()).collect();
+                if here.iter().any(|pod| is_ready(pod)) {
+                    continue;
+                }
+                let why = match here.first() {
+                    Some(pod) => why_not_ready_with_last_line(host, pod).await?,
+                    None => "no pod was made for it yet".to_owned(),
+                };
+                waits.push(format!("kube-proxy on {node} ({why})"));
+            }
+        }
+        if self.coredns {
+            let Some(deployment) = host.object(ObjectKind::Deployment, NAMESPACE, "coredns").await? else {
+                return Ok(absent("coredns", "Deployment"));
+            };
+            let pods = living(host, COREDNS).await?;
+            if let Some(pod) = pods.iter().find(|pod| outside(pod, &self.pod_subnet).is_some()) {
+                return Ok(misplaced(pod, &self.pod_subnet));
+            }
+            let wanted = deployment["spec"]["replicas"].as_u64().unwrap_or(1);
+            let ready = pods.iter().filter(|pod| is_ready(pod)).count() as u64;
+            if ready < wanted {
+                let mut why = Vec::new();
+                for pod in pods.iter().filter(|pod| !is_ready(pod)) {
+                    why.push(why_not_ready_with_last_line(host, pod).await?);
+                }
+                if why.is_empty() {
+                    why.push("no pod was made for it yet".to_owned());
+                }
+                waits.push(format!("CoreDNS, of which {ready} of {wanted} are ready ({})", why.join("; ")));
+            }
+        }
+        if waits.is_empty() { Ok(Finding::DONE) } else { Ok(Finding::Wait(waits.join("; "))) }
+    }
+}
+
+async fn living<H: Observe>(host: &H, selector: &str) -> Result<Vec<Value>, HostError> {
+    let mut pods = host.objects(ObjectKind::Pod, NAMESPACE, selector).await?;
+    pods.retain(lives);
+    Ok(pods)
+}
+
+/// `kubeadm init` made it; it does not come back by itself.
+fn absent(name: &str, kind: &str) -> Finding {
+    Finding::blocked(
+        format!("{name} is not there any more: the cluster has no {kind} {name} in {NAMESPACE}"),
+        "",
+        format!(
+            "put it back: `sudo kubectl --kubeconfig {ADMIN_CONF} -n {NAMESPACE} get configmap kubeadm-config \
+             -o jsonpath='{{.data.ClusterConfiguration}}' > /tmp/kubeadm.yaml`, then `sudo kubeadm init phase addon {name} --config \
+             /tmp/kubeadm.yaml`; or, if something else does its work, leave it out: skipPhases: [addon/{name}] in the cluster file"
+        ),
+    )
+}
+
+/// It was started while another network's configuration was taken, and keeps the address that it got.
+fn misplaced(pod: &Value, subnet: &IpNet) -> Finding {
+    Finding::blocked(
+        outside(pod, subnet).unwrap_or_default(),
+        "a pod keeps the address that it got when it was started",
+        format!(
+            "`sudo kubectl --kubeconfig {ADMIN_CONF} -n {NAMESPACE} delete pod {}`: it is made anew with an address of the pod network; \
+             then run the same command again",
+            name_of(pod)
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_proto::agent::step::Kind;
+    use serde_json::json;
+
+    use super::*;
+    use crate::host::fake::FakeHost;
+    use crate::steps::rehearsal::{cause_of, ready_cluster, step, waits_for};
+
+    async fn look(host: &FakeHost, kube_proxy: bool, coredns: bool) -> Finding {
+        let message = agent::Addons {
+            kube_proxy,
+            coredns,
+            nodes: vec!["m1".into(), "w1".into()],
+            pod_subnet: "10.244.0.0/16".into(),
+        };
+        step(Kind::Addons(message)).check(host, &Input::default()).await.unwrap()
+    }
+
+    fn strike(host: &FakeHost, pod: &str, reason: &str, message: &str) {
+        host.cluster.with(|cluster| {
+            let pod = cluster.get_mut("Pod", "kube-system", pod).unwrap();
+            pod["status"]["conditions"] = json!([{"type": "Ready", "status": "False"}]);
+            let waiting = json!({"reason": reason, "message": message});
+            pod["status"]["containerStatuses"] = json!([{"name": "c", "state": {"waiting": waiting}}]);
+        });
+    }
+
+    #[tokio::test]
+    async fn they_are_waited_for_with_the_pod_and_its_reason_and_the_last_line_of_one_that_crashes() {
+        let (host, _) = ready_cluster().await;
+        assert!(matches!(look(&host, true, true).await, Finding::Done(_)));
+        strike(
+            &host,
+            "kube-proxy-w1",
+            "ImagePullBackOff",
+            "Back-off pulling image \"k8s.gcr.io/kube-proxy:v1.20.2\"",
+        );
+        strike(&host, "coredns-m1", "CrashLoopBackOff", "back-off 5m0s restarting failed container");
+        host.cluster.with(|cluster| {
+            let line = "[FATAL] plugin/loop: Loop (127.0.0.1:53 -> :53) detected for zone \".\"";
+            cluster.last_lines.insert("coredns-m1".into(), line.into());
+        });
+        let what = waits_for(look(&host, true, true).await);
+        for expected in [
+            "kube-proxy on w1 (pod kube-proxy-w1 is ImagePullBackOff: Back-off pulling image",
+            "CoreDNS, of which 1 of 2 are ready (pod coredns-m1 is CrashLoopBackOff: back-off 5m0s",
+            "its last line: [FATAL] plugin/loop: Loop",
+        ] {
+            assert!(what.contains(expected), "{what}");
+        }
+        assert!(matches!(look(&host, false, false).await, Finding::Done(_)), "left out");
+    }
+
+    #[tokio::test]
+    async fn one_that_somebody_deleted_is_told_with_the_way_back() {
+        let (host, _) = ready_cluster().await;
+        host.cluster.with(|cluster| cluster.delete("Deployment", "kube-system", "coredns"));
+        let cause = cause_of(look(&host, true, true).await);
+        assert!(cause.starts_with("coredns is not there any more"), "{cause}");
+        assert!(matches!(look(&host, true, false).await, Finding::Done(_)), "left out");
+    }
+
+    #[tokio::test]
+    async fn a_coredns_with_an_address_of_another_network_is_told() {
+        let (host, _) = ready_cluster().await;
+        host.cluster.with(|cluster| {
+            let pod = cluster.get_mut("Pod", "kube-system", "coredns-w1").unwrap();
+            pod["status"]["podIP"] = json!("10.22.0.3");
+        });
+        let cause = cause_of(look(&host, true, true).await);
+        assert!(
+            cause.starts_with("pod coredns-w1 on w1 has the address 10.22.0.3, which is not in"),
+            "{cause}"
+        );
+    }
+}
