@@ -20,7 +20,7 @@ const CLUSTER: &str = "apiVersion: muster/v1\nkind: Cluster\nmetadata: {name: fa
     host: {disableFirewall: true, cgroupDriver: systemd}\n  kubectlUsers: [student]\n  smokeTest: {image: 'nginx:1.22', keep: KEEP}\n";
 const NETWORK: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: kube-flannel-cfg, namespace: kube-system}\ndata:\n  \
     net-conf.json: |\n    {\"Network\": \"10.244.0.0/16\", \"Backend\": {\"Type\": \"vxlan\"}}\n---\napiVersion: apps/v1\nkind: DaemonSet\n\
-    metadata: {name: kube-flannel-ds, namespace: kube-system}\n";
+    metadata: {name: kube-flannel-ds, namespace: kube-system}\nspec: {template: {spec: {initContainers: [{name: install-cni, args: [-f, /etc/kube-flannel/cni-conf.json, /etc/cni/net.d/10-flannel.conflist]}]}}}\n";
 
 /// The cluster files, in root's home: by name, whether the worker is in it and the smoke test's pods are kept.
 const FILES: [(&str, bool, bool); 3] =

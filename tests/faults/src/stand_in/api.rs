@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::pki::{Pair, signed};
 use super::store::{Key, Store};
-use super::{Said, said};
+use super::{Said, pod_network, said};
 
 const PKI: &str = "/etc/kubernetes/pki";
 
@@ -155,6 +155,9 @@ fn answer(store: &mut Store, request: &Request, certified: bool) -> Answer {
         ("PUT", false) => {
             let object: Value =
                 serde_json::from_slice(&request.body).map_err(|error| problem(said(error)))?;
+            if key.0 == "leases" {
+                return Ok(store.put_unsaved(key, object));
+            }
             let object = store.put(key, object).map_err(problem)?;
             pods(store, &object).map_err(problem)?;
             Ok(object)
@@ -239,7 +242,8 @@ fn merge(object: &mut Value, patch: &Value) {
     }
 }
 
-/// What the controllers, the scheduler and the kubelets make of a Deployment: one pod that answers on each node.
+/// What the controllers, the scheduler and the kubelets make of a Deployment: one pod on each node, named after it, that
+/// answers with its name.
 fn pods(store: &mut Store, object: &Value) -> Said<()> {
     if object["kind"] != "Deployment" {
         return Ok(());
@@ -263,7 +267,7 @@ fn pods(store: &mut Store, object: &Value) -> Said<()> {
             "spec": {"nodeName": node_name},
             "status": {
                 "phase": "Running",
-                "podIP": node["status"]["addresses"][0]["address"],
+                "podIP": pod_network::pod_address(node_name.as_str().unwrap_or_default()),
                 "conditions": [{"type": "Ready", "status": "True"}],
             },
         });

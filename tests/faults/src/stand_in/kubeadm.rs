@@ -169,6 +169,9 @@ fn init(config: &str) -> Said<()> {
     map("kube-public", "cluster-info", json!({"kubeconfig": endpoint}))?;
     let proxy = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {}});
     client.put("/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy", &proxy)?;
+    let coredns =
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {}, "spec": {"replicas": 1}});
+    client.put("/apis/apps/v1/namespaces/kube-system/deployments/coredns", &coredns)?;
     let words = words();
     let hash = hash_of_ca()?;
     let printed = words.init.replace(words.token, &token).replace(words.hash, &hash);

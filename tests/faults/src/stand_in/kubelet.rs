@@ -1,5 +1,5 @@
 //! The kubelet: healthy once it is configured and has its identity, runs the API server where its manifest lies, registers
-//! its node and keeps its state, and lets the node's pods answer on port 80. What it lacks when it starts it says in its
+//! its node and keeps its state, and lets the node's pod answer on port 80 with its name, renews its Lease. What it lacks when it starts it says in its
 //! journal and takes up by itself later, as the real one does.
 
 use std::io::{Read, Write};
@@ -18,6 +18,8 @@ const KUBELET_CONF: &str = "/etc/kubernetes/kubelet.conf";
 const BOOTSTRAP_CONF: &str = "/etc/kubernetes/bootstrap-kubelet.conf";
 const ADMIN_CONF: &str = "/etc/kubernetes/admin.conf";
 const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+/// The Deployment whose pod answers here.
+const SMOKE_TEST: &str = "muster-smoke-test";
 const JOURNAL: &str = "/run/kubelet.journal";
 /// One that started without a certificate learns by itself that it has one.
 const STRANGER_FOR: Duration = Duration::from_secs(17);
@@ -41,7 +43,7 @@ pub(super) fn run(arguments: &[&str]) -> Said<()> {
         lacks(stranger)?;
     }
     let began = Instant::now();
-    let (mut serves, mut healthy, mut told) = (false, false, Value::Null);
+    let (mut serves, mut healthy, mut pod_answers, mut told) = (false, false, false, Value::Null);
     loop {
         if !serves && Path::new(MANIFEST).exists() {
             api::start(6443)?;
@@ -53,13 +55,16 @@ pub(super) fn run(arguments: &[&str]) -> Said<()> {
         }
         if Path::new(KUBELET_CONF).exists() {
             if !healthy {
-                answer("127.0.0.1:10248".to_owned())?;
-                answer(format!("{address}:80"))?;
+                answer("127.0.0.1:10248", "ok".to_owned())?;
                 healthy = true;
             }
             let runs_pods = !stranger || began.elapsed() > STRANGER_FOR;
             if let Ok(state) = register(node, address, &told, runs_pods) {
                 told = state;
+            }
+            if !pod_answers && Path::new(pod_network::READY).exists() {
+                answer(&format!("{}:80", pod_network::pod_address(node)), format!("{SMOKE_TEST}-{node}"))?;
+                pod_answers = true;
             }
         }
         let ready = told["conditions"][0]["status"] == "True";
@@ -140,6 +145,12 @@ fn register(node: &str, address: &str, told: &Value, runs_pods: bool) -> Said<Va
             "message": if network { "" } else { "network plugin is not ready: cni config uninitialized" },
         }],
     });
+    if network {
+        let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {},
+            "spec": {"holderIdentity": node, "renewTime": jiff::Timestamp::now().to_string()}});
+        client
+            .put(&format!("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{node}"), &lease)?;
+    }
     if held.is_some() && *told == status {
         return Ok(status);
     }
@@ -147,6 +158,9 @@ fn register(node: &str, address: &str, told: &Value, runs_pods: bool) -> Said<Va
         json!({"apiVersion": "v1", "kind": "Node", "metadata": {"labels": {"kubernetes.io/hostname": node}}, "spec": {}})
     });
     object["status"] = status.clone();
+    if network {
+        addons(&client, node, address)?;
+    }
     let patched = client.ask("PATCH", &path, Some(&json!({"status": status})))?;
     if patched.0 == 404 {
         client.put(&path, &object)?;
@@ -154,14 +168,33 @@ fn register(node: &str, address: &str, told: &Value, runs_pods: bool) -> Said<Va
     Ok(status)
 }
 
-/// 200 to whoever asks.
-fn answer(address: String) -> Said<()> {
-    let listener = TcpListener::bind(&address).map_err(|error| format!("{address}: {error}"))?;
+/// The pods of kube-proxy and CoreDNS on this node.
+fn addons(client: &Client, node: &str, address: &str) -> Said<()> {
+    for (name, label, host_network, address) in [
+        ("kube-proxy", "kube-proxy", true, address),
+        ("coredns", "kube-dns", false, pod_network::coredns_address(node)),
+    ] {
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"labels": {"k8s-app": label}},
+            "spec": {"nodeName": node, "hostNetwork": host_network},
+            "status": {"phase": "Running", "podIP": address, "conditions": [{"type": "Ready", "status": "True"}]},
+        });
+        client.put(&format!("/api/v1/namespaces/kube-system/pods/{name}-{node}"), &pod)?;
+    }
+    Ok(())
+}
+
+/// 200 and this page to whoever asks.
+fn answer(address: &str, page: String) -> Said<()> {
+    let listener = TcpListener::bind(address).map_err(|error| format!("{address}: {error}"))?;
     std::thread::spawn(move || {
         for mut socket in listener.incoming().flatten() {
             let mut request = [0; 1024];
             let _ = socket.read(&mut request);
-            let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+            let head =
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", page.len());
+            let _ = socket.write_all((head + &page).as_bytes());
         }
     });
     Ok(())

@@ -30,14 +30,28 @@ pub(super) fn make() -> Said<()> {
         // A bridge asks for a module that the testing machine may not have.
         ip(&["link", "add", "cni0", "type", "veth", "peer", "name", "vethcni0"])?;
     }
-    let (own, range, gateway, shown) = match own_node() {
+    let node = own_node();
+    let (own, range, gateway, shown) = match node {
         "m1" => ("10.244.0.0/24", "10.244.1.0/24", "10.88.0.12", "0001F40A"),
         _ => ("10.244.1.0/24", "10.244.0.0/24", "10.88.0.11", "0000F40A"),
     };
+    if !holds("/proc/net/fib_trie", pod_address(node)) {
+        ip(&["address", "add", &format!("{}/32", pod_address(node)), "dev", "cni0"])?;
+    }
     if !holds("/proc/net/route", shown) {
         ip(&["route", "add", range, "via", gateway])?;
     }
     put(READY, &format!("FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET={own}\n"))
+}
+
+/// What CoreDNS has there; it answers nobody.
+pub(super) fn coredns_address(node: &str) -> &'static str {
+    if node == "m1" { "10.244.0.3" } else { "10.244.1.3" }
+}
+
+/// The address of the smoke test's pod on the node. It goes with the bridge.
+pub(super) fn pod_address(node: &str) -> &'static str {
+    if node == "m1" { "10.244.0.2" } else { "10.244.1.2" }
 }
 
 fn ip(words: &[&str]) -> Said<()> {

@@ -47,7 +47,14 @@ impl Store {
             .collect()
     }
 
-    pub(super) fn put(&mut self, key: Key, mut object: Value) -> Said<Value> {
+    pub(super) fn put(&mut self, key: Key, object: Value) -> Said<Value> {
+        let object = self.put_unsaved(key, object);
+        self.save()?;
+        Ok(object)
+    }
+
+    /// For what is put anew all the time: the next save takes it along.
+    pub(super) fn put_unsaved(&mut self, key: Key, mut object: Value) -> Value {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         object["metadata"]["name"] = json!(key.2);
@@ -55,8 +62,7 @@ impl Store {
             object["metadata"]["namespace"] = json!(key.1);
         }
         self.objects.insert(key, object.clone());
-        self.save()?;
-        Ok(object)
+        object
     }
 
     pub(super) fn remove(&mut self, key: &Key) -> Said<Option<Value>> {
