@@ -76,14 +76,18 @@ class Cluster:
 
     def bootstrap(self, log=None):
         """The one command. With a log its output goes there, else live to our own, a terminal too."""
-        command = command_line("m1", ["coordinator", "bootstrap", "-f", f"{HOME}/cluster.yaml"])
+        if code := self.end_of_bootstrap(log):
+            raise Failed(f"the bootstrap ended with {code}")
+
+    def end_of_bootstrap(self, log=None, *options):
+        """The code with which it ends."""
+        command = command_line("m1", ["coordinator", "bootstrap", "-f", f"{HOME}/cluster.yaml", *options])
         try:
             done = subprocess.run(command, stdin=None if log is None else subprocess.DEVNULL, stdout=log,
                                   stderr=None if log is None else subprocess.STDOUT, timeout=BOOTSTRAP_LIMIT)
         except subprocess.TimeoutExpired:
             raise Failed(f"the bootstrap did not end within {BOOTSTRAP_LIMIT} s") from None
-        if done.returncode:
-            raise Failed(f"the bootstrap ended with {done.returncode}")
+        return done.returncode
 
     def reset(self, *what, timeout=400):
         """What was done is undone, on `--node NAME` or `--all`; what the command said."""
@@ -117,7 +121,7 @@ class Cluster:
                 if not address:
                     return f"{pod['metadata']['name']} has no address"
                 page = run(machine, "curl", "-sS", "--max-time", "3", f"http://{address}/", check=False)
-                if "nginx" not in page.stdout:
+                if page.stdout.strip() != pod["metadata"]["name"]:
                     return f"{pod['metadata']['name']} does not answer {machine}: {page.stderr.strip() or page.stdout}"
         return ""
 
