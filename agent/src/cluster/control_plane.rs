@@ -6,12 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use muster_proto::agent;
-use muster_proto::kubernetes::release::Release;
+use muster_proto::kubernetes::release::{CgroupV1, Release};
 use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::{ImageReference, KubernetesVersion, Malformed, NodeName};
 use serde_json::json;
 
-use crate::cluster::kubeadm::{ConfigApi, TICKET_DESCRIPTION, TICKET_LIFE, file_of};
+use crate::cluster::kubeadm::{Dialect, Registration, TICKET_DESCRIPTION, TICKET_LIFE, file_of};
 use crate::steps::BadStep;
 
 /// What the spec says of the control plane, every field parsed.
@@ -21,13 +21,16 @@ pub struct ControlPlane {
     /// Address and port at which the API server is known.
     pub endpoint: SocketAddr,
     pub skip_phases: Vec<String>,
+    pub runtime: RuntimeName,
     version: KubernetesVersion,
+    /// What is known of that version.
+    release: &'static Release,
     pod_subnet: IpNet,
     service_subnet: IpNet,
     image_repository: Option<ImageReference>,
     cgroup_driver: Option<String>,
-    /// Of the node's runtime.
-    pub socket: &'static str,
+    /// The cluster's machines may have cgroups v1.
+    cgroup_v1: bool,
 }
 
 impl ControlPlane {
@@ -59,8 +62,9 @@ impl ControlPlane {
             node: message.node.parse().map_err(BadStep::field("kubeadm_init.node"))?,
             endpoint: SocketAddr::new(address, port),
             skip_phases: message.skip_phases.clone(),
+            runtime,
             version,
-            socket: release.cri_socket(runtime),
+            release,
             pod_subnet: value("pod_subnet", &message.pod_subnet, "a subnet such as 10.244.0.0/16")?,
             service_subnet: value(
                 "service_subnet",
@@ -71,17 +75,27 @@ impl ControlPlane {
                 .map(|text| text.parse().map_err(BadStep::field("image_repository")))
                 .transpose()?,
             cgroup_driver: driver,
+            cgroup_v1: message.cgroup_v1,
         })
     }
 
-    /// The configuration file. The token is kubeadm's to make; it gets a short life and a description by which Muster
-    /// knows it again, since kubeadm gives its own description only when there is no file.
-    pub fn render(&self, api: ConfigApi) -> String {
-        let init = json!({
+    /// The configuration file, for a machine with cgroups v1 or without. The token is kubeadm's to make; it gets a short life
+    /// and a description by which Muster knows it again, since kubeadm gives its own description only when there is no file.
+    pub fn render(&self, kubeadm: Dialect, on_cgroup_v1: bool) -> String {
+        let registration = Registration {
+            name: &self.node,
+            address: self.endpoint.ip(),
+            runtime: self.runtime,
+            cgroup_v1: self.cgroup_v1 && on_cgroup_v1,
+        };
+        let mut init = json!({
             "bootstrapTokens": [{"description": TICKET_DESCRIPTION, "ttl": TICKET_LIFE}],
             "localAPIEndpoint": {"advertiseAddress": self.endpoint.ip(), "bindPort": self.endpoint.port()},
-            "nodeRegistration": api.node_registration(&self.node, self.endpoint.ip(), self.socket),
+            "nodeRegistration": kubeadm.node_registration(&registration),
         });
+        if kubeadm.release().config_api.has_timeouts() {
+            init["timeouts"] = json!({"kubernetesAPICall": FIRST_CALL});
+        }
         let mut cluster = json!({
             "kubernetesVersion": self.version,
             "networking": {"podSubnet": self.pod_subnet, "serviceSubnet": self.service_subnet},
@@ -89,18 +103,29 @@ impl ControlPlane {
         if let Some(repository) = &self.image_repository {
             cluster["imageRepository"] = json!(repository);
         }
-        let mut documents =
-            vec![api.document("InitConfiguration", init), api.document("ClusterConfiguration", cluster)];
+        let mut documents = vec![
+            kubeadm.document("InitConfiguration", init),
+            kubeadm.document("ClusterConfiguration", cluster),
+        ];
+        let mut kubelet = json!({});
         if let Some(driver) = &self.cgroup_driver {
-            documents.push(json!({
-                "apiVersion": "kubelet.config.k8s.io/v1beta1",
-                "kind": "KubeletConfiguration",
-                "cgroupDriver": driver,
-            }));
+            kubelet["cgroupDriver"] = json!(driver);
+        }
+        if self.cgroup_v1 && self.release.cgroup_v1 == CgroupV1::Refused {
+            kubelet["failCgroupV1"] = json!(false);
+        }
+        if kubelet != json!({}) {
+            kubelet["apiVersion"] = json!("kubelet.config.k8s.io/v1beta1");
+            kubelet["kind"] = json!("KubeletConfiguration");
+            documents.push(kubelet);
         }
         file_of(&documents)
     }
 }
+
+/// The first call to a new API server waits until it listens. kubeadm gives it one minute (1.31 to 1.36; with its misleading
+/// end `could not bootstrap the admin user`), where the waits before it have four; a slow disk takes more than one.
+const FIRST_CALL: &str = "4m0s";
 
 /// A phase of kubeadm init, for instance `addon/kube-proxy`; never something that reads as a flag.
 fn is_phase(text: &str) -> bool {
@@ -135,8 +160,48 @@ pub(crate) mod tests {
             skip_phases: Vec::new(),
             cgroup_driver: "cgroupfs".into(),
             redo_half_done: false,
+            cgroup_v1: false,
             runtime: "docker".into(),
         }
+    }
+
+    fn kubeadm(version: &str) -> Dialect {
+        Dialect::of(version.parse().unwrap()).unwrap()
+    }
+
+    fn of_1_36(cgroup_v1: bool, on_cgroup_v1: bool) -> Vec<serde_json::Value> {
+        let message = agent::KubeadmInit {
+            kubernetes_version: "v1.36.3".into(),
+            cgroup_driver: "systemd".into(),
+            runtime: "containerd".into(),
+            cgroup_v1,
+            ..message()
+        };
+        let file = ControlPlane::parse(&message).unwrap().render(kubeadm("v1.36.3"), on_cgroup_v1);
+        serde_saphyr::from_multiple(&file).unwrap()
+    }
+
+    #[test]
+    fn cgroups_v1_are_used_only_when_the_person_wants_them() {
+        let parts = |cgroup_v1, on_cgroup_v1| {
+            let documents = of_1_36(cgroup_v1, on_cgroup_v1);
+            let ignored = documents[0]["nodeRegistration"].get("ignorePreflightErrors").is_some();
+            (ignored, documents[2].get("failCgroupV1") == Some(&json!(false)))
+        };
+        assert_eq!(parts(false, true), (false, false));
+        assert_eq!(parts(true, true), (true, true));
+        // The kubelets' configuration is the whole cluster's: a worker may be the one with cgroups v1.
+        assert_eq!(parts(true, false), (false, true));
+    }
+
+    #[test]
+    fn a_slow_machine_has_as_long_for_its_first_call_as_for_the_waits_before_it() {
+        let [init, cluster, kubelet] = &of_1_36(false, false)[..] else { panic!() };
+        assert_eq!(init["timeouts"], json!({"kubernetesAPICall": "4m0s"}));
+        assert_eq!(
+            (&cluster["apiVersion"], &kubelet["cgroupDriver"]),
+            (&json!("kubeadm.k8s.io/v1beta4"), &json!("systemd"))
+        );
     }
 
     #[test]
@@ -158,6 +223,7 @@ pub(crate) mod tests {
   "nodeRegistration": {
     "criSocket": "/var/run/dockershim.sock",
     "kubeletExtraArgs": {
+      "hostname-override": "m1",
       "node-ip": "10.88.0.11"
     },
     "name": "m1"
@@ -180,13 +246,13 @@ pub(crate) mod tests {
   "kind": "KubeletConfiguration"
 }
 "#;
-        assert_eq!(ControlPlane::parse(&message()).unwrap().render(ConfigApi::V1beta2), expected);
+        assert_eq!(ControlPlane::parse(&message()).unwrap().render(kubeadm("v1.20.2"), true), expected);
     }
 
     #[test]
     fn what_is_not_given_is_left_to_kubeadm() {
         let without_driver = agent::KubeadmInit { cgroup_driver: String::new(), ..message() };
-        let file = ControlPlane::parse(&without_driver).unwrap().render(ConfigApi::V1beta2);
+        let file = ControlPlane::parse(&without_driver).unwrap().render(kubeadm("v1.20.2"), true);
         assert!(!file.contains("KubeletConfiguration") && !file.contains("imageRepository"), "{file}");
     }
 

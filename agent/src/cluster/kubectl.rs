@@ -1,8 +1,8 @@
 //! The one use that Muster makes of the node's own kubectl, which has the right version by construction: applying.
 
+use muster_proto::kubernetes::files::ADMIN_CONF;
 use std::time::Duration;
 
-use crate::cluster::kubeadm::ADMIN_CONF;
 use crate::host::change::{Change, Program, ProgramName};
 
 const LIMIT: Duration = Duration::from_secs(120);

@@ -8,11 +8,6 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::Value;
 
-/// The kubelet's own kubeconfig: kubeadm init writes it, or the kubelet itself at the end of its TLS bootstrap.
-pub const KUBELET_CONF: &str = "/etc/kubernetes/kubelet.conf";
-/// The cluster's CA: of a control-plane node, and copied to each worker by kubeadm join.
-pub const CA_CERTIFICATE: &str = "/etc/kubernetes/pki/ca.crt";
-
 /// The cluster that a kubeconfig leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Membership {

@@ -8,24 +8,18 @@ use std::path::Path;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use muster_proto::agent::{self, HostReport};
-use muster_proto::kubernetes::files::KUBELET_FOLDER;
+use muster_proto::kubernetes::files::{self, KUBELET_CONF, KUBELET_FOLDER};
+use muster_proto::kubernetes::network::LINKS;
 use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::NodeName;
 
 use crate::cluster::cni;
-use crate::cluster::kubeadm::ADMIN_CONF;
-use crate::cluster::membership::{KUBELET_CONF, Membership};
+use crate::cluster::membership::Membership;
 use crate::connect::facts::pretty_name;
 use crate::host::HostError;
 use crate::host::query::Observe;
 use crate::host::ufw;
-use crate::steps::leave::network_leftovers::{LINKS, links};
-
-/// What an earlier cluster leaves behind, besides its links and network configuration.
-const LEFTOVERS: [&str; 4] =
-    [ADMIN_CONF, KUBELET_CONF, "/etc/kubernetes/bootstrap-kubelet.conf", "/etc/kubernetes/pki/ca.crt"];
-/// Folders that are empty before and after a cluster.
-const FOLDERS: [&str; 2] = ["/etc/kubernetes/manifests", "/var/lib/etcd/member"];
+use crate::steps::leave::network_leftovers::links;
 
 /// Looks at everything that the checks want; `names` are resolved here.
 pub(crate) async fn inspect<H: Observe>(host: &H, names: &[NodeName]) -> Result<HostReport, HostError> {
@@ -101,14 +95,16 @@ async fn runtimes<H: Observe>(host: &H) -> Result<Vec<agent::RuntimeReport>, Hos
     Ok(found)
 }
 
+/// What an earlier cluster leaves behind.
 async fn leftovers<H: Observe>(host: &H) -> Result<Vec<String>, HostError> {
     let mut found = Vec::new();
-    for path in LEFTOVERS {
+    let kubeadms = files::files_to_remove().filter(|path| path.starts_with(files::FOLDER));
+    for path in kubeadms.chain([files::CA_CERTIFICATE]) {
         if host.read_file(Path::new(path)).await?.is_some() {
             found.push(path.to_owned());
         }
     }
-    for folder in FOLDERS {
+    for folder in [files::MANIFESTS, files::ETCD_MEMBER] {
         let names = host.list_folder(Path::new(folder)).await?;
         found.extend(names.first().map(|name| format!("{folder}/{name}")));
     }

@@ -1,15 +1,16 @@
 //! What stands on a host before a change and would be lost: journalled with the intent, so that a reset can put it back.
 
+use muster_proto::kubernetes::files::{ETCD_MEMBER, FOLDER};
+use muster_proto::kubernetes::network::CONFIGURATION_FOLDER;
 use std::path::Path;
 
 use muster_proto::ufw;
 use serde_json::{Value, json};
 
 use super::HostError;
-use super::change::{Change, ETCD_MEMBER, ProgramName, digest_of};
+use super::change::{Change, ProgramName, digest_of};
 use super::query::{ObjectKind, Observe};
 use crate::cluster::kubeconfig_marks::Marks;
-use crate::steps::leave::network_leftovers::CNI_FOLDER;
 
 /// The before-image of a change; none when nothing stands there yet. Never holds a secret: of a Secret only
 /// that it existed, of a user's secret file its digest and the names and digests of the entries that are new in it. `mode` is the mode of the file that the change names, when there is one.
@@ -22,9 +23,7 @@ pub(super) async fn image(
     let hidden = |content: String| json!({ "secret": true, "bytes": content.len(), "mode": mode });
     Ok(match change {
         // kubeadm's own files hold keys and tokens, and a reset leaves them to kubeadm.
-        Change::RemoveFile { path } if path.starts_with("/etc/kubernetes") => {
-            host.read_file(path).await?.map(hidden)
-        }
+        Change::RemoveFile { path } if path.starts_with(FOLDER) => host.read_file(path).await?.map(hidden),
         Change::WriteFile { path, .. } | Change::RemoveFile { path } => host.read_file(path).await?.map(file),
         Change::SetHostname { .. } => Some(json!({
             "kernel": host.hostname().await?,
@@ -64,7 +63,7 @@ pub(super) async fn image(
         // By this a reset tells what the cluster made from what stood there.
         Change::Run(_) if matches!(change.kubeadm_verb(), Some("init" | "join")) => Some(json!({
             "etcd": !host.list_folder(Path::new(ETCD_MEMBER)).await?.is_empty(),
-            "cni": host.list_folder(Path::new(CNI_FOLDER)).await?,
+            "cni": host.list_folder(Path::new(CONFIGURATION_FOLDER)).await?,
         })),
         // It holds what kubeadm and etcd put there, and nobody could put it back.
         Change::RemoveEtcdData | Change::ReloadUnits | Change::Run(_) => None,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 use muster_proto::event::Outcome;
+use muster_proto::kubernetes::files::ETCD_MEMBER;
 use muster_proto::names::{HostName, NodeName, StepId, UserName};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -14,9 +15,6 @@ use serde_json::Value;
 
 use super::HostError;
 use super::query::{ObjectKind, Observe};
-
-/// The data of the etcd that kubeadm runs.
-pub const ETCD_MEMBER: &str = "/var/lib/etcd/member";
 
 /// One primitive act. All but `Run` may be done twice with the same result, so that a crash in the middle only means
 /// doing it again; `Run` is exactly once, because its unit's name is its identity.

@@ -76,6 +76,7 @@ pub(super) async fn master_with_ticket() -> (FakeHost, Input) {
 /// The join of w1 to m1.
 pub(super) fn join_of_w1() -> agent::KubeadmJoin {
     agent::KubeadmJoin {
+        cgroup_v1: false,
         node: "w1".into(),
         kubernetes_version: "v1.20.2".into(),
         address: "10.88.0.12".into(),

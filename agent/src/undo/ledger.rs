@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use muster_proto::event::{Event, EventKind};
+use muster_proto::kubernetes::files::{FOLDER, KUBELET_FOLDER};
 use muster_proto::ufw::Rule;
 use serde_json::Value;
 
@@ -209,8 +210,7 @@ fn note(entries: &mut Vec<(String, Entry)>, step: &str, change: &Change, before:
 
 /// Files that a reset leaves to kubeadm, and the one below /run that is gone when kubeadm is.
 fn is_kubeadms(path: &std::path::Path) -> bool {
-    let folders =
-        ["/etc/kubernetes", "/var/lib/kubelet", crate::steps::cluster::kubeadm_join::DISCOVERY_FILE];
+    let folders = [FOLDER, KUBELET_FOLDER, crate::steps::cluster::kubeadm_join::DISCOVERY_FILE];
     folders.iter().any(|place| path.starts_with(place))
 }
 

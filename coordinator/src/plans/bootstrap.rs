@@ -216,6 +216,7 @@ fn kubeadm_init(wanted: &Wanted, place: &Place) -> Kind {
         skip_phases: spec.skip_phases.clone(),
         cgroup_driver: cgroup_driver(spec),
         redo_half_done: spec.redo_half_done_init,
+        cgroup_v1: spec.allows_cgroup_v1,
         runtime: spec.runtime().word().to_owned(),
     })
 }
@@ -246,6 +247,7 @@ fn kubeadm_join(wanted: &Wanted, place: &Place) -> Kind {
         address: wanted.addresses[&place.node].clone(),
         endpoint: wanted.endpoint.to_string(),
         runtime: wanted.spec.runtime().word().to_owned(),
+        cgroup_v1: wanted.spec.allows_cgroup_v1,
     })
 }
 

@@ -3,7 +3,7 @@
 use muster_proto::event::Complaint;
 use muster_proto::kubernetes::files::KUBELET_FOLDER;
 use muster_proto::kubernetes::network::CONFIGURATION_FOLDER;
-use muster_proto::kubernetes::release::Release;
+use muster_proto::kubernetes::release::{CgroupV1, NODE_PORTS};
 use muster_proto::kubernetes::runtime::{Suits, numbers};
 use muster_proto::pod_network::configuration_files;
 
@@ -11,13 +11,8 @@ use super::{Check, Findings, Host};
 use crate::spec::ClusterSpec;
 
 const MEBIBYTE: u64 = 1 << 20;
-/// kubeadm's own limit for a control plane (1.20, preflight/checks.go: 1700 MB); before 1.19 it had none.
-const CONTROL_PLANE_MEMORY: u64 = 1700 * MEBIBYTE;
-
-/// TCP ports that the components take (kubernetes.io, "Ports and Protocols"; 10251 and 10252 until 1.22).
-const WORKER_PORTS: [u16; 3] = [10250, 10248, 10249];
-const CONTROL_PLANE_PORTS: [u16; 4] = [2379, 2380, 10257, 10259];
-const OLD_PORTS: [u16; 2] = [10251, 10252];
+/// What a control plane needs, MiB, also where kubeadm has no limit yet.
+const CONTROL_PLANE_MEMORY: u64 = 1700;
 
 pub(super) fn look(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
     machine(findings, host, spec);
@@ -44,10 +39,10 @@ fn machine(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
         findings.note(host, Check::Processors, cause, "kubeadm wants 2 of a control plane alone");
     }
     let mebibytes = report.memory_bytes / MEBIBYTE;
-    if host.control_plane && report.memory_bytes < CONTROL_PLANE_MEMORY {
+    let least = spec.release.least_memory.map(u64::from);
+    if host.control_plane && mebibytes < least.unwrap_or(CONTROL_PLANE_MEMORY) {
         let cause = format!("{name} has {mebibytes} MiB of memory; a control plane wants 1700");
-        let limited = (spec.kubernetes_version.major, spec.kubernetes_version.minor) >= (1, 19);
-        if limited {
+        if least.is_some() {
             let remedy = "give the machine 2 GiB of memory and start it again";
             findings.complain(host, Check::Memory, Complaint::new(cause, "", remedy));
         } else {
@@ -122,7 +117,7 @@ fn system(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
     let own = host.runtime(spec.runtime()).map(|own| own.version.as_str()).unwrap_or_default();
     let too_old = numbers(own).is_some_and(|(major, minor, _)| (major, minor) < row.least_for_cgroup_v2);
     let wrong = match report.cgroup_version {
-        2 if (version.major, version.minor) < (1, 19) => Some((
+        2 if !spec.release.knows_cgroup_v2 => Some((
             format!("{name} has cgroups v2, which Kubernetes {version} does not know"),
             "boot it with `systemd.unified_cgroup_hierarchy=0` on the kernel's command line, or take Kubernetes 1.19 or later",
         )),
@@ -130,9 +125,10 @@ fn system(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
             format!("{name} has cgroups v2, which {} {own} does not know", row.name),
             "install a newer one (`apt-get install --only-upgrade`), or boot with `systemd.unified_cgroup_hierarchy=0`",
         )),
-        1 if (version.major, version.minor) >= (1, 35) => Some((
-            format!("{name} has cgroups v1, which the kubelet of {version} refuses"),
-            "boot it with `systemd.unified_cgroup_hierarchy=1` on the kernel's command line",
+        1 if spec.release.cgroup_v1 == CgroupV1::Refused && !spec.allows_cgroup_v1 => Some((
+            format!("{name} has cgroups v1, which the kubelet of {version} refuses by itself"),
+            "boot it with `systemd.unified_cgroup_hierarchy=1` on the kernel's command line; or, where that cannot be, write \
+             `cgroupV1: allow` under spec.host of the file (Kubernetes calls it unsupported)",
         )),
         _ => None,
     };
@@ -149,14 +145,14 @@ fn system(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
 fn runtime(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
     let (name, kubernetes) = (&host.name, spec.kubernetes_version);
     let answering = host.runtime(spec.runtime()).filter(|own| !own.version.is_empty());
-    let (Some(own), Some(release)) = (answering, Release::of(kubernetes)) else { return };
+    let Some(own) = answering else { return };
     if !host.report.cluster.is_empty() {
         return;
     }
     let who = format!("{} {} of {name}", spec.runtime(), own.version);
     let place = &spec.places.kubernetes_version;
     let file = format!("line {} of the file: {}: {kubernetes}", place.line, place.field);
-    match spec.runtime().suits(&own.version, release) {
+    match spec.runtime().suits(&own.version, spec.release) {
         Suits::Well => {}
         Suits::Untried { sentence, evidence } => {
             findings.note(host, Check::Runtime, format!("{who} {sentence}"), format!("{file}\n{evidence}"));
@@ -171,13 +167,10 @@ fn runtime(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
 }
 
 fn ports(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
-    let mut needed = WORKER_PORTS.to_vec();
+    let mut needed = NODE_PORTS.to_vec();
     if host.control_plane {
         needed.push(spec.bind_port);
-        needed.extend(CONTROL_PLANE_PORTS);
-        if (spec.kubernetes_version.major, spec.kubernetes_version.minor) <= (1, 22) {
-            needed.extend(OLD_PORTS);
-        }
+        needed.extend(spec.release.control_plane_ports);
     }
     needed.retain(|port| host.report.tcp_ports.contains(&u32::from(*port)));
     needed.sort_unstable();
@@ -340,6 +333,7 @@ mod tests {
         assert_eq!(wrong("v1.20.2", 2, "19.3.8"), 1);
         assert_eq!(wrong("v1.20.2", 2, "20.10.24"), 0);
         assert_eq!(wrong("v1.18.20", 1, "19.3.8"), 0);
+        assert_eq!((wrong("v1.34.4", 1, ""), wrong("v1.36.3", 1, ""), wrong("v1.36.3", 2, "")), (0, 1, 0));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use muster_proto::agent::{
     Door, ListenReply, ListenRequest, Listening, ReachOutcome, ReachRequest, Target, listen_reply::Item,
 };
+use muster_proto::kubernetes::network::{self, Carrier};
 use muster_proto::names::NodeName;
 use muster_proto::redaction::printable;
 use tonic::Streaming;
@@ -82,22 +83,8 @@ pub(super) fn doors(spec: &ClusterSpec) -> Vec<Passage> {
         passage(false, spec.bind_port, "the API server", Who::ControlPlane, Who::All),
         passage(false, 10250, "the kubelet", Who::All, Who::ControlPlane),
     ];
-    let manifest = &spec.network_manifest;
-    let mut network =
-        |datagrams, port, what| passages.push(passage(datagrams, port, what, Who::All, Who::All));
-    let plain: String = manifest.chars().filter(|c| !c.is_whitespace()).collect();
-    if plain.contains("\"Type\":\"vxlan\"") {
-        network(true, 8472, "flannel's VXLAN");
-    }
-    if manifest.contains("CALICO_IPV4POOL_VXLAN") {
-        network(true, 4789, "calico's VXLAN");
-    }
-    if manifest.contains("cilium") {
-        network(true, 8472, "cilium's VXLAN");
-    }
-    if manifest.contains("weave-net") {
-        network(false, 6783, "weave");
-        network(true, 6783, "weave");
+    for Carrier { datagrams, port, what } in network::carriers(&spec.network_manifest) {
+        passages.push(passage(datagrams, port, what, Who::All, Who::All));
     }
     passages
 }

@@ -145,7 +145,7 @@ pub(super) const CLUSTER: Form = Form::Fields(&[
 const SPEC: &[Field] = &[
     needed(
         "kubernetesVersion",
-        checked("v1.20.2", kubernetes_version),
+        checked("v1.36.3", kubernetes_version),
         "The version of the packages kubelet, kubeadm and kubectl that are installed on the machines.",
     ),
     needed(
@@ -232,8 +232,9 @@ const NETWORKING: &[Field] = &[
 
 const CONTAINER_RUNTIME: &[Field] = &[optional(
     "name",
-    Form::Words(&["docker", "containerd"]),
-    "Docker up to Kubernetes v1.23 and containerd from v1.24 on when this is left out.",
+    Form::Words(&["containerd", "docker"]),
+    "Docker up to Kubernetes v1.23 and containerd from v1.24 on when this is left out. From v1.24 on Docker needs cri-dockerd on \
+     every machine.",
 )];
 
 const HOST: &[Field] = &[
@@ -248,6 +249,13 @@ const HOST: &[Field] = &[
         Form::Words(&["systemd", "cgroupfs"]),
         "The runtime's and the kubelet's cgroup driver. When this is left out: systemd with containerd and from Kubernetes v1.22 on, \
          the one that Docker has before.",
+    ),
+    with_default(
+        "cgroupV1",
+        Form::Words(&["allow", "refuse"]),
+        "refuse",
+        "Whether a machine with cgroups v1 is taken from Kubernetes v1.35 on, which refuses it by itself: allow writes failCgroupV1: false \
+         for the kubelets and passes over kubeadm's check SystemVerification there.",
     ),
 ];
 

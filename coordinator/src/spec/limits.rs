@@ -1,19 +1,18 @@
 //! What a single value must keep to besides its form. Each function says what is wrong with a text and what to write.
 
 use ipnet::IpNet;
+use muster_proto::kubernetes::release::Release;
 use muster_proto::names::{ImageReference, KubernetesVersion};
 use muster_proto::redaction::printable;
 
-/// The oldest kubeadm that Muster writes configuration for is 1.13; what came after 1.23 was not tried yet.
+/// A version that has a row in the table of releases.
 pub(super) fn kubernetes_version(text: &str) -> Option<String> {
     match text.parse::<KubernetesVersion>() {
         Err(error) => Some(error.to_string()),
-        Ok(KubernetesVersion { major: 1, minor: 13..=23, .. }) => None,
-        Ok(version @ KubernetesVersion { major: 1, minor: 24.., .. }) => Some(format!(
-            "Muster does not set up Kubernetes {version} yet; write a version from v1.13 to v1.23"
-        )),
+        Ok(version) if Release::of(version).is_some() => None,
         Ok(version) => {
-            Some(format!("Muster does not know Kubernetes {version}; write a version from v1.13 to v1.23"))
+            let (first, last) = Release::known();
+            Some(format!("Muster does not know Kubernetes {version}; write a version from {first} to {last}"))
         }
     }
 }

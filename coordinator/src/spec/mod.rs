@@ -31,6 +31,10 @@ pub const API_VERSION: &str = "muster/v1";
 pub struct ClusterSpec {
     pub name: NodeName,
     pub kubernetes_version: KubernetesVersion,
+    /// What is known of that version.
+    pub release: &'static Release,
+    /// The runtime of every node; where the person names none, the one that this version takes by itself.
+    pub container_runtime: RuntimeName,
     pub control_plane: NodeName,
     pub workers: Vec<NodeName>,
     /// The taints that keep pods away from the control plane are removed.
@@ -46,8 +50,8 @@ pub struct ClusterSpec {
     pub network_manifest: String,
     pub disable_firewall: bool,
     pub cgroup_driver: Option<CgroupDriver>,
-    /// None: the one that the version takes by itself.
-    pub container_runtime: Option<RuntimeName>,
+    /// Machines with cgroups v1 are taken also where this version refuses them by itself.
+    pub allows_cgroup_v1: bool,
     pub kubectl_users: Vec<UserName>,
     pub smoke_test: Option<SmokeTest>,
     pub places: Places,
@@ -170,16 +174,13 @@ impl ClusterSpec {
         spec.filter(|_| reader.problems.is_empty()).ok_or_else(|| Problems::new(files, reader.problems))
     }
 
-    /// The runtime of every node.
     pub fn runtime(&self) -> RuntimeName {
-        let by_version = || Release::of(self.kubernetes_version).map(Release::default_runtime);
-        self.container_runtime.or_else(by_version).unwrap_or(RuntimeName::Containerd)
+        self.container_runtime
     }
 
     /// The cgroup driver that kubelet and runtime have to agree on; none: the runtime's own, which kubeadm takes over.
     pub fn driver(&self) -> Option<CgroupDriver> {
-        let systemd = self.runtime() == RuntimeName::Containerd
-            || Release::of(self.kubernetes_version).is_some_and(|release| release.takes_systemd_driver);
+        let systemd = self.runtime() == RuntimeName::Containerd || self.release.takes_systemd_driver;
         self.cgroup_driver.or(systemd.then_some(CgroupDriver::Systemd))
     }
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 use muster_proto::coordinator::ClusterFiles;
+use muster_proto::kubernetes::release::Release;
 use muster_proto::kubernetes::runtime::{CgroupDriver, RuntimeName};
 use muster_proto::names::{NodeName, UserName};
 use muster_proto::pod_network;
@@ -31,9 +32,13 @@ impl Reader<'_> {
         self.users();
         let network_manifest = self.manifest();
         let (control_plane, workers) = self.roles()?;
+        let release = Release::of(self.value("spec.kubernetesVersion")?)?;
+        let named = self.value::<RuntimeName>("spec.containerRuntime.name");
         Some(ClusterSpec {
             name: self.value("metadata.name")?,
             kubernetes_version: self.value("spec.kubernetesVersion")?,
+            release,
+            container_runtime: named.unwrap_or(release.default_runtime()),
             control_plane,
             workers,
             control_plane_runs_pods: self.value("spec.controlPlane.runsPods")?,
@@ -50,7 +55,7 @@ impl Reader<'_> {
             network_manifest: network_manifest?,
             disable_firewall: self.value("spec.host.disableFirewall")?,
             cgroup_driver: self.value::<CgroupDriver>("spec.host.cgroupDriver"),
-            container_runtime: self.value::<RuntimeName>("spec.containerRuntime.name"),
+            allows_cgroup_v1: self.value::<String>("spec.host.cgroupV1")? == "allow",
             kubectl_users: self.items("spec.kubectlUsers").into_iter().map(|(_, user)| user).collect(),
             smoke_test: self.smoke_test()?,
             places: Places {

@@ -566,6 +566,9 @@ pub struct KubeadmInit {
     /// docker | containerd
     #[prost(string, tag = "11")]
     pub runtime: ::prost::alloc::string::String,
+    /// run also on hosts with cgroups v1 where this Kubernetes refuses them by itself
+    #[prost(bool, tag = "12")]
+    pub cgroup_v1: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinTicket {
@@ -606,6 +609,9 @@ pub struct KubeadmJoin {
     /// docker | containerd
     #[prost(string, tag = "5")]
     pub runtime: ::prost::alloc::string::String,
+    /// as in KubeadmInit
+    #[prost(bool, tag = "6")]
+    pub cgroup_v1: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodesReady {

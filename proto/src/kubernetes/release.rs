@@ -91,6 +91,8 @@ pub struct Release {
     pub refuses_swap: bool,
     /// Programs that kubeadm's checks, the kubelet, port-forwarding and the pod network call, without the runtime's own.
     pub programs: &'static [&'static str],
+    /// kubeadm speaks to any runtime but Docker through the program crictl.
+    pub calls_crictl: bool,
 
     /// The kubelet drives Docker itself; later Docker needs cri-dockerd.
     pub drives_docker: bool,

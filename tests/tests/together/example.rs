@@ -40,15 +40,23 @@ fn the_shipped_example_is_a_valid_cluster() {
 #[test]
 fn every_setting_that_the_example_shows_as_a_comment_may_be_uncommented() {
     let mut text = EXAMPLE.to_owned();
-    for setting in
-        ["bindPort", "imageRepository", "skipPhases", "redoHalfDoneInit", "serviceSubnet", "cgroupDriver"]
-    {
+    for setting in [
+        "containerRuntime",
+        "bindPort",
+        "imageRepository",
+        "skipPhases",
+        "redoHalfDoneInit",
+        "serviceSubnet",
+        "cgroupDriver",
+        "cgroupV1",
+    ] {
         let uncommented = text.replacen(&format!("# {setting}: "), &format!("{setting}: "), 1);
         assert_ne!(uncommented, text, "{setting}");
         text = uncommented;
     }
     let spec = parse(&text);
     assert_eq!(spec.skip_phases, ["addon/coredns"]);
+    assert!(spec.allows_cgroup_v1);
     assert_eq!(spec.image_repository.as_deref(), Some("registry.example/google_containers"));
 }
 

@@ -97,6 +97,7 @@ async fn nothing_half_done_is_reset_and_done_again_where_the_machines_owner_forb
     }
     let before = machine.host.snapshot();
     let join = KubeadmJoin {
+        cgroup_v1: false,
         node: "w1".into(),
         kubernetes_version: "v1.20.2".into(),
         address: "10.88.0.12".into(),
@@ -127,6 +128,7 @@ async fn a_step_for_another_node_or_with_another_nodes_name_in_it_is_refused() {
     machine.refuses("w2/swap", Kind::Swap(Swap {}), "w2").await;
     machine.refuses("w1/hostname", Kind::Hostname(Hostname { name: "w2".into() }), "w2").await;
     let join = KubeadmJoin {
+        cgroup_v1: false,
         node: "w2".into(),
         kubernetes_version: "v1.20.2".into(),
         address: "10.88.0.12".into(),

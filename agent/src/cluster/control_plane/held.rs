@@ -4,6 +4,7 @@
 
 use ipnet::IpNet;
 use muster_proto::event::{Complaint, reset_everything_command};
+use muster_proto::kubernetes::release::REGISTRIES;
 use muster_proto::names::KubernetesVersion;
 use serde_json::Value;
 
@@ -11,8 +12,6 @@ use super::ControlPlane;
 
 /// kubeadm's own default (1.13 to 1.36, apis/kubeadm: DefaultServicesSubnet).
 const SERVICE_SUBNET: &str = "10.96.0.0/12";
-/// kubeadm's own registries: k8s.gcr.io until 1.24; an upgrade turns the old one into the new one.
-const REPOSITORIES: [&str; 2] = ["k8s.gcr.io", "registry.k8s.io"];
 
 impl ControlPlane {
     /// What to say of this node's own cluster when it is not the wanted one: `server` is where its kubeconfigs find the API
@@ -63,7 +62,7 @@ impl ControlPlane {
     }
 
     fn other_repository(&self, held: &Value) -> Option<(String, String)> {
-        let is_default = |text: &str| text.is_empty() || REPOSITORIES.contains(&text);
+        let is_default = |text: &str| text.is_empty() || REGISTRIES.contains(&text);
         let held = held.as_str().unwrap_or_default();
         let wanted = self.image_repository.as_ref().map(ToString::to_string).unwrap_or_default();
         let same = held == wanted || (is_default(held) && is_default(&wanted));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_proto::event::Outcome;
+use muster_proto::kubernetes::files::ETCD_MEMBER;
 use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::redaction::{printable, redact};
 use serde_json::Value;
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 
 use super::stock::unit;
 use super::{Ended, FakeHost, File, Moment, State};
-use crate::host::change::{Applied, Change, ChangeId, ETCD_MEMBER, FileMode, Host, Program, UnitAction};
+use crate::host::change::{Applied, Change, ChangeId, FileMode, Host, Program, UnitAction};
 use crate::host::{HostError, before};
 
 impl Host for FakeHost {

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use muster_proto::event::Outcome;
+use muster_proto::kubernetes::files::ETCD_MEMBER;
 use serde_json::Value;
 
 use super::{SystemHost, errand, etcd_data, files, units};
-use crate::host::change::{Applied, Change, ChangeId, ETCD_MEMBER, Host};
+use crate::host::change::{Applied, Change, ChangeId, Host};
 use crate::host::{HostError, before};
 
 impl Host for SystemHost {

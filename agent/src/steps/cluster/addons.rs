@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use muster_proto::agent;
+use muster_proto::kubernetes::files::ADMIN_CONF;
 use muster_proto::names::{Malformed, NodeName};
 use serde_json::Value;
 
-use crate::cluster::kubeadm::ADMIN_CONF;
 use crate::cluster::pods::{lives, node_of, outside, why_not_ready_with_last_line};
 use crate::host::HostError;
 use crate::host::query::{ObjectKind, Observe, is_ready, name_of};

@@ -8,11 +8,12 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use muster_proto::agent;
 use muster_proto::event::reset_everything_command;
+use muster_proto::kubernetes::files::{ADMIN_CONF, CA_CERTIFICATE};
 use muster_proto::names::{KeyHash, NodeName};
 use serde_json::Value;
 
-use crate::cluster::kubeadm::{ADMIN_CONF, TICKET_DESCRIPTION, TICKET_LIFE, secret_value};
-use crate::cluster::membership::{CA_CERTIFICATE, ca_hashes};
+use crate::cluster::kubeadm::{TICKET_DESCRIPTION, TICKET_LIFE, secret_value};
+use crate::cluster::membership::ca_hashes;
 use crate::cluster::ticket::PinnedCa;
 use crate::host::HostError;
 use crate::host::change::{Change, Program, ProgramName};

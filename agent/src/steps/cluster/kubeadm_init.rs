@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use muster_proto::agent;
 use muster_proto::event::reset_command;
+use muster_proto::kubernetes::files::{self, ADMIN_CONF, KUBELET_CONF};
+use muster_proto::kubernetes::release::Release;
 use muster_proto::kubernetes::runtime::RuntimeName;
 
 use crate::cluster::control_plane::ControlPlane;
-use crate::cluster::kubeadm::{ADMIN_CONF, ConfigApi};
-use crate::cluster::membership::{CA_CERTIFICATE, KUBELET_CONF, Membership};
+use crate::cluster::kubeadm::{Dialect, has_cgroup_v1};
+use crate::cluster::membership::Membership;
 use crate::host::HostError;
 use crate::host::change::{Change, FileMode, Program, ProgramName};
 use crate::host::query::{KubernetesProgram, ObjectKind, Observe, name_of};
@@ -27,43 +29,30 @@ pub const SETTLE: Duration = Duration::from_secs(240);
 
 /// kubeadm's own waits end after about 5 minutes; pulling images may come before.
 const LIMIT: Duration = Duration::from_secs(600);
+/// It reads one file and asks nobody.
+const VALIDATION_LIMIT: Duration = Duration::from_secs(30);
 /// Holds no secret, and `kubeadm reset` does not delete it.
 const CONFIG: &str = "/var/lib/muster-agent/kubeadm-init.yaml";
-
-/// What a complete init leaves on the disk.
-const FILES: [&str; 9] = [
-    CA_CERTIFICATE,
-    ADMIN_CONF,
-    KUBELET_CONF,
-    "/etc/kubernetes/controller-manager.conf",
-    "/etc/kubernetes/scheduler.conf",
-    "/etc/kubernetes/manifests/etcd.yaml",
-    "/etc/kubernetes/manifests/kube-apiserver.yaml",
-    "/etc/kubernetes/manifests/kube-controller-manager.yaml",
-    "/etc/kubernetes/manifests/kube-scheduler.yaml",
-];
 
 #[derive(Debug, Clone)]
 pub struct KubeadmInit {
     wanted: ControlPlane,
     /// The spec allows to reset a half-done init.
     redo: bool,
-    runtime: RuntimeName,
 }
 
 impl KubeadmInit {
     pub fn parse(message: &agent::KubeadmInit) -> Result<Self, BadStep> {
-        let runtime = message.runtime.parse().map_err(BadStep::field("kubeadm_init.runtime"))?;
-        Ok(Self { wanted: ControlPlane::parse(message)?, redo: message.redo_half_done, runtime })
+        Ok(Self { wanted: ControlPlane::parse(message)?, redo: message.redo_half_done })
     }
 
     pub(in crate::steps) fn runtime(&self) -> RuntimeName {
-        self.runtime
+        self.wanted.runtime
     }
 
     pub async fn check<H: Observe>(&self, host: &H, input: &Input) -> Result<Finding, HostError> {
         let (mut present, mut torn, mut lacking) = (Vec::new(), Vec::new(), Vec::new());
-        for file in FILES {
+        for file in files::of_a_control_plane() {
             match host.read_file(Path::new(file)).await? {
                 // A loss of power can leave an empty file: kubeadm would refuse it, and nobody can use it.
                 Some(text) if text.trim().is_empty() => torn.push(file),
@@ -118,9 +107,11 @@ impl KubeadmInit {
         if self.redo
             && input.ledger.init == Progress::Begun
             && others != Others::Joined
-            && host.kubernetes_version(KubernetesProgram::Kubeadm).await?.is_some()
+            && let Some(release) =
+                host.kubernetes_version(KubernetesProgram::Kubeadm).await?.and_then(Release::of)
         {
-            return Ok(Finding::Todo(vec![crate::steps::leave::kubeadm_reset::reset(self.wanted.socket)]));
+            let socket = release.cri_socket(self.wanted.runtime);
+            return Ok(Finding::Todo(vec![crate::steps::leave::kubeadm_reset::reset(socket)]));
         }
         Ok(Finding::blocked(
             format!("kubeadm init on {} is half done", self.wanted.node),
@@ -157,8 +148,8 @@ impl KubeadmInit {
     }
 
     async fn init<H: Observe>(&self, host: &H) -> Result<Finding, HostError> {
-        let api = match ConfigApi::on(host).await? {
-            Ok(api) => api,
+        let kubeadm = match Dialect::on(host).await? {
+            Ok(kubeadm) => kubeadm,
             Err(complaint) => return Ok(Finding::Blocked(complaint)),
         };
         let mut arguments = vec!["init".to_owned(), "--config".to_owned(), CONFIG.to_owned()];
@@ -166,11 +157,16 @@ impl KubeadmInit {
             arguments.push(format!("--skip-phases={}", self.wanted.skip_phases.join(",")));
         }
         let program = Program::new(ProgramName::Kubeadm, arguments, LIMIT).yielding_ticket();
-        let content = self.wanted.render(api);
-        Ok(Finding::Todo(vec![
-            Change::WriteFile { path: CONFIG.into(), content, mode: FileMode::exactly(0o600) },
-            Change::Run(program),
-        ]))
+        let content = self.wanted.render(kubeadm, has_cgroup_v1(host).await?);
+        let mut changes =
+            vec![Change::WriteFile { path: CONFIG.into(), content, mode: FileMode::exactly(0o600) }];
+        if kubeadm.release().validates {
+            // init only warns of a field that it does not know, and goes on without it.
+            let arguments = ["config", "validate", "--config", CONFIG];
+            changes.push(Change::Run(Program::new(ProgramName::Kubeadm, arguments, VALIDATION_LIMIT)));
+        }
+        changes.push(Change::Run(program));
+        Ok(Finding::Todo(changes))
     }
 
     /// Whether the API server knows of a node besides this one.
@@ -306,7 +302,7 @@ mod tests {
         );
 
         let killed_early = prepared("m1", &FakeCluster::default());
-        killed_early.put_file(CA_CERTIFICATE, "");
+        killed_early.put_file(files::CA_CERTIFICATE, "");
         assert_eq!(cause_of(look(&killed_early).await), "kubeadm init on m1 is half done");
     }
 

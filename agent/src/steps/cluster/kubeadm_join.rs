@@ -10,15 +10,18 @@ use std::time::Duration;
 
 use muster_proto::agent;
 use muster_proto::event::reset_command;
+use muster_proto::kubernetes::files::{
+    ADMIN_CONF, BOOTSTRAP_CONF, CA_CERTIFICATE, ETCD_MEMBER, KUBELET_CONF, MANIFESTS,
+};
 use muster_proto::kubernetes::release::Release;
 use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::{ApiEndpoint, KubernetesVersion, Malformed, NodeName};
 
-use crate::cluster::kubeadm::{ADMIN_CONF, ConfigApi};
-use crate::cluster::membership::{CA_CERTIFICATE, KUBELET_CONF, Membership};
+use crate::cluster::kubeadm::{Dialect, has_cgroup_v1};
+use crate::cluster::membership::Membership;
 use crate::cluster::ticket::Ticket;
 use crate::host::HostError;
-use crate::host::change::{Change, ETCD_MEMBER, FileMode, Program, ProgramName};
+use crate::host::change::{Change, FileMode, Program, ProgramName};
 use crate::host::query::{KubernetesProgram, Observe};
 use crate::steps::{BadStep, Finding, Input};
 use crate::undo::ledger::Progress;
@@ -33,8 +36,6 @@ pub const SETTLE: Duration = Duration::from_secs(120);
 const LIMIT: Duration = Duration::from_secs(480);
 /// What kubeadm reads instead of cluster-info: the server and its CA certificate. Removed after the join.
 pub(crate) const DISCOVERY_FILE: &str = "/run/muster-agent/join-discovery.conf";
-/// Holds the token while a join runs; kubeadm removes it at its end.
-const BOOTSTRAP_CONF: &str = "/etc/kubernetes/bootstrap-kubelet.conf";
 
 #[derive(Debug, Clone)]
 pub struct KubeadmJoin {
@@ -42,8 +43,8 @@ pub struct KubeadmJoin {
     address: IpAddr,
     endpoint: ApiEndpoint,
     runtime: RuntimeName,
-    /// Of the node's runtime.
-    socket: &'static str,
+    /// Machines with cgroups v1 are wanted too.
+    cgroup_v1: bool,
 }
 
 impl KubeadmJoin {
@@ -52,11 +53,10 @@ impl KubeadmJoin {
         // kubeadm takes the version from the cluster; a plan that names none is a mistake all the same.
         let version: KubernetesVersion =
             message.kubernetes_version.parse().map_err(BadStep::field("kubeadm_join.kubernetes_version"))?;
-        let release = Release::of(version).ok_or_else(|| BadStep::Value {
-            field: "kubeadm_join.kubernetes_version",
-            problem: format!("Muster does not know Kubernetes {version}"),
-        })?;
-        let runtime: RuntimeName = message.runtime.parse().map_err(BadStep::field("kubeadm_join.runtime"))?;
+        if Release::of(version).is_none() {
+            let problem = format!("Muster does not know Kubernetes {version}");
+            return Err(BadStep::Value { field: "kubeadm_join.kubernetes_version", problem });
+        }
         Ok(Self {
             node: message.node.parse().map_err(BadStep::field("kubeadm_join.node"))?,
             address: message
@@ -64,8 +64,8 @@ impl KubeadmJoin {
                 .parse()
                 .map_err(|_| wrong("kubeadm_join.address", &message.address, "an IP address"))?,
             endpoint: message.endpoint.parse().map_err(BadStep::field("kubeadm_join.endpoint"))?,
-            runtime,
-            socket: release.cri_socket(runtime),
+            runtime: message.runtime.parse().map_err(BadStep::field("kubeadm_join.runtime"))?,
+            cgroup_v1: message.cgroup_v1,
         })
     }
 
@@ -128,9 +128,10 @@ impl KubeadmJoin {
                 "install the same version of muster-agent on every node, then run bootstrap again",
             ));
         };
-        Ok(match ConfigApi::on(host).await? {
+        let on_cgroup_v1 = has_cgroup_v1(host).await?;
+        Ok(match Dialect::on(host).await? {
             Err(complaint) => Finding::Blocked(complaint),
-            Ok(api) => Finding::Todo(vec![
+            Ok(kubeadm) => Finding::Todo(vec![
                 Change::WriteFile {
                     path: DISCOVERY_FILE.into(),
                     content: self.discovery(ca),
@@ -138,7 +139,7 @@ impl KubeadmJoin {
                 },
                 Change::Run(
                     Program::new(ProgramName::Kubeadm, ["join", "--config", "/dev/stdin"], LIMIT)
-                        .with_input(self.render(api, ticket)),
+                        .with_input(self.render(kubeadm, on_cgroup_v1, ticket)),
                 ),
                 Change::RemoveFile { path: DISCOVERY_FILE.into() },
             ]),
@@ -156,10 +157,12 @@ impl KubeadmJoin {
         // The engine has waited for every unit of an earlier life: no join of Muster's runs any more.
         let begun = input.ledger.join;
         if begun == Progress::Begun
-            && host.kubernetes_version(KubernetesProgram::Kubeadm).await?.is_some()
+            && let Some(release) =
+                host.kubernetes_version(KubernetesProgram::Kubeadm).await?.and_then(Release::of)
             && !is_control_plane(host).await?
         {
-            return Ok(Finding::Todo(vec![crate::steps::leave::kubeadm_reset::reset(self.socket)]));
+            let socket = release.cri_socket(self.runtime);
+            return Ok(Finding::Todo(vec![crate::steps::leave::kubeadm_reset::reset(socket)]));
         }
         let foreign = if begun == Progress::Never { "\nMuster has begun no join here" } else { "" };
         Ok(Finding::blocked(
@@ -204,7 +207,7 @@ impl KubeadmJoin {
 
 /// Whether a control plane, or what is left of one, is on this host.
 async fn is_control_plane<H: Observe>(host: &H) -> Result<bool, HostError> {
-    let folders = ["/etc/kubernetes/manifests", ETCD_MEMBER];
+    let folders = [MANIFESTS, ETCD_MEMBER];
     let manifests = host.list_folder(Path::new(folders[0])).await?;
     let etcd = host.list_folder(Path::new(folders[1])).await?;
     let admin = host.read_file(Path::new(ADMIN_CONF)).await?;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use muster_proto::agent;
+use muster_proto::kubernetes::files::ADMIN_CONF;
 use muster_proto::names::UserName;
 
 use crate::cluster::kubeconfig_merge::merged;
@@ -18,7 +19,6 @@ pub const NAME: &str = "kubeconfig";
 /// kubeadm may just be writing admin.conf.
 pub const SETTLE: Duration = Duration::from_secs(10);
 
-const ADMIN: &str = "/etc/kubernetes/admin.conf";
 const FILE: &str = ".kube/config";
 const SHELL_FILE: &str = ".bashrc";
 const COMPLETION: &str = "source <(kubectl completion bash)";
@@ -46,8 +46,8 @@ impl Kubeconfig {
                 ),
             ));
         }
-        let Some(admin) = host.read_file(Path::new(ADMIN)).await? else {
-            return Ok(Finding::Wait(format!("for kubeadm to write {ADMIN}")));
+        let Some(admin) = host.read_file(Path::new(ADMIN_CONF)).await? else {
+            return Ok(Finding::Wait(format!("for kubeadm to write {ADMIN_CONF}")));
         };
         let mut changes = Vec::new();
         let write = |path: &str, content, mode, secret| {
@@ -122,7 +122,7 @@ mod tests {
         assert!(matches!(finding, Finding::Done(_)), "{finding:?}");
         let student: UserName = "student".parse().unwrap();
         let written = host.with(|state| state.user_files[&(student, FILE.into())].clone());
-        assert_eq!((Some(written.content), written.mode), (host.file(ADMIN), 0o600));
+        assert_eq!((Some(written.content), written.mode), (host.file(ADMIN_CONF), 0o600));
     }
 
     #[tokio::test]

@@ -1,9 +1,10 @@
 //! Afterwards: the node carries no taint that keeps ordinary pods off a control plane, under neither of its two names
-//! (`master` up to 1.23, both in 1.24, `control-plane` from 1.25). Other taints stay.
+//! (the old one, the new one, or both, by the version that made the node). Other taints stay.
 
 use std::time::Duration;
 
 use muster_proto::agent;
+use muster_proto::kubernetes::release::TAINTS;
 use muster_proto::names::NodeName;
 use serde_json::Value;
 
@@ -14,8 +15,6 @@ use crate::steps::{BadStep, Finding, Input};
 
 pub const NAME: &str = "untaint";
 pub const SETTLE: Duration = Duration::from_secs(60);
-
-const KEYS: [&str; 2] = ["node-role.kubernetes.io/master", "node-role.kubernetes.io/control-plane"];
 
 #[derive(Debug, Clone)]
 pub struct Untaint {
@@ -43,7 +42,7 @@ impl Untaint {
 fn present(node: &Value) -> Vec<String> {
     let taints = node["spec"]["taints"].as_array();
     let carries = |key: &str| taints.is_some_and(|all| all.iter().any(|taint| taint["key"] == key));
-    KEYS.into_iter().filter(|key| carries(key)).map(str::to_owned).collect()
+    TAINTS.into_iter().filter(|key| carries(key)).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -61,7 +60,7 @@ mod tests {
                 keys.iter().map(|key| json!({"key": key, "effect": "NoSchedule"})).collect();
             json!({"spec": {"taints": taints}})
         };
-        let (master, control_plane) = (KEYS[0], KEYS[1]);
+        let (master, control_plane) = (TAINTS[0], TAINTS[1]);
         for (keys, expected) in [
             (vec![master, "node.kubernetes.io/not-ready"], vec![master]),
             (vec![control_plane, master], vec![master, control_plane]),

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use muster_proto::agent;
+use muster_proto::kubernetes::files::ADMIN_CONF;
+use muster_proto::kubernetes::release::{RELEASES, Release};
 use muster_proto::names::{KubernetesVersion, NodeName};
 use serde_json::Value;
 
-use crate::cluster::kubeadm::ADMIN_CONF;
 use crate::host::HostError;
 use crate::host::change::{Change, Program, ProgramName};
 use crate::host::query::{KubernetesProgram, ObjectKind, Observe};
@@ -58,12 +59,10 @@ impl DrainNode {
     }
 }
 
-/// The flag that lets pods with emptyDir go; it was renamed with 1.20.
+/// The flag that lets pods with emptyDir go; of a kubectl that Muster does not know, that of the newest.
 fn local_data(kubectl: Option<KubernetesVersion>) -> &'static str {
-    match kubectl {
-        Some(version) if (version.major, version.minor) < (1, 20) => "--delete-local-data",
-        _ => "--delete-emptydir-data",
-    }
+    let newest = &RELEASES[RELEASES.len() - 1];
+    kubectl.and_then(Release::of).unwrap_or(newest).drain_gives_up
 }
 
 #[cfg(test)]
@@ -76,7 +75,10 @@ mod tests {
     #[test]
     fn the_flag_follows_the_version() {
         assert_eq!(local_data("v1.19.16".parse().ok()), "--delete-local-data");
-        assert_eq!(local_data("v1.20.2".parse().ok()), "--delete-emptydir-data");
+        for other in [Some("v1.20.2"), Some("v1.36.3"), Some("v1.99.0"), None] {
+            let found = local_data(other.and_then(|version| version.parse().ok()));
+            assert_eq!(found, "--delete-emptydir-data", "{other:?}");
+        }
     }
 
     #[tokio::test]

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use muster_proto::agent;
+use muster_proto::kubernetes::files::ADMIN_CONF;
 use muster_proto::names::NodeName;
 
-use crate::cluster::kubeadm::ADMIN_CONF;
 use crate::host::HostError;
 use crate::host::change::Change;
 use crate::host::query::{ObjectKind, Observe};

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use muster_proto::agent;
-use muster_proto::kubernetes::files::{INSTANCE_CONFIG, KUBELET_FLAGS};
+use muster_proto::kubernetes::files::{self, ETCD_MEMBER, INSTANCE_CONFIG, KUBELET_FLAGS};
 use muster_proto::kubernetes::release::{RELEASES, Release};
 use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::KubernetesVersion;
 
 use crate::host::HostError;
-use crate::host::change::{Change, ETCD_MEMBER, Program, ProgramName};
+use crate::host::change::{Change, Program, ProgramName};
 use crate::host::query::{KubernetesProgram, Observe};
 use crate::steps::{BadStep, Finding, Input};
 use crate::undo::ledger::Etcd;
@@ -21,18 +21,6 @@ pub const SETTLE: Duration = Duration::from_secs(15);
 
 /// It asks the API server first and gives up after 40 s; then the runtime removes every container.
 const LIMIT: Duration = Duration::from_secs(420);
-
-const FILES: [&str; 8] = [
-    "/etc/kubernetes/admin.conf",
-    "/etc/kubernetes/super-admin.conf",
-    "/etc/kubernetes/kubelet.conf",
-    "/etc/kubernetes/bootstrap-kubelet.conf",
-    "/etc/kubernetes/controller-manager.conf",
-    "/etc/kubernetes/scheduler.conf",
-    "/var/lib/kubelet/config.yaml",
-    "/var/lib/kubelet/kubeadm-flags.env",
-];
-const FOLDERS: [&str; 2] = ["/etc/kubernetes/manifests", "/etc/kubernetes/pki"];
 
 #[derive(Debug, Clone)]
 pub struct KubeadmReset;
@@ -75,12 +63,12 @@ impl KubeadmReset {
 /// What of kubeadm is on the host, etcd's data apart.
 async fn left<H: Observe>(host: &H) -> Result<Vec<&'static str>, HostError> {
     let mut left = Vec::new();
-    for file in FILES {
+    for file in files::files_to_remove() {
         if host.read_file(Path::new(file)).await?.is_some() {
             left.push(file);
         }
     }
-    for folder in FOLDERS {
+    for folder in files::folders_to_empty() {
         if !host.list_folder(Path::new(folder)).await?.is_empty() {
             left.push(folder);
         }

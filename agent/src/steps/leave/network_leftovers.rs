@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use muster_proto::agent;
+use muster_proto::kubernetes::network::{
+    BRIDGE_MARK, CHAINS, CILIUM_PAIR, CONFIGURATION_FOLDER, FILES, IPVS_LINK, LINKS, MARKS, is_configuration,
+};
 
 use crate::host::HostError;
 use crate::host::change::{Change, Program, ProgramName};
@@ -20,29 +23,6 @@ pub const NAME: &str = "network-leftovers";
 pub const SETTLE: Duration = Duration::from_secs(15);
 
 const LIMIT: Duration = Duration::from_secs(60);
-pub(crate) const CNI_FOLDER: &str = "/etc/cni/net.d";
-/// What stands in the configuration of the usual pod networks, and in no other.
-const MARKS: [&str; 4] = ["\"flannel\"", "\"calico\"", "\"cilium-cni\"", "\"weave-net\""];
-/// A bridge of this name is a pod network's if its addresses are the pods': CRI-O and containerd bring one of their own.
-const BRIDGE: &str = "\"cni0\"";
-const FILES: [&str; 2] = ["/etc/cni/net.d/calico-kubeconfig", "/run/flannel/subnet.env"];
-const IPVS_LINK: &str = "kube-ipvs0";
-/// Two ends of one pair: the second goes with the first.
-const CILIUM_PAIR: [&str; 2] = ["cilium_host", "cilium_net"];
-pub(crate) const LINKS: [&str; 10] = [
-    "cni0",
-    "flannel.1",
-    "flannel-v6.1",
-    IPVS_LINK,
-    "kube-bridge",
-    "vxlan.calico",
-    "weave",
-    "cilium_vxlan",
-    CILIUM_PAIR[0],
-    CILIUM_PAIR[1],
-];
-/// Chains of kube-proxy and the kubelet, of CNI plugins, flannel and calico; comments name them too.
-const CHAINS: [&str; 4] = ["KUBE-", "CNI-", "FLANNEL", "cali-"];
 
 #[derive(Debug, Clone)]
 pub struct NetworkLeftovers {
@@ -63,9 +43,9 @@ impl NetworkLeftovers {
 
     pub async fn check<H: Observe>(&self, host: &H, input: &Input) -> Result<Finding, HostError> {
         let mut changes = Vec::new();
-        for name in host.list_folder(Path::new(CNI_FOLDER)).await? {
-            let path = format!("{CNI_FOLDER}/{name}");
-            let configuration = name.ends_with(".conflist") || name.ends_with(".conf");
+        for name in host.list_folder(Path::new(CONFIGURATION_FOLDER)).await? {
+            let path = format!("{CONFIGURATION_FOLDER}/{name}");
+            let configuration = is_configuration(&name);
             let stood_before = input.ledger.networks.as_ref().is_some_and(|stood| stood.contains(&name));
             if configuration
                 && !stood_before
@@ -138,7 +118,7 @@ impl NetworkLeftovers {
             self.pods.as_ref().is_some_and(inside)
         };
         MARKS.iter().any(|mark| configuration.contains(mark))
-            || (configuration.contains(BRIDGE) && configuration.split('"').any(pods))
+            || (configuration.contains(BRIDGE_MARK) && configuration.split('"').any(pods))
     }
 
     /// iptables-save's lines without the chains and rules of the cluster; all other bytes stay.
@@ -313,7 +293,7 @@ mod tests {
                 "{{\"plugins\": [{{\"type\": \"bridge\", \"bridge\": \"{name}\", \"ipam\": {{\"subnet\": \"{range}\"}}}}]}}"
             )
         };
-        let file = |name: &str| format!("{CNI_FOLDER}/{name}");
+        let file = |name: &str| format!("{CONFIGURATION_FOLDER}/{name}");
         // podman's, CRI-O's that was installed since, one that stood there before; and a pod network's own bridge.
         let foreign = ["87-podman-bridge.conflist", "100-crio-bridge.conf", "05-mine.conflist"];
         host.put_file(file(foreign[0]), bridge("cni-podman0", "10.88.0.0/16"));

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use muster_proto::agent;
+use muster_proto::kubernetes::files::KUBELET_CONF;
 
-use crate::cluster::membership::KUBELET_CONF;
 use crate::host::HostError;
 use crate::host::change::{Change, Program, ProgramName, UnitAction};
 use crate::host::query::Observe;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use muster_proto::agent;
+use muster_proto::kubernetes::release::Release;
 use muster_proto::names::KubernetesVersion;
 
 use crate::host::HostError;
@@ -61,7 +62,7 @@ impl Kubelet {
 }
 
 fn asks_amazon(version: KubernetesVersion) -> bool {
-    version.major == 1 && (15..=20).contains(&version.minor)
+    Release::of(version).is_some_and(|release| release.asks_amazon)
 }
 
 fn is_amazons(case: &str, xen: &str) -> bool {

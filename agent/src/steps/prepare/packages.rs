@@ -1,9 +1,12 @@
 //! Afterwards: the Kubernetes programs are installed in versions that fit together, the programs that they need are
 //! there, and the kubelet's unit starts at every boot. Nothing is installed: what is missing is told, all at once.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use muster_proto::agent;
+use muster_proto::kubernetes::files::{API_SERVER_MANIFEST, KUBELET_CONF};
 use muster_proto::kubernetes::release::Release;
 use muster_proto::names::KubernetesVersion;
 
@@ -31,11 +34,18 @@ impl Packages {
     pub async fn check<H: Observe>(&self, host: &H, _: &Input) -> Result<Finding, HostError> {
         let mut problems = Vec::new();
         let mut missing = Vec::new();
+        let mut versions = BTreeMap::new();
         for program in KubernetesProgram::ALL {
             match host.kubernetes_version(program).await? {
                 None => missing.push(program.name()),
-                Some(found) => problems.extend(misfit(program, found, self.version)),
+                Some(found) => {
+                    versions.insert(program, found);
+                    problems.extend(misfit(program, found, self.version));
+                }
             }
+        }
+        if let Some(other) = self.other_cluster(host, &versions).await? {
+            return Ok(other);
         }
         // The runtime is another step's business.
         let programs = Release::of(self.version).map_or(&[][..], |release| release.programs);
@@ -70,6 +80,46 @@ impl Packages {
         Ok(Finding::DONE)
     }
 
+    /// Blocked when this node is a member of a cluster of another version: no package that is installed here would mend that.
+    async fn other_cluster<H: Observe>(
+        &self,
+        host: &H,
+        versions: &BTreeMap<KubernetesProgram, KubernetesVersion>,
+    ) -> Result<Option<Finding>, HostError> {
+        if host.read_file(Path::new(KUBELET_CONF)).await?.is_none() {
+            return Ok(None);
+        }
+        let manifest = host.read_file(Path::new(API_SERVER_MANIFEST)).await?;
+        let (cluster, evidence) = match manifest.as_deref().and_then(version_of_api_server) {
+            Some(version) => (version, format!("{API_SERVER_MANIFEST} runs {version}")),
+            // A worker's own programs tell, if they agree: one alone may have been raised by an upgrade of the system.
+            None => {
+                let of = |program| versions.get(&program).copied();
+                let (kubelet, kubeadm) = (of(KubernetesProgram::Kubelet), of(KubernetesProgram::Kubeadm));
+                match (kubelet, kubeadm) {
+                    (Some(kubelet), Some(kubeadm)) if same_minor(kubelet, kubeadm) => (
+                        kubelet,
+                        format!("kubelet is {kubelet}, kubeadm is {kubeadm}; {KUBELET_CONF} is there"),
+                    ),
+                    _ => return Ok(None),
+                }
+            }
+        };
+        Ok((!same_minor(cluster, self.version)).then(|| {
+            Finding::blocked(
+                format!(
+                    "this node is a member of a cluster of Kubernetes {cluster}, and the file says {}",
+                    self.version
+                ),
+                evidence,
+                format!(
+                    "write `kubernetesVersion: {cluster}` into the file: Muster upgrades no cluster; who upgrades this one by \
+                     himself (kubernetes.io, \"Upgrading kubeadm clusters\") writes the new version afterwards"
+                ),
+            )
+        }))
+    }
+
     fn remedy(&self, missing: &[&str]) -> String {
         let mut packages: Vec<String> = missing.iter().map(|program| self.package(program)).collect();
         packages.sort();
@@ -93,17 +143,27 @@ impl Packages {
     }
 }
 
+fn same_minor(one: KubernetesVersion, other: KubernetesVersion) -> bool {
+    (one.major, one.minor) == (other.major, other.minor)
+}
+
+/// Of the manifest's line `image: registry.k8s.io/kube-apiserver:v1.36.3`.
+fn version_of_api_server(manifest: &str) -> Option<KubernetesVersion> {
+    let image =
+        manifest.lines().find_map(|line| line.trim().trim_start_matches("- ").strip_prefix("image:"))?;
+    let (_, tag) = image.trim().trim_matches('"').rsplit_once("kube-apiserver:")?;
+    tag.split(['@', '_', '-']).next()?.parse().ok()
+}
+
 /// What is wrong with the version of an installed program: kubeadm deploys its own minor version or the one below
-/// (it refuses others), and from 1.24 on knows nothing of Docker; the kubelet is kept equal; kubectl may be one apart.
+/// (it refuses others); the kubelet is kept equal; kubectl may be one apart.
 fn misfit(program: KubernetesProgram, found: KubernetesVersion, wanted: KubernetesVersion) -> Option<String> {
     let ahead = i32::from(found.minor) - i32::from(wanted.minor);
     let (fits, rule) = match program {
-        KubernetesProgram::Kubeadm if found.minor > 23 => {
-            (false, "does not know Docker, up to v1.23 it does")
-        }
-        KubernetesProgram::Kubeadm => {
-            ((0..=1).contains(&ahead), "deploys its own minor version or one lower")
-        }
+        KubernetesProgram::Kubeadm => match Release::of(found) {
+            Some(release) => (release.deploys(wanted), "deploys its own minor version or one lower"),
+            None => (false, "is none that Muster knows"),
+        },
         KubernetesProgram::Kubelet => (ahead == 0, "must have the cluster's minor version"),
         KubernetesProgram::Kubectl => (ahead.abs() <= 1, "must be within one minor version of the cluster's"),
     };
@@ -139,6 +199,41 @@ mod tests {
                 "{program:?} {found}"
             );
         }
+    }
+
+    #[test]
+    fn every_kubeadm_that_muster_knows_is_taken_for_its_own_clusters() {
+        let misfit = |found: &str| {
+            let found: KubernetesVersion = found.parse().unwrap();
+            misfit(KubernetesProgram::Kubeadm, found, found)
+        };
+        for found in ["v1.13.2", "v1.23.17", "v1.24.17", "v1.36.3", "v1.37.2"] {
+            assert_eq!(misfit(found), None);
+        }
+        assert!(misfit("v1.38.0").unwrap().contains("none that Muster knows"));
+    }
+
+    #[tokio::test]
+    async fn a_member_of_a_cluster_of_another_version_is_told_as_what_it_is() {
+        let host = FakeHost::debian("w1", FakeCluster::default());
+        let wanted = Packages { version: "v1.21.0".parse().unwrap() };
+        host.put_file(KUBELET_CONF, "");
+        let look = async || match wanted.check(&host, &Input::default()).await {
+            Ok(Finding::Blocked(complaint)) => complaint,
+            other => panic!("{other:?}"),
+        };
+        let complaint = look().await;
+        assert_eq!(
+            complaint.cause,
+            "this node is a member of a cluster of Kubernetes v1.20.2, and the file says v1.21.0"
+        );
+        assert!(complaint.remedy.starts_with("write `kubernetesVersion: v1.20.2`"), "{}", complaint.remedy);
+        // The cluster is the wanted one, and an upgrade of the system raised a program.
+        host.put_file(
+            API_SERVER_MANIFEST,
+            "spec:\n  containers:\n  - image: k8s.gcr.io/kube-apiserver:v1.21.0\n",
+        );
+        assert!(look().await.cause.starts_with("programs that Kubernetes v1.21.0 needs"));
     }
 
     #[test]

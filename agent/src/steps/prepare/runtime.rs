@@ -7,6 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use muster_proto::agent;
+use muster_proto::kubernetes::files::KUBELET_CONF;
+use muster_proto::kubernetes::release::Release;
 use muster_proto::kubernetes::runtime::{CgroupDriver, RuntimeName};
 use muster_proto::names::{ImageReference, KubernetesVersion};
 
@@ -18,8 +20,8 @@ use crate::steps::{BadStep, Finding, Input};
 pub const NAME: &str = "runtime";
 pub const SETTLE: Duration = Duration::from_secs(60);
 
-/// kubeadm writes it last; its kubelet uses the driver that the runtime had then.
-const MEMBER_FILE: &str = "/etc/kubernetes/kubelet.conf";
+/// Between the kubelet and Docker where the kubelet does not drive Docker itself.
+const CRI_DOCKERD: &str = "cri-docker.service";
 
 #[derive(Debug, Clone)]
 pub struct Runtime {
@@ -81,9 +83,12 @@ impl Runtime {
             let (cause, evidence) = (format!("{name} may not be started"), format!("{} is masked", row.unit));
             return Ok(Finding::blocked(cause, evidence, format!("systemctl unmask {}", row.unit)));
         }
+        if let Some(finding) = self.in_between(host).await? {
+            return Ok(finding);
+        }
         let running = host.runtime(name).await?;
         let wish = RuntimeWish { cgroup_driver: self.driver, sandbox_image: self.sandbox_image(host).await? };
-        let member = host.read_file(Path::new(MEMBER_FILE)).await?.is_some();
+        let member = host.read_file(Path::new(KUBELET_CONF)).await?.is_some();
         let other_driver = running
             .as_ref()
             .and_then(|facts| facts.cgroup_driver)
@@ -93,7 +98,7 @@ impl Runtime {
                 format!(
                     "the node is part of a cluster: another cgroup driver for {name} would lose its pods"
                 ),
-                format!("{name} uses {own}, not {wanted}; {MEMBER_FILE} exists"),
+                format!("{name} uses {own}, not {wanted}; {KUBELET_CONF} exists"),
                 "name the driver that is in use as host.cgroupDriver in the cluster file, or reset the node first (`sudo coordinator \
                  reset` on the master)",
             ));
@@ -117,7 +122,7 @@ impl Runtime {
         if restart && member && row.restart_ends_containers {
             return Ok(Finding::blocked(
                 format!("the node is part of a cluster: {name} started anew would end its pods"),
-                format!("{} has to be started anew for its settings; {MEMBER_FILE} exists", row.unit),
+                format!("{} has to be started anew for its settings; {KUBELET_CONF} exists", row.unit),
                 format!(
                     "move the pods away and `sudo systemctl restart {}`, or reset the node first",
                     row.unit
@@ -151,6 +156,34 @@ impl Runtime {
             return Ok(Finding::Wait(format!("for {name} to answer on its socket")));
         }
         Ok(Finding::from_changes(changes))
+    }
+
+    /// Blocked when what kubeadm or the kubelet of this version need to speak to the runtime is not there.
+    async fn in_between<H: Observe>(&self, host: &H) -> Result<Option<Finding>, HostError> {
+        let Some(release) = Release::of(self.version) else { return Ok(None) };
+        if release.needs_cri_dockerd(self.name) && !host.unit(CRI_DOCKERD).await?.exists {
+            return Ok(Some(Finding::blocked(
+                format!(
+                    "Kubernetes {} reaches Docker only through cri-dockerd, which is not installed",
+                    self.version
+                ),
+                format!("systemd knows no {CRI_DOCKERD}"),
+                "install cri-dockerd (github.com/Mirantis/cri-dockerd, releases) on this machine; or leave out spec.containerRuntime in \
+                 the cluster file, and containerd is used",
+            )));
+        }
+        let wants_crictl = release.calls_crictl && self.name != RuntimeName::Docker;
+        if wants_crictl && !host.missing_programs(&["crictl"]).await?.is_empty() {
+            return Ok(Some(Finding::blocked(
+                format!(
+                    "kubeadm {} speaks to {} by the program crictl, which is not installed",
+                    self.version, self.name
+                ),
+                "crictl is in no folder of root's search path",
+                "apt-get install cri-tools",
+            )));
+        }
+        Ok(None)
     }
 
     /// The pause image of kubeadm's list; none while there is no kubeadm, and where the kubelet names the image itself.
@@ -260,7 +293,7 @@ mod tests {
             host.put_file(name.row().settings, "{\n  oops\n}\n");
             let cause = cause_of(look(&host, name, "systemd").await);
             assert!(cause.contains("cannot be read"), "{cause}");
-            host.put_file(MEMBER_FILE, "");
+            host.put_file(KUBELET_CONF, "");
             let cause = cause_of(look(&host, name, "systemd").await);
             assert!(cause.contains("part of a cluster"), "{cause}");
             host.with(|state| state.runtimes.clear());

@@ -104,6 +104,7 @@ fn preparation(host: &str) -> [Kind; 9] {
 fn control_plane() -> [Kind; 5] {
     [
         Kind::KubeadmInit(KubeadmInit {
+            cgroup_v1: false,
             redo_half_done: false,
             node: "m1".into(),
             kubernetes_version: VERSION.into(),
@@ -125,6 +126,7 @@ fn control_plane() -> [Kind; 5] {
 
 fn join() -> Kind {
     Kind::KubeadmJoin(KubeadmJoin {
+        cgroup_v1: false,
         node: "w1".into(),
         kubernetes_version: VERSION.into(),
         address: "10.88.0.12".into(),

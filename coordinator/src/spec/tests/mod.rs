@@ -275,12 +275,45 @@ fn a_range_that_cannot_work_is_refused_with_one_that_can() {
 }
 
 #[test]
-fn a_version_that_was_not_tried_or_that_is_not_known_is_refused() {
-    assert!(problem("v1.20.2", "v1.24.0").what.contains("does not set up Kubernetes v1.24.0 yet"));
-    assert!(problem("v1.20.2", "v1.12.9").what.contains("from v1.13 to v1.23"));
-    assert!(problem("v1.20.2", "v2.0.0").what.contains("does not know"));
-    parse(&GOOD.replace("v1.20.2", "v1.13.2"));
-    parse(&GOOD.replace("v1.20.2", "1.23.17"));
+fn a_version_that_is_not_known_is_refused_with_those_that_are() {
+    assert!(problem("v1.20.2", "v1.12.9").what.contains("from v1.13 to v1.37"));
+    for unknown in ["v1.38.0", "v2.0.0"] {
+        assert!(problem("v1.20.2", unknown).what.contains("does not know"), "{unknown}");
+    }
+    for known in ["v1.13.2", "1.23.17", "v1.24.17", "v1.36.3", "v1.37.2"] {
+        parse(&GOOD.replace("v1.20.2", known));
+    }
+}
+
+#[test]
+fn the_runtime_and_its_cgroup_driver_follow_the_version_where_the_file_names_none() {
+    use muster_proto::kubernetes::runtime::{CgroupDriver, RuntimeName};
+    let of = |version: &str, lines: &str| {
+        let named = format!("kubernetesVersion: {version}{lines}");
+        let spec = parse(&GOOD.replace("kubernetesVersion: v1.20.2", &named));
+        (spec.runtime(), spec.driver())
+    };
+    let systemd = Some(CgroupDriver::Systemd);
+    assert_eq!(of("v1.20.2", ""), (RuntimeName::Docker, None));
+    assert_eq!(of("v1.23.17", ""), (RuntimeName::Docker, systemd));
+    assert_eq!(of("v1.36.3", ""), (RuntimeName::Containerd, systemd));
+    let containerd = "\n  containerRuntime: {name: containerd}";
+    assert_eq!(of("v1.20.2", containerd), (RuntimeName::Containerd, systemd));
+    let docker = "\n  containerRuntime: {name: docker}";
+    assert_eq!(of("v1.36.3", docker), (RuntimeName::Docker, systemd));
+    let wrong = problem("v1.20.2", "v1.20.2\n  containerRuntime: {name: crio}");
+    assert!(wrong.what.ends_with("write containerd or docker"), "{wrong:?}");
+}
+
+#[test]
+fn cgroups_v1_are_allowed_only_by_the_word_for_it() {
+    let allowed = |lines: &str| {
+        parse(&GOOD.replace("kubernetesVersion: v1.20.2", &format!("kubernetesVersion: v1.36.3{lines}")))
+            .allows_cgroup_v1
+    };
+    assert!(!allowed(""));
+    assert!(!allowed("\n  host: {cgroupV1: refuse}"));
+    assert!(allowed("\n  host: {cgroupV1: allow}"));
 }
 
 #[test]

@@ -25,6 +25,7 @@ const V1_13: Release = Release {
     least_memory: None,
     refuses_swap: true,
     programs: PROGRAMS,
+    calls_crictl: true,
     drives_docker: true,
     newest_docker: (18, 6),
     containerd: Containerd { least: (1, 2), below: Some((2, 0)), tested: &[] },
@@ -184,10 +185,11 @@ const V1_30: Release = Release {
     ..V1_29
 };
 
-/// v1beta4: #125029. cgroups v1 in maintenance mode, failCgroupV1: kubernetes.io, "About cgroup v2". pause 3.10: recalled.
+/// v1beta4: #125029. kubeadm speaks CRI itself: #124685. cgroups v1 in maintenance mode, failCgroupV1: kubernetes.io, "About cgroup v2". pause 3.10: recalled.
 const V1_31: Release = Release {
     minor: 31,
     config_api: ConfigApi::V1beta4,
+    calls_crictl: false,
     cgroup_v1: CgroupV1::Warned,
     pause: "3.10",
     containerd: Containerd { least: (1, 6), below: None, tested: &[(1, 6, 34), (1, 7, 20), (2, 0, 0)] },

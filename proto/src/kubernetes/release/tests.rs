@@ -22,10 +22,11 @@ fn what_changed_changed_in_the_version_that_the_sources_name() {
         assert!(since.iter().all(|release| changed(release)), "it went back");
         since[0].minor
     }
-    let facts: [(u16, u16, &str); 22] = [
+    let facts: [(u16, u16, &str); 23] = [
         (first(|row| row.config_api >= ConfigApi::V1beta2), 15, "v1beta2"),
         (first(|row| row.config_api >= ConfigApi::V1beta3), 22, "v1beta3"),
         (first(|row| row.config_api >= ConfigApi::V1beta4), 31, "v1beta4"),
+        (first(|row| !row.calls_crictl), 31, "no crictl"),
         (first(|row| row.validates), 28, "config validate"),
         (first(|row| row.least_memory.is_some()), 20, "1700 MB"),
         (first(|row| !row.refuses_swap), 23, "swap only warned of"),

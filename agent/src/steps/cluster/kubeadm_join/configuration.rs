@@ -5,7 +5,7 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::{DISCOVERY_FILE, KubeadmJoin};
-use crate::cluster::kubeadm::{ConfigApi, file_of};
+use crate::cluster::kubeadm::{Dialect, Registration, file_of};
 use crate::cluster::ticket::{PinnedCa, Ticket};
 
 /// Whoever made the ticket has just spoken to the API server, so that this is time to open a firewall; kubeadm would wait 5
@@ -31,20 +31,26 @@ impl KubeadmJoin {
     }
 
     /// The configuration; holds the token. All versions from v1beta1 (kubeadm 1.13) on read these fields.
-    pub(super) fn render(&self, api: ConfigApi, ticket: &Ticket) -> String {
+    pub(super) fn render(&self, kubeadm: Dialect, on_cgroup_v1: bool, ticket: &Ticket) -> String {
+        let registration = Registration {
+            name: &self.node,
+            address: self.address,
+            runtime: self.runtime,
+            cgroup_v1: self.cgroup_v1 && on_cgroup_v1,
+        };
         let mut fields = json!({
             "discovery": {
                 "file": {"kubeConfigPath": DISCOVERY_FILE},
                 "tlsBootstrapToken": ticket.token.expose_secret(),
             },
-            "nodeRegistration": api.node_registration(&self.node, self.address, self.socket),
+            "nodeRegistration": kubeadm.node_registration(&registration),
         });
-        if api == ConfigApi::V1beta4 {
+        if kubeadm.release().config_api.has_timeouts() {
             fields["timeouts"] = json!({"discovery": DISCOVERY});
         } else {
             fields["discovery"]["timeout"] = json!(DISCOVERY);
         }
-        file_of(&[api.document("JoinConfiguration", fields)])
+        file_of(&[kubeadm.document("JoinConfiguration", fields)])
     }
 }
 
@@ -59,11 +65,14 @@ mod tests {
     #[test]
     fn the_discovery_time_out_stands_where_each_version_looks_for_it() {
         let join = KubeadmJoin::parse(&join_of_w1()).unwrap();
-        let file = |api| serde_saphyr::from_str::<serde_json::Value>(&join.render(api, &ticket())).unwrap();
-        let (old, new) = (file(ConfigApi::V1beta2), file(ConfigApi::V1beta4));
+        let file = |kubeadm: &str| {
+            let kubeadm = Dialect::of(kubeadm.parse().unwrap()).unwrap();
+            serde_saphyr::from_str::<serde_json::Value>(&join.render(kubeadm, true, &ticket())).unwrap()
+        };
+        let (old, new) = (file("v1.20.2"), file("v1.36.3"));
         assert_eq!(old["discovery"]["timeout"], "2m0s");
         assert_eq!((&new["timeouts"]["discovery"], new["discovery"].get("timeout")), (&json!("2m0s"), None));
-        assert_eq!(new["nodeRegistration"]["kubeletExtraArgs"][0]["value"], "10.88.0.12");
+        assert_eq!(new["nodeRegistration"]["kubeletExtraArgs"][1]["value"], "10.88.0.12");
     }
 
     #[test]
@@ -84,13 +93,15 @@ mod tests {
   "nodeRegistration": {
     "criSocket": "/var/run/dockershim.sock",
     "kubeletExtraArgs": {
+      "hostname-override": "w1",
       "node-ip": "10.88.0.12"
     },
     "name": "w1"
   }
 }
 "#;
-        assert_eq!(join.render(ConfigApi::V1beta2, &ticket()), expected);
+        let kubeadm = Dialect::of("v1.20.2".parse().unwrap()).unwrap();
+        assert_eq!(join.render(kubeadm, true, &ticket()), expected);
         let discovery = join.discovery(ticket().ca.as_ref().unwrap());
         let membership = Membership::read(&discovery).unwrap();
         assert_eq!(membership.server, "https://10.88.0.11:6443");
