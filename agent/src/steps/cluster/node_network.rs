@@ -49,9 +49,11 @@ impl NodeNetwork {
     }
 
     pub async fn check<H: Observe>(&self, host: &H, input: &Input) -> Result<Finding, HostError> {
-        let taken = cni::taken(host).await?;
-        if let Some(foreign) = taken.as_ref().filter(|taken| self.is_foreign(taken, input)) {
-            return Ok(self.complaint(foreign));
+        let mut taken = cni::taken(host).await?;
+        if let Some(foreign) = taken.take_if(|taken| self.is_foreign(taken, input))
+            && !self.comes_before(&foreign)
+        {
+            return Ok(self.complaint(&foreign));
         }
         Ok(match kubelet::look(host, NOT_READY).await? {
             Kubelet::Stands(state) => Finding::Wait(format!("the kubelet to run; it is {state}")),
@@ -75,6 +77,11 @@ impl NodeNetwork {
         let elsewhere =
             !taken.ranges.is_empty() && !taken.ranges.iter().any(|range| self.pod_subnet.contains(range));
         !self.files.contains(&taken.file) && (elsewhere || (stood_before && !self.files.is_empty()))
+    }
+
+    /// Whether the network's own configuration, which its pod has not written yet, will be the one that is taken.
+    fn comes_before(&self, foreign: &Configuration) -> bool {
+        !self.files.is_empty() && self.files.iter().all(|own| *own < foreign.file)
     }
 
     fn complaint(&self, foreign: &Configuration) -> Finding {
@@ -164,6 +171,11 @@ mod tests {
         }
         let stood_before = ["10-containerd-net.conflist", "87-podman-bridge.conflist", "05-cilium.conf"];
         assert!(matches!(look(&worker, &known, &stood_before).await, Finding::Done(_)));
+
+        let own = worker.with(|state| state.files.remove(Path::new(OWN))).unwrap();
+        let what = waits_for(look(&worker, &known, &stood_before).await);
+        assert!(what.starts_with("the pod network to write"), "its own will come first: {what}");
+        worker.with(|state| state.files.insert(OWN.into(), own));
 
         worker.put_file("/etc/cni/net.d/10-containerd-net.conflist", CONTAINERD);
         // With what stood there before, with something installed since, and with a network of which no file is known.
