@@ -106,7 +106,9 @@ async fn leftovers<H: Observe>(host: &H) -> Result<Vec<String>, HostError> {
     }
     for folder in [files::MANIFESTS, files::ETCD_MEMBER] {
         let names = host.list_folder(Path::new(folder)).await?;
-        found.extend(names.first().map(|name| format!("{folder}/{name}")));
+        // The kubelet reads none that begins with a dot, and its package brings one (pkgs.k8s.io: .kubelet-keep).
+        let first = names.iter().find(|name| !name.starts_with('.'));
+        found.extend(first.map(|name| format!("{folder}/{name}")));
     }
     found.extend(cni::files(host).await?.iter().map(|name| format!("{}/{name}", cni::FOLDER)));
     let there = links(&host.read_file(Path::new("/proc/net/dev")).await?.unwrap_or_default());
@@ -212,6 +214,7 @@ mod tests {
     async fn a_stock_host_is_described_and_nothing_on_it_changes() {
         let host = FakeHost::debian("m1", FakeCluster::default());
         host.put_file("/proc/net/dev", "Inter-|\n face |\n    lo: 0\n  cni0: 0\n");
+        host.put_file("/etc/kubernetes/manifests/.kubelet-keep", "");
         host.put_file("/etc/kubernetes/manifests/etcd.yaml", "");
         let before = host.snapshot();
         let report = inspect(&host, &["m1".parse().unwrap()]).await.unwrap();

@@ -13,20 +13,28 @@ HOME = "/root/cluster"
 EXAMPLE = ROOT / "deploy/examples/cluster.yaml"
 POD_NETWORK = ROOT / "tests/lab/pod-network.yaml"
 BOOTSTRAP_LIMIT = 600
+# What the cluster file says otherwise than the example, in each era of the lab.
+OF_ERA = {
+    # CoreDNS is not in Debian, so the lab has no image of it in that era.
+    "manual": [(r"(?m)^    # (skipPhases: \[addon/coredns\])$", r"    \1")],
+    # The lab's host has cgroups v1.
+    "today": [(r"(?m)^(  kubernetesVersion:) .*$", r"\1 v1.36.3"), (r"(?m)^    # (cgroupV1: allow)$", r"    \1")],
+}
 
 
 class Cluster:
     """Fresh machines: m1 becomes the control plane, the others workers."""
 
-    def __init__(self, machines, *, runs_pods=True, nat_trap=False):
+    def __init__(self, machines, *, runs_pods=True, nat_trap=False, era="manual"):
         names = ["m1", *(f"w{number}" for number in range(1, machines))]
         number = (lambda index: "") if machines == 2 else (lambda index: str(index))
         self.nodes = {"m1": f"k8s-master-{STUDENT_NUMBER}"}
         for index, name in enumerate(names[1:], 1):
             self.nodes[name] = f"k8s-node{number(index)}-{STUDENT_NUMBER}"
         self.runs_pods = runs_pods
+        self.era = era
         self.tokens = []
-        lab("up", "--machines", str(machines), *(["--nat-trap"] if nat_trap else []), timeout=5400)
+        lab("up", "--era", era, "--machines", str(machines), *(["--nat-trap"] if nat_trap else []), timeout=5400)
         self.address = addresses()["m1"]
 
     # --- what a person does -----------------------------------------------------------------------------------------
@@ -60,15 +68,17 @@ class Cluster:
         for pattern, replacement in [
             (r"(?m)^  nodes:\n(    - name: .*\n      role: .*\n)+", f"  nodes:\n{entries}"),
             (r"(?m)^    runsPods: .*$", f"    runsPods: {str(self.runs_pods).lower()}"),
-            # CoreDNS is not in Debian, so the lab has no image of it.
-            (r"(?m)^    # (skipPhases: \[addon/coredns\])$", r"    \1"),
+            *OF_ERA[self.era],
         ]:
             text, count = re.subn(pattern, replacement, text)
             if count != 1:
                 raise Failed(f"{EXAMPLE} has no place for {replacement!r}")
         run("m1", "mkdir", "-p", HOME)
         run("m1", "tee", f"{HOME}/cluster.yaml", input=text)
-        lab("cp", str(POD_NETWORK), f"m1:{HOME}/pod-network.yaml")
+        if self.era == "today":
+            run("m1", "cp", "/usr/share/muster-lab/kube-flannel.yml", f"{HOME}/pod-network.yaml")
+        else:
+            lab("cp", str(POD_NETWORK), f"m1:{HOME}/pod-network.yaml")
 
     def name(self):
         """The cluster's, with which a reset has to be confirmed."""

@@ -16,12 +16,13 @@ use crate::survey::Survey;
 
 /// Steps that changed nothing in the clean run of a scenario, each by its node: there is nothing of theirs that a crash could
 /// leave half done. The same step on another node, or in another scenario, has to have an effect there.
-pub const ONLY_LOOK: [(Scenario, &str, &str); 7] = [
+pub const ONLY_LOOK: [(Scenario, &str, &str); 8] = [
     (Scenario::Bootstrap, "m1/images", "Muster pulls none"),
     (Scenario::Bootstrap, "w1/images", "Muster pulls none"),
     (Scenario::Bootstrap, "m1/join-ticket", "kubeadm init has just printed one; `add-w1` mints one"),
     (Scenario::Bootstrap, "m1/node-network", "waits; the master's kubelet is never started anew"),
     (Scenario::Bootstrap, "m1/nodes-ready", "waits"),
+    (Scenario::Bootstrap, "m1/addons", "waits for what kubeadm itself applied"),
     (Scenario::Bootstrap, "m1/smoke-answer", "asks the pods"),
     (Scenario::Bootstrap, "w1/smoke-answer", "asks the pods"),
 ];
