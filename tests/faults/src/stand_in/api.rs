@@ -153,9 +153,11 @@ fn answer(store: &mut Store, request: &Request, certified: bool) -> Answer {
         }
         ("GET", false) => store.get(&key).cloned().ok_or_else(absent),
         ("PUT", false) => {
-            let object: Value =
+            let mut object: Value =
                 serde_json::from_slice(&request.body).map_err(|error| problem(said(error)))?;
             if key.0 == "leases" {
+                // By this machine's clock: a node whose clock jumps back in the middle would be waited for.
+                object["spec"]["renewTime"] = jiff::Timestamp::now().to_string().into();
                 return Ok(store.put_unsaved(key, object));
             }
             let object = store.put(key, object).map_err(problem)?;
