@@ -13,6 +13,7 @@ use muster_proto::event::{Complaint, Event, EventKind, StepState};
 use muster_proto::failpoint::{self, Point, Then};
 use muster_proto::journal::{Journal, JournalError};
 use muster_proto::names::StepId;
+use muster_proto::transport::connection_ended;
 use tokio::task::JoinSet;
 use tonic::Code;
 
@@ -247,6 +248,7 @@ fn pauses() -> impl Iterator<Item = Duration> {
 /// A refusal is the step's end; everything else is a lost connection, and the step goes on at its agent.
 fn refused_or_lost(status: &tonic::Status) -> Result<String, Complaint> {
     match status.code() {
+        _ if connection_ended(status) => Ok(format!("{:?}: {}", status.code(), status.message())),
         Code::InvalidArgument
         | Code::FailedPrecondition
         | Code::PermissionDenied
@@ -314,5 +316,9 @@ mod tests {
         assert!(refused_or_lost(&tonic::Status::failed_precondition("other content")).is_err());
         assert!(refused_or_lost(&tonic::Status::unavailable("gone")).is_ok());
         assert!(refused_or_lost(&tonic::Status::unknown("broken pipe")).is_ok());
+        // As a connection that is cut for its silence is told: with a refusal's code, and no agent ever said it.
+        let mut cut = tonic::Status::internal("h2 protocol error: http2 error");
+        cut.set_source(std::sync::Arc::new(std::io::Error::other("keepalive timed out")));
+        assert!(refused_or_lost(&cut).is_ok());
     }
 }
