@@ -35,8 +35,9 @@ pub struct ControlPlane {
 
 impl ControlPlane {
     pub fn parse(message: &agent::KubeadmInit) -> Result<Self, BadStep> {
-        let address: IpAddr = value("advertise_address", &message.advertise_address, "an IP address")?;
-        let port: u16 = value("bind_port", &message.bind_port.to_string(), "a port")?;
+        let address: IpAddr =
+            BadStep::parsed("advertise_address", &message.advertise_address, "an IP address")?;
+        let port: u16 = BadStep::parsed("bind_port", &message.bind_port.to_string(), "a port")?;
         if port == 0 {
             return Err(BadStep::Value { field: "bind_port", problem: "0 is not a port".into() });
         }
@@ -65,8 +66,8 @@ impl ControlPlane {
             runtime,
             version,
             release,
-            pod_subnet: value("pod_subnet", &message.pod_subnet, "a subnet such as 10.244.0.0/16")?,
-            service_subnet: value(
+            pod_subnet: BadStep::parsed("pod_subnet", &message.pod_subnet, "a subnet such as 10.244.0.0/16")?,
+            service_subnet: BadStep::parsed(
                 "service_subnet",
                 &message.service_subnet,
                 "a subnet such as 10.96.0.0/12",
@@ -134,14 +135,6 @@ fn is_phase(text: &str) -> bool {
         && text
             .split('/')
             .all(|part| part.starts_with(|c: char| c.is_ascii_lowercase()) && part.chars().all(plain))
-}
-
-fn value<T: std::str::FromStr>(
-    field: &'static str,
-    text: &str,
-    expected: &'static str,
-) -> Result<T, BadStep> {
-    text.parse().map_err(|_| BadStep::field(field)(Malformed::new(text, expected)))
 }
 
 #[cfg(test)]

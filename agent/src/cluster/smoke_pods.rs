@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use muster_proto::agent;
 use muster_proto::event::Complaint;
-use muster_proto::names::{Malformed, NodeName};
+use muster_proto::names::NodeName;
 use serde_json::Value;
 
 use crate::cluster::cni;
@@ -53,9 +53,7 @@ impl SmokePods {
             let problem = "no node: nothing would be proved".to_owned();
             return Err(BadStep::Value { field, problem });
         }
-        let subnet =
-            subnet.parse().map_err(|_| BadStep::field(subnet_field)(Malformed::new(subnet, "a subnet")))?;
-        Ok(Self { nodes, subnet })
+        Ok(Self { nodes, subnet: BadStep::parsed(subnet_field, subnet, "a subnet")? })
     }
 
     /// Looks at them through admin.conf.
@@ -139,7 +137,9 @@ async fn complaint<H: Observe>(host: &H, wrong: &[String]) -> Result<Complaint, 
         wrong[0].clone(),
         evidence.join("\n"),
         format!(
-            "something else than the pod network gives the pods their addresses: look into {0} on the nodes named above, move the file              away that sorts first and is not the pod network's (`sudo mv {0}/FILE /root/`), then run the same command again: it makes              these pods anew",
+            "something else than the pod network gives the pods their addresses: look into {0} on the nodes named above, move the file \
+             away that sorts first and is not the pod network's (`sudo mv {0}/FILE /root/`), then run the same command again: it makes \
+             these pods anew",
             cni::FOLDER
         ),
     ))

@@ -88,8 +88,6 @@ pub trait ObserveRuntime: Send + Sync {
         &self,
         name: RuntimeName,
     ) -> impl Future<Output = Answer<Vec<ExitedContainer>>> + Send;
-    /// The Kubernetes containers that run, by their names in the pods; nothing where the runtime does not answer.
-    fn running_containers(&self, name: RuntimeName) -> impl Future<Output = Answer<Vec<String>>> + Send;
 }
 
 /// Kubernetes: its programs on this host, its kubelet, and the API server's objects.

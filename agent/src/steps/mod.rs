@@ -8,6 +8,7 @@ mod rehearsal;
 #[cfg(test)]
 mod tests;
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -87,6 +88,11 @@ impl BadStep {
     /// For `map_err`: the field that was malformed.
     pub fn field(field: &'static str) -> impl Fn(Malformed) -> Self {
         move |source| Self::Field { field, source }
+    }
+
+    /// A value whose own type does not say what is expected: an address, a range, a port.
+    pub fn parsed<T: FromStr>(field: &'static str, text: &str, expected: &'static str) -> Result<T, Self> {
+        text.parse().map_err(|_| Self::field(field)(Malformed::new(text, expected)))
     }
 }
 

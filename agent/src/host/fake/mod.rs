@@ -77,8 +77,6 @@ pub struct State {
     pub pages: BTreeMap<SocketAddr, String>,
     pub kubelet_journal: Vec<JournalLine>,
     pub exited_containers: Vec<ExitedContainer>,
-    /// By their names in the pods.
-    pub running_containers: Vec<String>,
     /// HOST:PORT that this host gets no connection to and no datagram through, and why.
     pub unreachable: BTreeMap<String, String>,
 }

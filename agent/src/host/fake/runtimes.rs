@@ -10,7 +10,7 @@ use super::{FakeHost, State};
 use crate::host::HostError;
 use crate::host::query::{Cri, ExitedContainer, ObserveRuntime, RuntimeFacts, RuntimeSettings, RuntimeWish};
 use crate::host::system::runtime::containerd_settings::{self, Said};
-use crate::host::system::runtime::docker_settings;
+use crate::host::system::runtime::{docker_settings, root_of};
 
 type Answer<T> = Result<T, HostError>;
 
@@ -44,12 +44,7 @@ impl ObserveRuntime for FakeHost {
     }
 
     async fn runtime_root(&self, name: RuntimeName) -> Answer<PathBuf> {
-        let file = self.file(name.row().settings).unwrap_or_default();
-        let set = match name {
-            RuntimeName::Docker => docker_settings::root(&file),
-            RuntimeName::Containerd => containerd_settings::root(&file),
-        };
-        Ok(set.unwrap_or_else(|| name.row().root.into()))
+        Ok(root_of(name, &self.file(name.row().settings).unwrap_or_default()))
     }
 
     async fn images(&self, _: RuntimeName) -> Answer<Vec<String>> {
@@ -59,11 +54,6 @@ impl ObserveRuntime for FakeHost {
     async fn exited_containers(&self, name: RuntimeName) -> Answer<Vec<ExitedContainer>> {
         let state = self.state();
         Ok(if state.runtimes.contains_key(&name) { state.exited_containers.clone() } else { Vec::new() })
-    }
-
-    async fn running_containers(&self, name: RuntimeName) -> Answer<Vec<String>> {
-        let state = self.state();
-        Ok(if state.runtimes.contains_key(&name) { state.running_containers.clone() } else { Vec::new() })
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use muster_proto::agent;
 use muster_proto::kubernetes::files::ADMIN_CONF;
-use muster_proto::names::{Malformed, NodeName};
+use muster_proto::names::NodeName;
 use serde_json::Value;
 
 use crate::cluster::pods::{lives, node_of, outside, why_not_ready_with_last_line};
@@ -35,10 +35,7 @@ pub struct Addons {
 impl Addons {
     pub fn parse(message: &agent::Addons) -> Result<Self, BadStep> {
         let nodes = message.nodes.iter().map(|name| name.parse().map_err(BadStep::field("addons.nodes")));
-        let subnet = &message.pod_subnet;
-        let pod_subnet = subnet
-            .parse()
-            .map_err(|_| BadStep::field("addons.pod_subnet")(Malformed::new(subnet, "a subnet")))?;
+        let pod_subnet = BadStep::parsed("addons.pod_subnet", &message.pod_subnet, "a subnet")?;
         let (kube_proxy, coredns) = (message.kube_proxy, message.coredns);
         Ok(Self { kube_proxy, coredns, nodes: nodes.collect::<Result<_, _>>()?, pod_subnet })
     }

@@ -15,7 +15,7 @@ use muster_proto::kubernetes::files::{
 };
 use muster_proto::kubernetes::release::Release;
 use muster_proto::kubernetes::runtime::RuntimeName;
-use muster_proto::names::{ApiEndpoint, KubernetesVersion, Malformed, NodeName};
+use muster_proto::names::{ApiEndpoint, KubernetesVersion, NodeName};
 
 use crate::cluster::kubeadm::{Dialect, has_cgroup_v1};
 use crate::cluster::membership::Membership;
@@ -49,7 +49,6 @@ pub struct KubeadmJoin {
 
 impl KubeadmJoin {
     pub fn parse(message: &agent::KubeadmJoin) -> Result<Self, BadStep> {
-        let wrong = |field, text: &str, wanted| BadStep::field(field)(Malformed::new(text, wanted));
         // kubeadm takes the version from the cluster; a plan that names none is a mistake all the same.
         let version: KubernetesVersion =
             message.kubernetes_version.parse().map_err(BadStep::field("kubeadm_join.kubernetes_version"))?;
@@ -59,10 +58,7 @@ impl KubeadmJoin {
         }
         Ok(Self {
             node: message.node.parse().map_err(BadStep::field("kubeadm_join.node"))?,
-            address: message
-                .address
-                .parse()
-                .map_err(|_| wrong("kubeadm_join.address", &message.address, "an IP address"))?,
+            address: BadStep::parsed("kubeadm_join.address", &message.address, "an IP address")?,
             endpoint: message.endpoint.parse().map_err(BadStep::field("kubeadm_join.endpoint"))?,
             runtime: message.runtime.parse().map_err(BadStep::field("kubeadm_join.runtime"))?,
             cgroup_v1: message.cgroup_v1,

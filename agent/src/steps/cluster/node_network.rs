@@ -34,10 +34,7 @@ pub struct NodeNetwork {
 
 impl NodeNetwork {
     pub fn parse(message: &agent::NodeNetwork) -> Result<Self, BadStep> {
-        let subnet = &message.pod_subnet;
-        let pod_subnet = subnet
-            .parse()
-            .map_err(|_| BadStep::field("node_network.pod_subnet")(Malformed::new(subnet, "a subnet")))?;
+        let pod_subnet = BadStep::parsed("node_network.pod_subnet", &message.pod_subnet, "a subnet")?;
         let files = message.files.iter().map(|file| match is_configuration_file(file) {
             true => Ok(file.clone()),
             false => Err(BadStep::field("node_network.files")(Malformed::new(

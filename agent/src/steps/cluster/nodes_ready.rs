@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use muster_proto::agent;
-use muster_proto::names::{Malformed, NodeName};
+use muster_proto::names::NodeName;
 use serde_json::Value;
 
 use crate::host::HostError;
@@ -37,9 +37,7 @@ impl NodesReady {
     pub fn parse(message: &agent::NodesReady) -> Result<Self, BadStep> {
         let node = |node: &agent::NodeAddress| {
             let name = node.name.parse().map_err(BadStep::field("nodes_ready.nodes.name"))?;
-            let address = node.address.parse().map_err(|_| {
-                BadStep::field("nodes_ready.nodes.address")(Malformed::new(&node.address, "an IP address"))
-            })?;
+            let address = BadStep::parsed("nodes_ready.nodes.address", &node.address, "an IP address")?;
             Ok((name, address))
         };
         Ok(Self { nodes: message.nodes.iter().map(node).collect::<Result<_, _>>()? })

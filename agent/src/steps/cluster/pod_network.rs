@@ -7,7 +7,6 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use ipnet::IpNet;
 use muster_proto::agent;
-use muster_proto::names::Malformed;
 use muster_proto::pod_network::{self, Range};
 use serde_json::{Value, json};
 
@@ -33,9 +32,7 @@ impl PodNetwork {
     pub fn parse(message: &agent::PodNetwork) -> Result<Self, BadStep> {
         let objects = pod_network::objects(&message.manifest)
             .map_err(|error| BadStep::Value { field: "pod_network.manifest", problem: error.to_string() })?;
-        let pod_subnet = message.pod_subnet.parse().map_err(|_| {
-            BadStep::field("pod_network.pod_subnet")(Malformed::new(&message.pod_subnet, "a subnet"))
-        })?;
+        let pod_subnet = BadStep::parsed("pod_network.pod_subnet", &message.pod_subnet, "a subnet")?;
         Ok(Self { manifest: message.manifest.clone(), objects, pod_subnet })
     }
 

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use muster_proto::agent;
-use muster_proto::names::Malformed;
 use muster_proto::ufw::Rule;
 
 use crate::host::HostError;
@@ -27,9 +26,7 @@ pub struct CoordinatorPort {
 
 impl CoordinatorPort {
     pub fn parse(message: &agent::CoordinatorPort) -> Result<Self, BadStep> {
-        let address: IpAddr = message.address.parse().map_err(|_| {
-            BadStep::field("coordinator_port.address")(Malformed::new(&message.address, "an IP address"))
-        })?;
+        let address: IpAddr = BadStep::parsed("coordinator_port.address", &message.address, "an IP address")?;
         let port = u16::try_from(message.port).ok().filter(|port| *port != 0);
         let port = port.ok_or_else(|| BadStep::Value {
             field: "coordinator_port.port",

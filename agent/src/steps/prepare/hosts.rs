@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use muster_proto::agent;
-use muster_proto::names::{Malformed, NodeName};
+use muster_proto::names::NodeName;
 
 use crate::files::marked_block::with_block;
 use crate::host::HostError;
@@ -27,9 +27,7 @@ pub struct Hosts {
 impl Hosts {
     pub fn parse(message: &agent::Hosts) -> Result<Self, BadStep> {
         let entries = message.entries.iter().map(|entry| {
-            let address = entry.address.parse().map_err(|_| {
-                BadStep::field("hosts.entries.address")(Malformed::new(&entry.address, "an IP address"))
-            })?;
+            let address = BadStep::parsed("hosts.entries.address", &entry.address, "an IP address")?;
             Ok((address, entry.name.parse().map_err(BadStep::field("hosts.entries.name"))?))
         });
         Ok(Self { entries: entries.collect::<Result<_, BadStep>>()? })

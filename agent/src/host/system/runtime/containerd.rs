@@ -163,11 +163,6 @@ fn name(container: &Container) -> String {
     container.labels.get(NAME_LABEL).cloned().or_else(of_metadata).unwrap_or_default()
 }
 
-pub(super) async fn running_containers(host: &SystemHost) -> Result<Vec<String>, HostError> {
-    let Some(channel) = channel(host).await else { return Ok(Vec::new()) };
-    Ok(list(&channel, ContainerState::ContainerRunning).await.iter().map(name).collect())
-}
-
 /// Containers that ended, each with the end of its log.
 pub(super) async fn exited_containers(host: &SystemHost) -> Result<Vec<ExitedContainer>, HostError> {
     let Some(channel) = channel(host).await else { return Ok(Vec::new()) };

@@ -70,13 +70,6 @@ pub(super) async fn exited_containers() -> Result<Vec<ExitedContainer>, HostErro
     Ok(containers)
 }
 
-/// Kubernetes' containers that run.
-pub(super) async fn running_containers() -> Result<Vec<String>, HostError> {
-    let said = list("running", "{{.Names}}").await?;
-    let apart_from_sandboxes = said.lines().filter(|name| !name.starts_with("k8s_POD_"));
-    Ok(apart_from_sandboxes.map(|name| component(name).to_owned()).collect())
-}
-
 /// Kubernetes' containers in this state, a line each; nothing where Docker does not answer.
 async fn list(state: &str, format: &str) -> Result<String, HostError> {
     if find(PROGRAM).is_none() {

@@ -32,6 +32,15 @@ impl SystemHost {
     }
 }
 
+/// Where its data lies by its own settings, or by default.
+pub(crate) fn root_of(name: RuntimeName, settings: &str) -> PathBuf {
+    let set = match name {
+        RuntimeName::Docker => docker_settings::root(settings),
+        RuntimeName::Containerd => containerd_settings::root(settings),
+    };
+    set.unwrap_or_else(|| name.row().root.into())
+}
+
 impl ObserveRuntime for SystemHost {
     async fn runtime(&self, name: RuntimeName) -> Answer<Option<RuntimeFacts>> {
         match name {
@@ -75,13 +84,7 @@ impl ObserveRuntime for SystemHost {
     }
 
     async fn runtime_root(&self, name: RuntimeName) -> Answer<PathBuf> {
-        let row = name.row();
-        let file = super::files::read(self.path(row.settings)).await?.unwrap_or_default();
-        let set = match name {
-            RuntimeName::Docker => docker_settings::root(&file),
-            RuntimeName::Containerd => containerd_settings::root(&file),
-        };
-        Ok(set.unwrap_or_else(|| row.root.into()))
+        Ok(root_of(name, &super::files::read(self.path(name.row().settings)).await?.unwrap_or_default()))
     }
 
     async fn images(&self, name: RuntimeName) -> Answer<Vec<String>> {
@@ -95,13 +98,6 @@ impl ObserveRuntime for SystemHost {
         match name {
             RuntimeName::Docker => docker::exited_containers().await,
             RuntimeName::Containerd => containerd::exited_containers(self).await,
-        }
-    }
-
-    async fn running_containers(&self, name: RuntimeName) -> Answer<Vec<String>> {
-        match name {
-            RuntimeName::Docker => docker::running_containers().await,
-            RuntimeName::Containerd => containerd::running_containers(self).await,
         }
     }
 }
