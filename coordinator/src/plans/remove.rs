@@ -6,7 +6,7 @@ use muster_proto::agent::{self, step::Kind};
 use muster_proto::names::{Malformed, NodeName};
 
 use super::Plan;
-use super::builder::{Line, Place, build, each};
+use super::builder::{Line, Place, each};
 use super::kind::RunKind;
 use super::observed::Observed;
 use super::reset::{self, Leaving, for_every_enrolled_worker};
@@ -23,8 +23,7 @@ pub fn plan(
     nodes: &[NodeName],
     enrolled: &BTreeSet<NodeName>,
 ) -> Result<Plan, Malformed> {
-    let steps = build(&order(), &Leaving::of(observed, nodes, enrolled))?;
-    Ok(Plan { kind: RunKind::Remove, cluster: observed.cluster.clone(), steps })
+    reset::leave(RunKind::Remove, &order(), observed, nodes, enrolled)
 }
 
 fn drain_node(_: &Leaving, place: &Place) -> Kind {

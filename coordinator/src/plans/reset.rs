@@ -31,8 +31,19 @@ pub fn plan(
     nodes: &[NodeName],
     enrolled: &BTreeSet<NodeName>,
 ) -> Result<Plan, Malformed> {
-    let steps = build(&order(), &Leaving::of(observed, nodes, enrolled))?;
-    Ok(Plan { kind: RunKind::Reset, cluster: observed.cluster.clone(), steps })
+    leave(RunKind::Reset, &order(), observed, nodes, enrolled)
+}
+
+/// The steps of an order in which these nodes leave the cluster.
+pub(super) fn leave<'a>(
+    kind: RunKind,
+    order: &[Line<Leaving<'a>>],
+    observed: &'a Observed,
+    nodes: &'a [NodeName],
+    enrolled: &'a BTreeSet<NodeName>,
+) -> Result<Plan, Malformed> {
+    let steps = build(order, &Leaving::of(observed, nodes, enrolled))?;
+    Ok(Plan { kind, cluster: observed.cluster.clone(), steps })
 }
 
 /// The nodes that leave, and who can do something for them.
