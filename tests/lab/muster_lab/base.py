@@ -29,7 +29,7 @@ PACKAGES = [
 ]
 
 # The runtime, where it is Debian's own.
-RUNTIMES = {"docker": ["containerd", "docker.io"], "containerd": ["containerd"], "containerd.io": []}
+RUNTIMES = {"docker": ["containerd", "docker.io"], "containerd.io": []}
 
 HOSTS = """\
 127.0.0.1\tlocalhost

@@ -10,12 +10,8 @@ class Era:
     """One choice of what goes together. Everything in the cache that differs between two of them is named after it."""
     kubernetes: str
     debian: str
-    # "docker" (Debian's), "containerd" (Debian's), or "containerd.io" (built from its module, packaged as Docker does it).
+    # "docker" (Debian's) or "containerd.io" (built from its module, packaged as Docker does it).
     runtime: str
-
-    @property
-    def minor(self):
-        return int(self.kubernetes.split(".")[1])
 
     @property
     def name(self):

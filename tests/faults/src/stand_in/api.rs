@@ -156,7 +156,7 @@ fn answer(store: &mut Store, request: &Request, certified: bool) -> Answer {
             let mut object: Value =
                 serde_json::from_slice(&request.body).map_err(|error| problem(said(error)))?;
             if key.0 == "leases" {
-                // By this machine's clock: a node whose clock jumps back in the middle would be waited for.
+                // By this machine's clock, whatever the node's says: one that jumps back in the middle is not tried.
                 object["spec"]["renewTime"] = jiff::Timestamp::now().to_string().into();
                 return Ok(store.put_unsaved(key, object));
             }

@@ -147,7 +147,7 @@ fn register(node: &str, address: &str, told: &Value, runs_pods: bool) -> Said<Va
     });
     if network {
         let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {},
-            "spec": {"holderIdentity": node, "renewTime": jiff::Timestamp::now().to_string()}});
+            "spec": {"holderIdentity": node}});
         client
             .put(&format!("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{node}"), &lease)?;
     }
