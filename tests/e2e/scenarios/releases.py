@@ -51,7 +51,8 @@ def tree_of(release):
 
 def make_tree(release, target):
     """From the mirror that this host uses for its own release; the three stand on the same one."""
-    entry = next(entry for entry in debian.host_entries() if debian.RELEASE in entry["suites"].split())
+    entry = next(entry for entry in debian.host_entries(debian.RELEASES[0])
+                 if debian.RELEASES[0] in entry["suites"].split())
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f"unfinished-{target.name}")
     keys = [f"--keyring={entry['signed-by']}"] if "signed-by" in entry else []
