@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         // The agent's child as another user: it starts no threads and opens no connection.
         return users::run_child(arguments, stdin().lock(), stdout().lock());
     }
+    muster_proto::panics::watch();
     muster_proto::transport::install_cryptography();
     work()
 }

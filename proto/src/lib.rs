@@ -12,6 +12,7 @@ pub mod journal;
 pub mod kubernetes;
 pub mod listing;
 pub mod names;
+pub mod panics;
 pub mod pod_network;
 pub mod private_file;
 pub mod redaction;

@@ -35,6 +35,31 @@ pub fn redact(text: &str) -> String {
     clean.into_owned()
 }
 
+/// The text as one line of at most so many characters, without control characters: whoever wrote it cannot begin a line of its
+/// own with it.
+pub fn one_line(text: &str, most: usize) -> String {
+    // A character has four bytes at most; what is taken out of it is not shown, for which there is room once more.
+    let shown = printable(beginning(text, most.saturating_mul(8)));
+    let mut line = String::new();
+    for word in shown.split_whitespace() {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    let cut = line.chars().count() > most || shown.len() < text.len() && text.len() > most.saturating_mul(8);
+    if cut { line.chars().take(most.saturating_sub(1)).chain(['…']).collect() } else { line }
+}
+
+/// At most so many bytes of the text, cut between two characters.
+pub fn beginning(text: &str, most: usize) -> &str {
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 /// The text without control characters (a program's output must not steer a terminal); line ends and tabs stay.
 pub fn printable(text: &str) -> String {
     static ESCAPES: LazyLock<Regex> =

@@ -1,6 +1,8 @@
 //! A user's kubeconfig with this cluster added: the entries of other clusters and the current context stay.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+
+pub(crate) use crate::cluster::kubeconfig_form::parse;
 
 /// The three lists of a kubeconfig, and the key below which an entry holds its content.
 pub(crate) const LISTS: [(&str, &str); 3] =
@@ -88,25 +90,6 @@ impl Admin {
     }
 }
 
-/// The file as a kubeconfig whose three lists are lists of named entries; an empty file has none.
-pub(crate) fn parse(file: &str) -> Result<Value, String> {
-    let value: Value = serde_saphyr::from_str(file).map_err(|error| match error.location() {
-        Some(location) => format!("no YAML from line {} on", location.line()),
-        None => "no YAML".to_owned(),
-    })?;
-    let value = if value.is_null() { Value::Object(Map::new()) } else { value };
-    let named = |entry: &Value| entry["name"].is_string();
-    let plain = |(list, _): &(&str, &str)| match &value[*list] {
-        Value::Null => true,
-        Value::Array(all) => all.iter().all(named),
-        _ => false,
-    };
-    if !value.is_object() || !LISTS.iter().all(plain) {
-        return Err("no kubeconfig: clusters, users and contexts are not lists of named entries".into());
-    }
-    Ok(value)
-}
-
 pub(crate) fn entries(config: &Value, list: usize) -> impl Iterator<Item = &Value> {
     config[LISTS[list].0].as_array().into_iter().flatten()
 }
@@ -122,7 +105,7 @@ fn put(config: &mut Value, list: usize, name: &str, content: Value) {
     if let Value::Array(all) = &mut config[list] {
         match all.iter_mut().find(|held| held["name"] == name) {
             // Keys that we do not know stay, such as the namespace of a context.
-            Some(held) if key == "context" => {
+            Some(held) if held[key].is_object() && key == "context" => {
                 held[key]["cluster"] = entry[key]["cluster"].clone();
                 held[key]["user"] = entry[key]["user"].clone();
             }
@@ -226,6 +209,11 @@ pub(crate) mod tests {
             "users: secret-key\n",
             "users:\n- secret-key\n",
             "a: 1\n---\nb: secret-key\n",
+            "contexts:\n- name: a\n  context: secret-key\n",
+            "contexts:\n- name: a\n  context: [secret-key]\n",
+            "current-context: [secret-key]\n",
+            "users:\n- name: a\n  user: secret-key\n",
+            "clusters:\n- name: a\n  cluster:\n    server: [secret-key]\n",
         ] {
             let problem = merged(wrong, &admin()).unwrap_err();
             assert!(!problem.contains("secret"), "{problem}");

@@ -3,6 +3,7 @@
 pub(crate) mod cni;
 pub mod control_plane;
 pub mod kubeadm;
+pub(crate) mod kubeconfig_form;
 pub mod kubeconfig_marks;
 pub mod kubeconfig_merge;
 pub mod kubectl;

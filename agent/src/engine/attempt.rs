@@ -12,6 +12,7 @@ use muster_proto::event::{Complaint, Event, EventKind, Outcome};
 use muster_proto::failpoint::{self, Point};
 use muster_proto::journal::JournalError;
 use muster_proto::names::StepId;
+use muster_proto::panics::{self, Panicked};
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
@@ -60,15 +61,17 @@ impl From<JournalError> for Stop {
 }
 
 impl<H: Host> Attempt<H> {
-    /// Runs to an end that the journal holds; an error when it cannot hold it.
+    /// Runs to an end that the journal holds; an error when it cannot hold it. A panic is an end too: the change that it struck
+    /// stays open in the journal, and the next attempt looks how that went.
     pub(super) async fn run(self) -> End {
-        let (kind, output) = match self.until_done().await {
+        let ended = panics::caught(self.until_done()).await;
+        let (kind, output) = match ended.unwrap_or_else(|panicked| Err(Stop::Failed(flaw(&panicked)))) {
             Ok((changes, output)) => (EventKind::Done { changes }, output_of(output)),
             Err(Stop::Blocked(complaint)) => (EventKind::Blocked { complaint }, agent::StepOutput::default()),
             Err(Stop::Failed(complaint)) => (EventKind::Failed { complaint }, agent::StepOutput::default()),
-            Err(Stop::Unrecorded(error)) => return Err(chain(&error)),
+            Err(Stop::Unrecorded(error)) => return Err(unrecorded(&error)),
         };
-        self.record(kind).map(|_| output).map_err(|error| chain(&error))
+        self.record(kind).map(|_| output).map_err(|error| unrecorded(&error))
     }
 
     async fn until_done(&self) -> Result<(u32, Yield), Stop> {
@@ -305,6 +308,19 @@ impl<H: Host> Attempt<H> {
             "find out what else manages this host (configuration management, cloud-init) and stop it for these files",
         )
     }
+}
+
+fn unrecorded(error: &JournalError) -> String {
+    format!("what it does cannot be recorded: {}", chain(error))
+}
+
+fn flaw(panicked: &Panicked) -> Complaint {
+    Complaint::new(
+        "the agent has a flaw that something on this host brought to light",
+        format!("panicked at {}: {}", panicked.place, panicked.text),
+        "report it with this line and the end of `journalctl -u muster-agent`; once the agent is mended, or what brought it to light \
+         is gone, the same command goes on from here",
+    )
 }
 
 fn not_possible(change: &Change, error: &HostError) -> Complaint {

@@ -44,7 +44,7 @@ pub(super) async fn follow(
         if let Some(end) = ended {
             let last =
                 end.map(|output| RunStepReply { item: Some(agent::run_step_reply::Item::Output(output)) });
-            let _ = events.send(last.map_err(Refused::Unrecorded)).await;
+            let _ = events.send(last.map_err(Refused::Stopped)).await;
             return;
         }
         if gone {

@@ -8,12 +8,14 @@ mod follow;
 mod inspect;
 mod leaving;
 mod left_open;
+#[cfg(test)]
+mod panicked;
 mod preflight;
 mod serving;
 mod watched;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest;
 use futures_util::Stream;
@@ -22,6 +24,7 @@ use muster_proto::cause::chain;
 use muster_proto::event::{Event, EventKind, StepState};
 use muster_proto::journal::{Journal, JournalError};
 use muster_proto::names::{Malformed, StepId};
+use muster_proto::panics::{self, Panicked};
 use prost::Message;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -63,8 +66,10 @@ pub enum Refused {
     Host(#[from] HostError),
     #[error("the agent's journal")]
     Journal(#[from] JournalError),
-    #[error("the step stopped, because what it does cannot be recorded: {0}")]
-    Unrecorded(String),
+    #[error("the step stopped: {0}")]
+    Stopped(String),
+    #[error("{0}; `journalctl -u muster-agent` on this node says more")]
+    Panicked(Panicked),
 }
 
 /// What this node's owner lets the coordinator do; all of it when nothing is said.
@@ -105,7 +110,7 @@ struct Memory {
     jobs: BTreeMap<StepId, Job>,
 }
 
-/// What a step yields at its end, or why the journal could not be written.
+/// What a step yields at its end, or why the journal does not hold that.
 type End = Result<agent::StepOutput, String>;
 
 struct Job {
@@ -213,8 +218,8 @@ impl<H: Host + 'static> Engine<H> {
             memory.jobs.insert(id.clone(), job);
             let (inner, id, run) = (self.inner.clone(), id.clone(), run.to_owned());
             tokio::spawn(async move {
-                let output = inner.yield_again(run, id, content, step, input).await;
-                ended.send_replace(Some(output));
+                let output = panics::caught(inner.yield_again(run, id, content, step, input)).await;
+                ended.send_replace(Some(output.unwrap_or_else(|panicked| Err(panicked.to_string()))));
             });
             return Ok(end);
         }
@@ -228,8 +233,8 @@ impl<H: Host + 'static> Engine<H> {
                 // The same step of an earlier run is still under way: it is finished first, then looked at again.
                 let _ = before.wait_for(Option::is_some).await;
             }
-            let output = attempt.run().await;
-            ended.send_replace(Some(output));
+            let output = panics::caught(attempt.run()).await;
+            ended.send_replace(Some(output.unwrap_or_else(|panicked| Err(panicked.to_string()))));
         });
         Ok(end)
     }
@@ -242,7 +247,8 @@ impl<H: Host> Inner<H> {
 
     /// Folded anew only when the journal grew: a step that waits looks every second, over a journal of years.
     fn ledger(&self) -> Result<Ledger, JournalError> {
-        let mut held = self.ledger.lock().expect("no holder of the lock panics");
+        // Also after a panic of whoever held it: it is replaced as a whole.
+        let mut held = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         let sequence = self.journal.last_sequence();
         match &*held {
             Some((of, ledger)) if *of == sequence => Ok(ledger.clone()),

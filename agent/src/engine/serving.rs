@@ -1,5 +1,6 @@
 //! The engine behind the NodeAgent service: refusals become gRPC codes that the coordinator tells from lost connections.
 
+use std::future::Future;
 use std::net::IpAddr;
 
 use futures_util::StreamExt;
@@ -8,6 +9,7 @@ use muster_proto::agent::{
     RunStepRequest,
 };
 use muster_proto::cause::chain;
+use muster_proto::panics;
 use tonic::Status;
 
 use super::{Engine, ListenReplies, Refused};
@@ -25,30 +27,36 @@ impl From<Refused> for Status {
             }
             Refused::OtherContent(_) | Refused::Host(_) => Status::failed_precondition(message),
             Refused::NotAllowed(_) | Refused::NoReset => Status::permission_denied(message),
-            Refused::Journal(_) | Refused::Unrecorded(_) => Status::internal(message),
+            Refused::Journal(_) | Refused::Stopped(_) | Refused::Panicked(_) => Status::internal(message),
         }
     }
 }
 
+/// A panic is the answer to what was asked, and not the end of the connection.
+async fn guarded<T>(work: impl Future<Output = Result<T, Refused>>) -> Result<T, Status> {
+    Ok(panics::caught(work).await.map_err(Refused::Panicked)??)
+}
+
 impl<H: Host + Reach + 'static> Steps for Engine<H> {
     async fn check(&self, request: CheckStepRequest) -> Result<CheckStepReply, Status> {
-        Ok(Engine::check(self, request).await?)
+        guarded(Engine::check(self, request)).await
     }
 
     async fn run(&self, request: RunStepRequest) -> Result<Replies, Status> {
-        Ok(Engine::run(self, request)?.map(|reply| reply.map_err(Status::from)).boxed())
+        let replies = guarded(async { Engine::run(self, request) }).await?;
+        Ok(replies.map(|reply| reply.map_err(Status::from)).boxed())
     }
 
     async fn inspect(&self, request: InspectRequest) -> Result<HostReport, Status> {
-        Ok(Engine::inspect(self, request).await?)
+        guarded(Engine::inspect(self, request)).await
     }
 
     async fn listen(&self, request: ListenRequest, address: IpAddr) -> Result<ListenReplies, Status> {
-        Ok(Engine::listen(self, request, address).await?.map(Ok).boxed())
+        Ok(guarded(Engine::listen(self, request, address)).await?.map(Ok).boxed())
     }
 
     async fn reach(&self, request: ReachRequest) -> Result<ReachReply, Status> {
-        Ok(Engine::reach(self, request).await?)
+        guarded(Engine::reach(self, request)).await
     }
 
     async fn kubeadm_version(&self) -> String {

@@ -41,6 +41,7 @@ impl Host for FakeHost {
         if moment == Some(Moment::BeforeEffect) {
             return self.die().await;
         }
+        assert!(moment != Some(Moment::Panic), "a flaw of the test's, in a change");
         let applied = match change {
             Change::Run(program) => {
                 let mut result = self.start(program, id)?;

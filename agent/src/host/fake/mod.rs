@@ -97,6 +97,8 @@ pub enum Moment {
     WhileRunning,
     /// All was done, only the answer is lost.
     AfterEffect,
+    /// The agent's own code panics, before anything was done.
+    Panic,
 }
 
 /// What tests set and read; no part of the host.
@@ -104,6 +106,8 @@ pub enum Moment {
 struct Control {
     applied: u32,
     crash: Option<(u32, Moment)>,
+    /// Looking for a user panics.
+    flawed_look: bool,
     failures: Vec<(ProgramName, i32, String)>,
     runs: Vec<(ProgramName, Vec<String>)>,
     running: u32,
@@ -194,6 +198,11 @@ impl FakeHost {
     /// A new engine over the same host is the agent's next life.
     pub fn crash_at(&self, nth: u32, moment: Moment) {
         self.control().crash = Some((nth, moment));
+    }
+
+    /// Every look for a user panics, or none does.
+    pub fn panic_when_looking_for_users(&self, panics: bool) {
+        self.control().flawed_look = panics;
     }
 
     /// Returns when the agent died of `crash_at`.

@@ -86,6 +86,8 @@ impl ObserveSystem for FakeHost {
     }
 
     async fn user(&self, name: &UserName) -> Answer<Option<User>> {
+        let flawed = self.control().flawed_look;
+        assert!(!flawed, "a flaw of the test's, in a look");
         Ok(self.state().users.get(name).cloned())
     }
 

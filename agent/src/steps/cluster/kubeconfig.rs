@@ -9,6 +9,7 @@ use muster_proto::agent;
 use muster_proto::kubernetes::files::ADMIN_CONF;
 use muster_proto::names::UserName;
 
+use crate::cluster::kubeconfig_form::parse;
 use crate::cluster::kubeconfig_merge::merged;
 use crate::host::HostError;
 use crate::host::change::{Change, FileMode};
@@ -46,6 +47,18 @@ impl Kubeconfig {
                 ),
             ));
         }
+        let existing = host.user_file(user, Path::new(FILE)).await?;
+        let unreadable = |problem: String| {
+            Finding::blocked(
+                format!("the kubeconfig of {user} cannot be read, and is not overwritten"),
+                format!("~{user}/{FILE}: {problem}"),
+                format!("correct ~{user}/{FILE} or move it away, then run again"),
+            )
+        };
+        // Before there is a cluster too: then the checks before a bootstrap tell it.
+        if let Some(Err(problem)) = existing.as_deref().map(parse) {
+            return Ok(unreadable(problem));
+        }
         let Some(admin) = host.read_file(Path::new(ADMIN_CONF)).await? else {
             return Ok(Finding::Wait(format!("for kubeadm to write {ADMIN_CONF}")));
         };
@@ -54,18 +67,12 @@ impl Kubeconfig {
             let (user, path) = (user.clone(), path.into());
             Change::WriteUserFile { user, path, content, mode, secret }
         };
-        let wanted = match host.user_file(user, Path::new(FILE)).await? {
+        let wanted = match existing {
             None => Some(admin),
             Some(existing) if existing == admin => None,
             Some(existing) => match merged(&existing, &admin) {
                 Ok(wanted) => wanted,
-                Err(problem) => {
-                    return Ok(Finding::blocked(
-                        format!("the kubeconfig of {user} cannot be read, and is not overwritten"),
-                        format!("~{user}/{FILE}: {problem}"),
-                        format!("correct ~{user}/{FILE} or move it away, then run again"),
-                    ));
-                }
+                Err(problem) => return Ok(unreadable(problem)),
             },
         };
         changes.extend(wanted.map(|content| write(FILE, content, FileMode::exactly(0o600), true)));
@@ -92,7 +99,7 @@ fn with_completion(file: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::fake::{FakeCluster, FakeHost};
+    use crate::host::fake::{FakeCluster, FakeHost, File};
     use crate::steps::rehearsal::{carry_out, cause_of, master, step, waits_for};
     use muster_proto::agent::step::Kind;
 
@@ -138,5 +145,17 @@ mod tests {
         });
         let cause = cause_of(of("student").check(&host, &input).await.unwrap());
         assert!(cause.contains("not overwritten"), "{cause}");
+        // Also before there is a cluster, so that the checks before a bootstrap tell it.
+        fresh.with(|state| {
+            let users_file = File { content: "contexts:\n- name: a\n  context: b\n".into(), mode: 0o600 };
+            state.user_files.insert(("student".parse().unwrap(), FILE.into()), users_file);
+        });
+        match of("student").check(&fresh, &Input::default()).await.unwrap() {
+            Finding::Blocked(complaint) => assert_eq!(
+                complaint.evidence,
+                "~student/.kube/config: line 2: no kubeconfig: contexts[0].context must be a mapping, and is a text"
+            ),
+            other => panic!("{other:?}"),
+        }
     }
 }
