@@ -129,7 +129,7 @@ fn memory(meminfo: &str) -> u64 {
 }
 
 /// Of /proc/net/tcp and tcp6: `sl local_address rem_address st ...`, address and port in hexadecimal; state 0A listens.
-fn listening_ports(table: &str) -> Vec<u32> {
+pub(crate) fn listening_ports(table: &str) -> Vec<u32> {
     let port = |line: &str| {
         let mut fields = line.split_whitespace().skip(1);
         let (local, state) = (fields.next()?, fields.nth(1)?);

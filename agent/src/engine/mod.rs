@@ -5,7 +5,7 @@
 mod asked_again;
 mod attempt;
 mod follow;
-mod inspect;
+pub(crate) mod inspect;
 mod leaving;
 mod left_open;
 #[cfg(test)]

@@ -51,6 +51,8 @@ pub trait ObserveSystem: Send + Sync {
     /// The rules of the packet filter as iptables-save or ip6tables-save prints them, without counters of rules; none
     /// when that program is not installed.
     fn packet_filter(&self, family: Family) -> impl Future<Output = Answer<Option<String>>> + Send;
+    /// Who listens on which TCP port of this host, as far as the host tells.
+    fn listeners(&self) -> impl Future<Output = Answer<Vec<Listener>>> + Send;
     /// Why no TCP connection to HOST:PORT can be opened within 3 s; none when it can.
     fn unreachable(&self, endpoint: &str) -> impl Future<Output = Answer<Option<String>>> + Send;
     /// The addresses of this host's interfaces.
@@ -88,6 +90,8 @@ pub trait ObserveRuntime: Send + Sync {
         &self,
         name: RuntimeName,
     ) -> impl Future<Output = Answer<Vec<ExitedContainer>>> + Send;
+    /// All Kubernetes containers that the runtime holds, whether they run or not; nothing where it does not answer.
+    fn pod_containers(&self, name: RuntimeName) -> impl Future<Output = Answer<Vec<PodContainer>>> + Send;
 }
 
 /// Kubernetes: its programs on this host, its kubelet, and the API server's objects.
@@ -193,6 +197,33 @@ pub struct ExitedContainer {
     pub name: String,
     pub exit_code: i64,
     pub last_lines: Vec<String>,
+}
+
+/// A container of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodContainer {
+    /// The runtime's own, in full length.
+    pub id: String,
+    /// As the runtime's own command shows it.
+    pub name: String,
+    pub state: ContainerState,
+}
+
+/// Whether a container has a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContainerState {
+    /// Also one that is paused, or in the middle of its removal.
+    Running,
+    Ended,
+}
+
+/// A program that listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    pub port: u16,
+    /// The program's name as the kernel cuts it.
+    pub process: String,
+    pub pid: u32,
 }
 
 /// A passwd entry.

@@ -104,6 +104,7 @@ async fn a_unit_that_was_masked_until_the_next_reboot_is_not_masked_for_good() {
 /// What `kubeadm reset` has removed before it comes to the data folders.
 fn cut_off_in_the_middle(state: &mut State) {
     state.files.retain(|path, _| !path.starts_with("/etc/kubernetes"));
+    state.remove_containers();
 }
 
 #[tokio::test(flavor = "multi_thread")]

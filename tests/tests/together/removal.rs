@@ -136,3 +136,21 @@ async fn a_removal_is_never_done_while_a_node_of_it_is_on_the_list() {
     let (_, end) = ended(cluster.runs.reset(removal()).await.unwrap()).await;
     assert_eq!((end.phase.as_str(), cluster.enrolled()), ("done", vec!["m1".to_owned()]), "{end:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_containers_cannot_be_ended_stays_on_the_list_and_in_the_cluster() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    cluster.bootstrap(RUNS_PODS).await;
+    cluster.host("w1").with(|state| state.containers_stay = true);
+    let (_, end) = ended(cluster.runs.reset(removal()).await.unwrap()).await;
+    assert_eq!(end.phase, "failed", "{end:?}");
+    assert_eq!(
+        (cluster.enrolled().len(), cluster.fleet.connected().len()),
+        (2, 2),
+        "its agent is not cut off"
+    );
+    assert_eq!(cluster.kubernetes.with(|state| state.of_kind("Node").count()), 2);
+    cluster.host("w1").with(|state| state.containers_stay = false);
+    let (_, end) = ended(cluster.runs.reset(removal()).await.unwrap()).await;
+    assert_eq!((end.phase.as_str(), cluster.enrolled()), ("done", vec!["m1".to_owned()]), "{end:?}");
+}

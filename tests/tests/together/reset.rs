@@ -214,3 +214,51 @@ async fn a_half_done_join_is_reset_and_done_again_by_the_same_bootstrap() {
     let verbs: Vec<&str> = runs.iter().map(|run| run.split(' ').next().unwrap_or_default()).collect();
     assert_eq!(verbs, ["join", "reset", "join"], "{runs:?}");
 }
+
+/// The containers and ports of the cluster on a host that a reset could not end.
+fn left_on(host: &FakeHost) -> (usize, usize) {
+    host.with(|state| (state.pod_containers.len(), state.listeners.len()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_is_not_done_while_containers_run_and_the_same_one_finishes_what_is_left() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    let before = states(&cluster);
+    cluster.bootstrap(RUNS_PODS).await;
+    let hosts = ["m1", "w1"].map(|name| cluster.host(name));
+    hosts.iter().for_each(|host| host.with(|state| state.containers_stay = true));
+    let (_, end) = cluster.reset(&[]).await;
+    assert_eq!(end.phase, "failed", "{end:?}");
+    let failure = &end.failures[0];
+    assert_eq!(
+        (failure.node.as_str(), failure.step.as_str(), failure.blocked),
+        ("w1", "kubeadm-reset", true)
+    );
+    assert!(failure.evidence.contains("k8s_kube-proxy_"), "{failure:?}");
+    assert!(failure.evidence.contains("[reset] Failed to remove containers"), "{failure:?}");
+    assert!(
+        failure.remedy.contains("aa-remove-unknown") && failure.remedy.contains("same reset"),
+        "{failure:?}"
+    );
+    assert_eq!(cluster.host("w1").with(|state| state.swaps.len()), 0, "nothing is put back under what runs");
+    let (_, again) = cluster.reset(&[]).await;
+    assert_eq!(again.phase, "failed", "kubeadm's files are gone, and it is not done all the same: {again:?}");
+
+    hosts.iter().for_each(|host| host.with(|state| state.containers_stay = false));
+    let (_, end) = cluster.reset(&[]).await;
+    assert_eq!((end.phase.as_str(), &end.failures[..]), ("done", &[][..]));
+    assert_eq!(hosts.map(left_on), [(0, 0), (0, 0)]);
+    assert_same(&before, &states(&cluster), "after the reset");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_was_started_anew_in_between_is_reset_by_the_same_command() {
+    let cluster = TestCluster::of(&["m1"]).await;
+    cluster.bootstrap(RUNS_PODS).await;
+    let host = cluster.host("m1");
+    host.with(|state| state.containers_stay = true);
+    assert_eq!(cluster.reset(&[]).await.1.phase, "failed");
+    host.with(State::end_containers);
+    let (_, end) = cluster.reset(&[]).await;
+    assert_eq!((end.phase.as_str(), &end.failures[..], left_on(host)), ("done", &[][..], (0, 0)));
+}

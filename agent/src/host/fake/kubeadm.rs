@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 use muster_proto::names::KubernetesVersion;
 use serde_json::{Value, json};
 
+use super::pods::{CONTROL_PLANE, KUBE_PROXY};
 use super::programs::{Call, documents, failed, well};
 use super::stock::{CA_CERTIFICATE, CA_HASH, stock_images, unit};
 use super::{Ended, FakeHost, State};
@@ -55,7 +56,7 @@ impl FakeHost {
         let (init, cluster) = (of_kind("InitConfiguration"), of_kind("ClusterConfiguration"));
         let mut state = self.state();
         let mut errors = state.preflight();
-        if state.kubelet_healthy {
+        if state.kubelet_healthy || state.runs_containers() {
             errors.extend([6443, 10259, 10257].map(|port| format!("Port-{port}]: Port {port} is in use")));
         }
         for name in MANIFESTS {
@@ -66,7 +67,7 @@ impl FakeHost {
                 ));
             }
         }
-        if state.kubelet_healthy {
+        if state.kubelet_healthy || state.runs_containers() {
             errors.extend([10250, 2379, 2380].map(|port| format!("Port-{port}]: Port {port} is in use")));
         }
         if state.files.keys().any(|path| path.starts_with("/var/lib/etcd")) {
@@ -97,6 +98,7 @@ impl FakeHost {
         }
         state.put("/var/lib/etcd/member/snap/db", "");
         state.start_kubelet();
+        CONTROL_PLANE.iter().for_each(|(component, ports)| state.start_container(component, ports));
         drop(state);
         let token = self.cluster.with(|held| {
             held.endpoint = Some(endpoint.clone());
@@ -238,13 +240,19 @@ impl FakeHost {
         state.files.retain(|path, _| !emptied.iter().any(|below| path.starts_with(below)));
         state.kubelet_healthy = false;
         state.units.insert("kubelet.service".to_owned(), unit(false, "enabled"));
+        let warning = match state.remove_containers() {
+            true => "",
+            false => {
+                "W1130 10:00:00.000000    4000 cleanupnode.go:81] [reset] Failed to remove containers: exit status 1\n"
+            }
+        };
         drop(state);
         if was_master {
             self.cluster.with(|held| *held = super::ClusterState::default());
         }
         let lead = if etcd { "" } else { "[reset] No etcd config found. Assuming external etcd\n" };
         well(format!(
-            "[reset] Stopping the kubelet service\n{lead}[reset] Deleting contents of stateful directories: [{} /var/lib/dockershim /var/run/kubernetes /var/lib/cni]\n",
+            "[reset] Stopping the kubelet service\n{warning}{lead}[reset] Deleting contents of stateful directories: [{} /var/lib/dockershim /var/run/kubernetes /var/lib/cni]\n",
             emptied[1..].join(" ")
         ))
     }
@@ -293,6 +301,7 @@ impl State {
             let rules = ":KUBE-FORWARD - [0:0]\n-A FORWARD -j KUBE-FORWARD\nCOMMIT\n";
             self.packet_filter = self.packet_filter.replace("COMMIT\n", rules);
         }
+        self.start_container(KUBE_PROXY.0, KUBE_PROXY.1);
         self.kubelet_healthy = true;
     }
 }

@@ -5,6 +5,7 @@ mod apply;
 pub mod cluster;
 mod kubeadm;
 mod observe;
+mod pods;
 mod programs;
 mod reach;
 mod runtimes;
@@ -26,7 +27,9 @@ pub use cluster::{ClusterState, FakeCluster};
 pub use stock::{CA_CERTIFICATE, CA_HASH};
 
 use super::change::ProgramName;
-use super::query::{Disk, ExitedContainer, JournalLine, KubernetesProgram, RuntimeFacts, Unit, User};
+use super::query::{
+    Disk, ExitedContainer, JournalLine, KubernetesProgram, Listener, PodContainer, RuntimeFacts, Unit, User,
+};
 
 /// One host. Cheap to clone: all clones are the same host.
 #[derive(Debug, Clone)]
@@ -77,6 +80,10 @@ pub struct State {
     pub pages: BTreeMap<SocketAddr, String>,
     pub kubelet_journal: Vec<JournalLine>,
     pub exited_containers: Vec<ExitedContainer>,
+    pub pod_containers: Vec<PodContainer>,
+    /// The runtime is not allowed to end a container.
+    pub containers_stay: bool,
+    pub listeners: Vec<Listener>,
     /// HOST:PORT that this host gets no connection to and no datagram through, and why.
     pub unreachable: BTreeMap<String, String>,
 }

@@ -12,8 +12,8 @@ use super::cluster::ClusterState;
 use super::stock::stock_images;
 use crate::host::HostError;
 use crate::host::query::{
-    Disk, Family, Interface, JournalLine, KubernetesProgram, ObjectKind, ObserveCluster, ObserveSystem, Page,
-    Unit, User, name_of,
+    Disk, Family, Interface, JournalLine, KubernetesProgram, Listener, ObjectKind, ObserveCluster,
+    ObserveSystem, Page, Unit, User, name_of,
 };
 
 type Answer<T> = Result<T, HostError>;
@@ -39,7 +39,7 @@ impl FakeHost {
 impl ObserveSystem for FakeHost {
     async fn read_file(&self, path: &Path) -> Answer<Option<String>> {
         if path == Path::new("/proc/net/tcp") {
-            return Ok(Some(self.file(path).unwrap_or_default() + &self.open_doors()));
+            return Ok(Some(self.file(path).unwrap_or_default() + &self.taken_ports() + &self.open_doors()));
         }
         Ok(self.file(path))
     }
@@ -119,6 +119,10 @@ impl ObserveSystem for FakeHost {
             Family::Ipv4 => Some(self.state().packet_filter.clone()),
             Family::Ipv6 => None,
         })
+    }
+
+    async fn listeners(&self) -> Answer<Vec<Listener>> {
+        Ok(self.state().listeners.clone())
     }
 
     async fn unreachable(&self, endpoint: &str) -> Answer<Option<String>> {

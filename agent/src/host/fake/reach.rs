@@ -37,6 +37,14 @@ impl FakeHost {
     }
 }
 
+impl FakeHost {
+    /// What its programs listen on, as lines of the same table.
+    pub(super) fn taken_ports(&self) -> String {
+        let line = |port| format!("\n0: 00000000:{port:04X} 00000000:0000 0A");
+        self.state().listeners.iter().map(|listener| line(listener.port)).collect()
+    }
+}
+
 impl Reach for FakeHost {
     async fn listen(&self, address: IpAddr, doors: &[Door], _: Word) -> Result<Listening, HostError> {
         let (news, heard) = mpsc::channel(1);

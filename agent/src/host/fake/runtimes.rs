@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use super::{FakeHost, State};
 use crate::host::HostError;
-use crate::host::query::{Cri, ExitedContainer, ObserveRuntime, RuntimeFacts, RuntimeSettings, RuntimeWish};
+use crate::host::query::{
+    Cri, ExitedContainer, ObserveRuntime, PodContainer, RuntimeFacts, RuntimeSettings, RuntimeWish,
+};
 use crate::host::system::runtime::containerd_settings::{self, Said};
 use crate::host::system::runtime::{docker_settings, root_of};
 
@@ -54,6 +56,11 @@ impl ObserveRuntime for FakeHost {
     async fn exited_containers(&self, name: RuntimeName) -> Answer<Vec<ExitedContainer>> {
         let state = self.state();
         Ok(if state.runtimes.contains_key(&name) { state.exited_containers.clone() } else { Vec::new() })
+    }
+
+    async fn pod_containers(&self, name: RuntimeName) -> Answer<Vec<PodContainer>> {
+        let state = self.state();
+        Ok(if state.runtimes.contains_key(&name) { state.pod_containers.clone() } else { Vec::new() })
     }
 }
 

@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use muster_proto::names::{ImageReference, KubernetesVersion, NodeName, UserName};
 use serde_json::Value;
 
-use super::{SystemHost, child, errand, files, http, network, programs, units, witness};
+use super::{SystemHost, child, errand, files, http, listeners, network, programs, units, witness};
 use crate::host::HostError;
 use crate::host::query::{
-    Disk, Family, Interface, JournalLine, KubernetesProgram, ObjectKind, ObserveCluster, ObserveSystem, Page,
-    Unit, User,
+    Disk, Family, Interface, JournalLine, KubernetesProgram, Listener, ObjectKind, ObserveCluster,
+    ObserveSystem, Page, Unit, User,
 };
 
 type Answer<T> = Result<T, HostError>;
@@ -67,6 +67,10 @@ impl ObserveSystem for SystemHost {
 
     async fn packet_filter(&self, family: Family) -> Answer<Option<String>> {
         programs::packet_filter(family).await
+    }
+
+    async fn listeners(&self) -> Answer<Vec<Listener>> {
+        listeners::listeners().await
     }
 
     async fn unreachable(&self, endpoint: &str) -> Answer<Option<String>> {

@@ -9,6 +9,7 @@ mod etcd_data;
 mod files;
 mod http;
 mod kernel;
+mod listeners;
 mod look;
 mod make;
 mod network;

@@ -20,7 +20,7 @@ use tonic::transport::Channel;
 use super::socket::{LARGEST, connect};
 use super::{LAST_LINES, MOST_CONTAINERS};
 use crate::host::HostError;
-use crate::host::query::{Cri, ExitedContainer, RuntimeFacts};
+use crate::host::query::{self, Cri, ExitedContainer, PodContainer, RuntimeFacts};
 use crate::host::system::child::{find, run};
 use crate::host::system::{SystemHost, files, units};
 
@@ -161,6 +161,26 @@ async fn list(channel: &Channel, state: ContainerState) -> Vec<Container> {
 fn name(container: &Container) -> String {
     let of_metadata = || container.metadata.as_ref().map(|metadata| metadata.name.clone());
     container.labels.get(NAME_LABEL).cloned().or_else(of_metadata).unwrap_or_default()
+}
+
+/// All containers of the interface; what is not known to have ended or not to have begun may run.
+pub(super) async fn pod_containers(host: &SystemHost) -> Result<Vec<PodContainer>, HostError> {
+    let Some(channel) = channel(host).await else { return Ok(Vec::new()) };
+    let mut all = Vec::new();
+    for state in [
+        ContainerState::ContainerRunning,
+        ContainerState::ContainerUnknown,
+        ContainerState::ContainerExited,
+        ContainerState::ContainerCreated,
+    ] {
+        let lives = matches!(state, ContainerState::ContainerRunning | ContainerState::ContainerUnknown);
+        let shown = if lives { query::ContainerState::Running } else { query::ContainerState::Ended };
+        for container in list(&channel, state).await {
+            let name = printable(&name(&container));
+            all.push(PodContainer { id: container.id, name, state: shown });
+        }
+    }
+    Ok(all)
 }
 
 /// Containers that ended, each with the end of its log.

@@ -7,7 +7,7 @@ use muster_proto::redaction::{printable, redact};
 
 use super::{LAST_LINES, MOST_CONTAINERS};
 use crate::host::HostError;
-use crate::host::query::{Cri, ExitedContainer, RuntimeFacts};
+use crate::host::query::{ContainerState, Cri, ExitedContainer, PodContainer, RuntimeFacts};
 use crate::host::system::child::{find, run};
 
 /// A question is answered in a second; a machine that swaps or a Docker that starts takes longer.
@@ -70,6 +70,31 @@ pub(super) async fn exited_containers() -> Result<Vec<ExitedContainer>, HostErro
     Ok(containers)
 }
 
+/// Kubernetes' containers, whether they run or not.
+pub(super) async fn pod_containers() -> Result<Vec<PodContainer>, HostError> {
+    if find(PROGRAM).is_none() {
+        return Ok(Vec::new());
+    }
+    let format = "{{.ID}}|{{.Names}}|{{.Status}}";
+    let arguments = ["ps", "-a", "--no-trunc", "--filter", "name=k8s_", "--format", format];
+    let answer = run(PROGRAM, &arguments, LIMIT).await?;
+    Ok(if answer.status.success() { parse_all(&String::from_utf8_lossy(&answer.output)) } else { Vec::new() })
+}
+
+/// Docker's words for a container are `Up 3 minutes`, `Restarting`, `Removal In Progress`; and of one that has no process
+/// `Exited (0) 2 minutes ago`, `Created`, `Dead` (moby, container/state.go).
+fn parse_all(said: &str) -> Vec<PodContainer> {
+    let parse = |line: &str| {
+        let mut fields = line.splitn(3, '|');
+        let (id, name, status) = (fields.next()?, fields.next()?, fields.next()?);
+        let ended = ["Exited", "Created", "Dead"].iter().any(|word| status.starts_with(word));
+        let state = if ended { ContainerState::Ended } else { ContainerState::Running };
+        let is_one = !id.is_empty() && name.starts_with("k8s_");
+        is_one.then(|| PodContainer { id: id.to_owned(), name: printable(name), state })
+    };
+    said.lines().filter_map(parse).collect()
+}
+
 /// Kubernetes' containers in this state, a line each; nothing where Docker does not answer.
 async fn list(state: &str, format: &str) -> Result<String, HostError> {
     if find(PROGRAM).is_none() {
@@ -121,6 +146,18 @@ mod tests {
     fn images_without_a_name_are_left_out() {
         let said = "k8s.gcr.io/kube-proxy:v1.20.2\n<none>:<none>\nnginx:1.22\nk8s.gcr.io/pause:<none>\n";
         assert_eq!(parse_images(said), ["k8s.gcr.io/kube-proxy:v1.20.2", "nginx:1.22"]);
+    }
+
+    #[test]
+    fn containers_of_pods_are_read_with_whether_they_run() {
+        let said = "0a|k8s_etcd_etcd-m1_kube-system_1_0|Up 3 minutes\n0b|k8s_POD_x_y_1_0|Exited (0) 1 hour ago\n\
+                    0c|k8s_a_b_c_1_0|Removal In Progress\n0d|my-k8s_x|Up 2 days\n0e|k8s_a_b_c_1_1|Created\n\n";
+        let read = parse_all(said);
+        let states: Vec<(&str, ContainerState)> =
+            read.iter().map(|one| (one.id.as_str(), one.state)).collect();
+        use ContainerState::{Ended, Running};
+        assert_eq!(states, [("0a", Running), ("0b", Ended), ("0c", Running), ("0e", Ended)]);
+        assert_eq!(read[0].name, "k8s_etcd_etcd-m1_kube-system_1_0");
     }
 
     #[test]

@@ -12,7 +12,9 @@ use muster_proto::kubernetes::runtime::RuntimeName;
 
 use super::SystemHost;
 use crate::host::HostError;
-use crate::host::query::{ExitedContainer, ObserveRuntime, RuntimeFacts, RuntimeSettings, RuntimeWish};
+use crate::host::query::{
+    ExitedContainer, ObserveRuntime, PodContainer, RuntimeFacts, RuntimeSettings, RuntimeWish,
+};
 
 type Answer<T> = Result<T, HostError>;
 
@@ -98,6 +100,13 @@ impl ObserveRuntime for SystemHost {
         match name {
             RuntimeName::Docker => docker::exited_containers().await,
             RuntimeName::Containerd => containerd::exited_containers(self).await,
+        }
+    }
+
+    async fn pod_containers(&self, name: RuntimeName) -> Answer<Vec<PodContainer>> {
+        match name {
+            RuntimeName::Docker => docker::pod_containers().await,
+            RuntimeName::Containerd => containerd::pod_containers(self).await,
         }
     }
 }
