@@ -1,7 +1,7 @@
 //! What this host looks like before anything is done to it: the facts from which the coordinator's checks are made, for
 //! this node and between all of them. Nothing is judged here, and what cannot be read stays empty.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
@@ -17,9 +17,13 @@ use crate::cluster::cni;
 use crate::cluster::membership::Membership;
 use crate::connect::facts::pretty_name;
 use crate::host::HostError;
+use crate::host::owner::Owner;
 use crate::host::query::Observe;
 use crate::host::ufw;
 use crate::steps::leave::network_leftovers::links;
+
+/// Below are the ports of the system's own services, which no part of Kubernetes takes.
+const LOWEST_PORT: u16 = 1024;
 
 /// Looks at everything that the checks want; `names` are resolved here.
 pub(crate) async fn inspect<H: Observe>(host: &H, names: &[NodeName]) -> Result<HostReport, HostError> {
@@ -51,6 +55,8 @@ pub(crate) async fn inspect<H: Observe>(host: &H, names: &[NodeName]) -> Result<
     let listening = [text("/proc/net/tcp").await, text("/proc/net/tcp6").await];
     let ports: BTreeSet<u32> = listening.iter().flat_map(|table| listening_ports(table)).collect();
     report.tcp_ports = ports.into_iter().collect();
+    // Words for a person: without them the ports are told all the same.
+    report.port_holders = port_holders(host).await.unwrap_or_default();
     let routes = [routes(&text("/proc/net/route").await), routes_v6(&text("/proc/net/ipv6_route").await)];
     report.routes = routes.concat();
     for interface in host.interfaces().await? {
@@ -71,6 +77,25 @@ pub(crate) async fn inspect<H: Observe>(host: &H, names: &[NodeName]) -> Result<
     // Last, so that it is as near as can be to the moment at which the coordinator reads its own.
     report.clock_unix_millis = Timestamp::now().as_millisecond();
     Ok(report)
+}
+
+async fn port_holders<H: Observe>(host: &H) -> Result<Vec<agent::PortHolder>, HostError> {
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    for runtime in RuntimeName::ALL {
+        let containers = host.pod_containers(runtime).await?.into_iter();
+        names.extend(containers.map(|container| (container.id, container.name)));
+    }
+    let mut holders = Vec::new();
+    for listener in host.listeners().await?.into_iter().filter(|one| one.port >= LOWEST_PORT) {
+        let (container, unit) = match Owner::of_process(host, listener.pid).await {
+            Owner::Pod { container } => (names.get(&container).cloned().unwrap_or(container), String::new()),
+            Owner::Unit(unit) => (String::new(), unit),
+            Owner::Other => (String::new(), String::new()),
+        };
+        let (port, process, pid) = (listener.port.into(), listener.process, listener.pid);
+        holders.push(agent::PortHolder { port, process, pid, container, unit });
+    }
+    Ok(holders)
 }
 
 /// Those whose unit is there. One that does not answer is told by what its settings say.
@@ -179,6 +204,7 @@ fn described(destination: IpNet, interface: &str) -> Option<agent::Route> {
 mod tests {
     use super::*;
     use crate::host::fake::{FakeCluster, FakeHost};
+    use crate::host::query::Listener;
 
     #[test]
     fn routes_are_read_as_ranges_and_the_default_route_is_none() {
@@ -216,12 +242,25 @@ mod tests {
         host.put_file("/proc/net/dev", "Inter-|\n face |\n    lo: 0\n  cni0: 0\n");
         host.put_file("/etc/kubernetes/manifests/.kubelet-keep", "");
         host.put_file("/etc/kubernetes/manifests/etcd.yaml", "");
+        host.with(|state| {
+            state.start_container("etcd", &[2379]);
+            let (process, pid) = ("haproxy".to_owned(), 77);
+            state.listeners.push(Listener { port: 6443, process: process.clone(), pid });
+            state.listeners.push(Listener { port: 443, process, pid });
+        });
+        host.put_file("/proc/77/cgroup", "0::/system.slice/haproxy.service\n");
         let before = host.snapshot();
         let report = inspect(&host, &["m1".parse().unwrap()]).await.unwrap();
         assert_eq!((report.hostname.as_str(), report.processors, report.cgroup_version), ("m1", 2, 1));
         assert_eq!(report.leftovers, ["/etc/kubernetes/manifests/etcd.yaml", "the link cni0"]);
         assert!(report.ufw_enabled && report.swaps == ["/dev/sda5"] && report.cluster.is_empty());
         assert_eq!(report.interfaces[0].addresses, ["10.88.0.11"]);
+        assert_eq!(report.tcp_ports, [443, 2379, 6443]);
+        let holder = |one: &agent::PortHolder| (one.port, one.container.clone() + &one.unit);
+        assert_eq!(
+            report.port_holders.iter().map(holder).collect::<Vec<_>>(),
+            [(2379, "k8s_etcd_etcd-m1_kube-system_1_0".to_owned()), (6443, "haproxy.service".to_owned())]
+        );
         assert_eq!(host.snapshot(), before);
     }
 

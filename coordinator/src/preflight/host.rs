@@ -3,11 +3,11 @@
 use muster_proto::event::Complaint;
 use muster_proto::kubernetes::files::KUBELET_FOLDER;
 use muster_proto::kubernetes::network::CONFIGURATION_FOLDER;
-use muster_proto::kubernetes::release::{CgroupV1, NODE_PORTS};
+use muster_proto::kubernetes::release::CgroupV1;
 use muster_proto::kubernetes::runtime::{Suits, numbers};
 use muster_proto::pod_network::configuration_files;
 
-use super::{Check, Findings, Host};
+use super::{Check, Findings, Host, ports};
 use crate::spec::ClusterSpec;
 
 const MEBIBYTE: u64 = 1 << 20;
@@ -19,7 +19,7 @@ pub(super) fn look(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
     disks(findings, host, spec);
     system(findings, host, spec);
     runtime(findings, host, spec);
-    ports(findings, host, spec);
+    ports::look(findings, host, spec);
     let taken_instead = networks(findings, host, spec);
     leftovers(findings, host, &taken_instead);
     as_found(findings, host, spec);
@@ -164,25 +164,6 @@ fn runtime(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
             findings.complain(host, Check::Runtime, complaint);
         }
     }
-}
-
-fn ports(findings: &mut Findings, host: &Host, spec: &ClusterSpec) {
-    let mut needed = NODE_PORTS.to_vec();
-    if host.control_plane {
-        needed.push(spec.bind_port);
-        needed.extend(spec.release.control_plane_ports);
-    }
-    needed.retain(|port| host.report.tcp_ports.contains(&u32::from(*port)));
-    needed.sort_unstable();
-    let words: Vec<String> = needed.iter().map(ToString::to_string).collect();
-    let Some(first) = words.first() else { return };
-    let many = if words.len() == 1 { "port" } else { "ports" };
-    let complaint = Complaint::new(
-        format!("another program listens on TCP {many} {} of {}", words.join(", "), host.name),
-        format!("`sudo ss -ltnp 'sport = :{first}'` on {} names it", host.name),
-        "stop that program and keep it from starting again; `kubeadm reset` ends what is left of an earlier cluster",
-    );
-    findings.complain(host, Check::Ports, complaint);
 }
 
 /// The files of another network that the kubelet would take instead of the pod network's: it takes the first by name. Where
@@ -359,16 +340,6 @@ mod tests {
         assert_eq!(found("v1.20.2", "1.10.3", ""), (1, 0));
         assert_eq!(found("v1.20.2", "", ""), (0, 0));
         assert_eq!(found("v1.20.2", "20.10.24", "https://10.88.0.11:6443"), (0, 0));
-    }
-
-    #[test]
-    fn a_taken_port_is_named_with_the_command_that_names_its_owner() {
-        let found = causes(|host| host.report.tcp_ports = vec![22, 6443, 10250]);
-        assert_eq!(
-            found,
-            [(Check::Ports, "another program listens on TCP ports 6443, 10250 of m1".to_owned())]
-        );
-        assert!(of("v1.20.2", "w1", |host| host.report.tcp_ports = vec![6443]).is_empty());
     }
 
     #[test]

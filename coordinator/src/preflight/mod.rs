@@ -6,6 +6,7 @@ mod between;
 mod host;
 mod judgement;
 mod mesh;
+mod ports;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -105,9 +105,29 @@ pub struct HostReport {
     pub clock_unix_millis: i64,
     #[prost(message, repeated, tag = "20")]
     pub names: ::prost::alloc::vec::Vec<ResolvedName>,
+    /// of the tcp_ports from 1024 on, as far as the host tells
+    #[prost(message, repeated, tag = "23")]
+    pub port_holders: ::prost::alloc::vec::Vec<PortHolder>,
     /// Of /etc/cni/net.d, what the kubelet reads, in its order; of a machine on which Muster began a cluster, what stood there before.
     #[prost(string, repeated, tag = "30")]
     pub foreign_networks: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A program that listens.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PortHolder {
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+    /// its name as the kernel cuts it
+    #[prost(string, tag = "2")]
+    pub process: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub pid: u32,
+    /// of a pod, by the runtime's name or else its id; empty: no pod's
+    #[prost(string, tag = "4")]
+    pub container: ::prost::alloc::string::String,
+    /// of systemd; empty: no service's
+    #[prost(string, tag = "5")]
+    pub unit: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NetworkInterface {
