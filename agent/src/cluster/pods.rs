@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::host::HostError;
@@ -22,6 +23,11 @@ pub(crate) fn node_of(pod: &Value) -> &str {
 /// Its address; none before it has one.
 pub(crate) fn address_of(pod: &Value) -> Option<IpAddr> {
     pod["status"]["podIP"].as_str()?.parse().ok()
+}
+
+/// When it was made, by the API server's clock, in whole seconds.
+pub(crate) fn made_at(pod: &Value) -> Option<Timestamp> {
+    pod["metadata"]["creationTimestamp"].as_str()?.parse().ok()
 }
 
 /// A pod that lives with its node's own address.

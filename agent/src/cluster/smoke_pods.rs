@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::cluster::cni;
 use crate::cluster::pods::{
-    address_of, called, has_its_nodes_address, lives, node_of, outside, why_not_ready,
+    address_of, called, has_its_nodes_address, lives, made_at, node_of, outside, why_not_ready,
 };
 use crate::host::HostError;
 use crate::host::query::{ObjectKind, Observe, is_ready, name_of};
@@ -69,9 +69,7 @@ impl SmokePods {
         }
         let wrong = self.misplaced(host, &ready).await?;
         if !wrong.is_empty() {
-            let made = ready
-                .iter()
-                .filter_map(|pod| pod["metadata"]["creationTimestamp"].as_str()?.parse::<Timestamp>().ok());
+            let made = ready.iter().filter_map(|pod| made_at(pod));
             return Ok(Standing::Misplaced { complaint: complaint(host, &wrong).await?, made: made.min() });
         }
         if !lacking.is_empty() {

@@ -1,6 +1,7 @@
 //! Afterwards: the add-ons that `kubeadm init` brings run, those that the cluster file does not leave out: kube-proxy on every
-//! node, without which no Service has an address, and all replicas of CoreDNS, without which no Service has a name. Changes
-//! nothing: it waits, and says of each pod why it is not ready.
+//! node, without which no Service has an address, and all replicas of CoreDNS, without which no Service has a name. It waits,
+//! and says of each pod why it is not ready. A pod of CoreDNS that began before the pod network was there, and got its address
+//! from another one, is deleted; its Deployment makes it anew. A crash in the middle only means looking again.
 
 use std::time::Duration;
 
@@ -10,8 +11,10 @@ use muster_proto::kubernetes::files::ADMIN_CONF;
 use muster_proto::names::NodeName;
 use serde_json::Value;
 
-use crate::cluster::pods::{lives, node_of, outside, why_not_ready_with_last_line};
+use crate::cluster::cni;
+use crate::cluster::pods::{lives, made_at, node_of, outside, why_not_ready_with_last_line};
 use crate::host::HostError;
+use crate::host::change::Change;
 use crate::host::query::{ObjectKind, Observe, is_ready, name_of};
 use crate::steps::{BadStep, Finding, Input};
 
@@ -40,7 +43,7 @@ impl Addons {
         Ok(Self { kube_proxy, coredns, nodes: nodes.collect::<Result<_, _>>()?, pod_subnet })
     }
 
-    pub async fn check<H: Observe>(&self, host: &H, _: &Input) -> Result<Finding, HostError> {
+    pub async fn check<H: Observe>(&self, host: &H, input: &Input) -> Result<Finding, HostError> {
         let mut waits = Vec::new();
         if self.kube_proxy {
             if host.object(ObjectKind::DaemonSet, NAMESPACE, "kube-proxy").await?.is_none() {
@@ -64,8 +67,13 @@ impl Addons {
                 return Ok(absent("coredns", "Deployment"));
             };
             let pods = living(host, COREDNS).await?;
-            if let Some(pod) = pods.iter().find(|pod| outside(pod, &self.pod_subnet).is_some()) {
-                return Ok(misplaced(pod, &self.pod_subnet));
+            let misplaced: Vec<&Value> =
+                pods.iter().filter(|pod| outside(pod, &self.pod_subnet).is_some()).collect();
+            if let Some(new) = misplaced.iter().find(|pod| !made_before(pod, input)) {
+                return Ok(misplaced_anew(new, &self.pod_subnet));
+            }
+            if !misplaced.is_empty() {
+                return Ok(Finding::Todo(misplaced.into_iter().map(delete).collect()));
             }
             let wanted = deployment["spec"]["replicas"].as_u64().unwrap_or(1);
             let ready = pods.iter().filter(|pod| is_ready(pod)).count() as u64;
@@ -103,36 +111,53 @@ fn absent(name: &str, kind: &str) -> Finding {
     )
 }
 
-/// It was started while another network's configuration was taken, and keeps the address that it got.
-fn misplaced(pod: &Value, subnet: &IpNet) -> Finding {
+/// Whether the pod is older than this attempt, which began when every node had the pod network's configuration.
+fn made_before(pod: &Value, input: &Input) -> bool {
+    made_at(pod).zip(input.began).is_some_and(|(made, began)| made < began)
+}
+
+fn delete(pod: &Value) -> Change {
+    let (kind, namespace) = (ObjectKind::Pod, NAMESPACE.to_owned());
+    Change::DeleteObject { kind, namespace, name: name_of(pod).to_owned() }
+}
+
+/// It was made in this attempt, and another network's configuration was taken all the same.
+fn misplaced_anew(pod: &Value, subnet: &IpNet) -> Finding {
     Finding::blocked(
         outside(pod, subnet).unwrap_or_default(),
         "a pod keeps the address that it got when it was started",
         format!(
-            "`sudo kubectl --kubeconfig {ADMIN_CONF} -n {NAMESPACE} delete pod {}`: it is made anew with an address of the pod network; \
-             then run the same command again",
-            name_of(pod)
+            "something else than the pod network gives the pods of {} their addresses: move the file away that sorts first in {} there and \
+             is not the pod network's (`sudo mv {1}/FILE /root/`), then run the same command again: it makes the pod anew",
+            node_of(pod),
+            cni::FOLDER
         ),
     )
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::{SignedDuration, Timestamp};
     use muster_proto::agent::step::Kind;
     use serde_json::json;
 
     use super::*;
     use crate::host::fake::FakeHost;
-    use crate::steps::rehearsal::{cause_of, ready_cluster, step, waits_for};
+    use crate::steps::Step;
+    use crate::steps::rehearsal::{carry_out, cause_of, ready_cluster, step, waits_for};
 
-    async fn look(host: &FakeHost, kube_proxy: bool, coredns: bool) -> Finding {
+    fn addons(kube_proxy: bool, coredns: bool) -> Step {
         let message = agent::Addons {
             kube_proxy,
             coredns,
             nodes: vec!["m1".into(), "w1".into()],
             pod_subnet: "10.244.0.0/16".into(),
         };
-        step(Kind::Addons(message)).check(host, &Input::default()).await.unwrap()
+        step(Kind::Addons(message))
+    }
+
+    async fn look(host: &FakeHost, kube_proxy: bool, coredns: bool) -> Finding {
+        addons(kube_proxy, coredns).check(host, &Input::default()).await.unwrap()
     }
 
     fn strike(host: &FakeHost, pod: &str, reason: &str, message: &str) {
@@ -180,16 +205,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_coredns_with_an_address_of_another_network_is_told() {
+    async fn a_coredns_with_an_address_of_another_network_is_made_anew_and_told_when_that_does_not_help() {
         let (host, _) = ready_cluster().await;
+        let made = Timestamp::now();
         host.cluster.with(|cluster| {
             let pod = cluster.get_mut("Pod", "kube-system", "coredns-w1").unwrap();
+            pod["metadata"]["creationTimestamp"] = json!(made.to_string());
             pod["status"]["podIP"] = json!("10.22.0.3");
         });
-        let cause = cause_of(look(&host, true, true).await);
+        let at =
+            |seconds| Input { began: Some(made + SignedDuration::from_secs(seconds)), ..Input::default() };
+        let cause = cause_of(addons(true, true).check(&host, &at(-5)).await.unwrap());
         assert!(
             cause.starts_with("pod coredns-w1 on w1 has the address 10.22.0.3, which is not in"),
             "{cause}"
         );
+        let finding = carry_out(&host, &addons(true, true), &mut at(5)).await;
+        assert!(matches!(finding, Finding::Done(_)), "{finding:?}");
     }
 }
