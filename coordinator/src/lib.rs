@@ -16,3 +16,4 @@ pub mod runs;
 pub mod settings;
 pub mod spec;
 pub mod status;
+pub mod view;

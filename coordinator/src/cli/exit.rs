@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use muster_proto::coordinator::{ClusterStatus, RunEnd};
+use muster_proto::coordinator::{self as proto, ClusterStatus};
 
 use super::cluster_file::FileError;
 use super::{ClientError, Failure};
@@ -26,6 +26,11 @@ pub(super) enum WouldBlock {
     Preflight(usize),
 }
 
+/// A bootstrap would change something, and the command was asked to tell that by its code.
+#[derive(Debug, thiserror::Error)]
+#[error("bootstrap would change something")]
+pub(super) struct WouldChange;
+
 /// The kinds of outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -41,12 +46,21 @@ pub enum Outcome {
     Failed,
     /// The coordinator cannot be reached, refuses, or may not be used by this user.
     Unavailable,
+    /// Bootstrap would change something, and `plan --exit-code` asked for that.
+    WouldChange,
 }
 
 impl Outcome {
     /// Every kind, by its code.
-    pub const ALL: [Self; 6] =
-        [Self::Done, Self::Unexpected, Self::Usage, Self::Blocked, Self::Failed, Self::Unavailable];
+    pub const ALL: [Self; 7] = [
+        Self::Done,
+        Self::Unexpected,
+        Self::Usage,
+        Self::Blocked,
+        Self::Failed,
+        Self::Unavailable,
+        Self::WouldChange,
+    ];
 
     /// The exit code, which scripts rely on.
     pub const fn code(self) -> u8 {
@@ -58,6 +72,7 @@ impl Outcome {
             Self::Blocked => 3,
             Self::Failed => 4,
             Self::Unavailable => 5,
+            Self::WouldChange => 6,
         }
     }
 
@@ -79,18 +94,19 @@ impl Outcome {
         match () {
             () if failure.is::<FileError>() || failure.is::<Problems>() => Self::Usage,
             () if failure.is::<WouldBlock>() => Self::Blocked,
+            () if failure.is::<WouldChange>() => Self::WouldChange,
             () => Self::Unexpected,
         }
     }
 
     /// The kind of a run that did not come to its end: blocked only when nothing failed. A failure that a full disk kept out of
     /// the journal stands among those of the end alone.
-    pub fn of_run(status: &ClusterStatus, end: &RunEnd) -> Self {
+    pub fn of_run(status: &ClusterStatus, failures: &[proto::Failure]) -> Self {
         let any = |state: &str| status.steps.iter().any(|step| step.state == state);
         match (any("failed"), any("blocked")) {
             (false, true) => Self::Blocked,
             (true, _) => Self::Failed,
-            (false, false) if !end.failures.is_empty() => Self::Failed,
+            (false, false) if !failures.is_empty() => Self::Failed,
             (false, false) => Self::Unexpected,
         }
     }
@@ -104,7 +120,7 @@ impl From<Outcome> for ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use muster_proto::coordinator::{self as proto, StepStatus};
+    use muster_proto::coordinator::StepStatus;
 
     use super::*;
 
@@ -134,6 +150,7 @@ mod tests {
             Outcome::Blocked => "blocked",
             Outcome::Failed => "failed",
             Outcome::Unavailable => "cannot be reached",
+            Outcome::WouldChange => "would change",
         };
         let table = table_of_the_readme();
         let codes: Vec<u8> = table.iter().map(|(code, _)| *code).collect();
@@ -163,8 +180,7 @@ mod tests {
 
     #[test]
     fn a_run_is_blocked_only_when_nothing_failed() {
-        let (told, untold) =
-            (RunEnd::default(), RunEnd { failures: vec![proto::Failure::default()], ..RunEnd::default() });
+        let (told, untold) = ([], [proto::Failure::default()]);
         assert_eq!(Outcome::of_run(&run(&["done", "blocked", "pending"]), &told), Outcome::Blocked);
         assert_eq!(Outcome::of_run(&run(&["blocked", "failed"]), &told), Outcome::Failed);
         assert_eq!(Outcome::of_run(&run(&["done", "running"]), &told), Outcome::Unexpected);

@@ -1,22 +1,18 @@
 //! Failures, and what the checks before a run found, as a person reads them; nothing in them steers the terminal.
 
-use muster_proto::coordinator::{Failure, PreflightReply};
-use muster_proto::redaction::printable;
+use crate::view::Failure;
+use crate::view::findings::Findings;
 
 pub(super) fn show_failures(failures: &[Failure]) {
     anstream::eprint!("{}", told(failures));
 }
 
 /// The notes first, so that what has to be done stands last.
-pub(super) fn show_findings(found: &PreflightReply) {
+pub(super) fn show_findings(found: &Findings) {
     for note in &found.notes {
-        let evidence = printable(&note.evidence).trim_end().replace('\n', "; ");
+        let evidence = note.evidence.trim_end().replace('\n', "; ");
         let seen = if evidence.is_empty() { String::new() } else { format!(" ({evidence})") };
-        anstream::println!(
-            "note     {:<36} {}{seen}",
-            format!("{}/{}", note.node, note.step),
-            printable(&note.cause)
-        );
+        anstream::println!("note     {:<36} {}{seen}", format!("{}/{}", note.node, note.step), note.cause);
     }
     show_failures(&found.complaints);
 }
@@ -30,13 +26,13 @@ pub fn told(failures: &[Failure]) -> String {
             (0, false) => "FAILED",
             _ => "also",
         };
-        lines.push(format!("{lead}  {} / {}: {}", failure.node, failure.step, printable(&failure.cause)));
+        lines.push(format!("{lead}  {} / {}: {}", failure.node, failure.step, failure.cause));
         if failure.attempt > 0 {
             lines.push(format!("    attempt: {}", failure.attempt));
         }
         for (label, text) in [("seen", &failure.evidence), ("to do", &failure.remedy)] {
             if !text.is_empty() {
-                let text = printable(text).trim_end().replace('\n', "\n          ");
+                let text = text.trim_end().replace('\n', "\n          ");
                 lines.push(format!("    {label}: {text}"));
             }
         }

@@ -10,6 +10,8 @@ use super::screen::Screen;
 use super::{ClientError, Failure};
 use crate::progress::NOTHING_TO_CHANGE;
 use crate::spec::Problems;
+use crate::view;
+use crate::view::findings::Findings;
 
 /// What a command says of its run.
 pub(super) struct Words {
@@ -41,11 +43,15 @@ pub(super) async fn follow(mut stream: Streaming<Progress>, words: &Words) -> Re
         match message {
             Ok(Some(progress)) => match progress.item {
                 Some(progress::Item::Status(status)) => {
+                    // For `coordinator wait --run` and `status --run`.
+                    if last.run_id.is_empty() {
+                        anstream::println!("run {}", printable(&status.run_id));
+                    }
                     screen.show(&status);
                     last = status;
                 }
                 Some(progress::Item::Preflight(found)) => {
-                    show_findings(&found);
+                    show_findings(&Findings::from(&found));
                     if !found.complaints.is_empty() {
                         return Err(WouldBlock::Preflight(found.complaints.len()).into());
                     }
@@ -70,14 +76,19 @@ pub(super) async fn follow(mut stream: Streaming<Progress>, words: &Words) -> Re
 }
 
 fn report(end: &RunEnd, last: &ClusterStatus, words: &Words) -> Result<(), Failure> {
-    show_failures(&end.failures);
+    let failures: Vec<view::Failure> = end.failures.iter().cloned().map(view::Failure::from).collect();
+    show_failures(&failures);
     // A line per node that says "done" does not show it.
     anstream::print!("{}", left(last));
     match (end.phase.as_str(), end.changed_steps) {
         ("done", 0) => anstream::println!("{}", words.nothing),
         ("done", 1) => anstream::println!("done: 1 step changed something"),
         ("done", count) => anstream::println!("done: {count} steps changed something"),
-        _ => return Err(NotFinished { what: words.name, outcome: Outcome::of_run(last, end) }.into()),
+        _ => {
+            return Err(
+                NotFinished { what: words.name, outcome: Outcome::of_run(last, &end.failures) }.into()
+            );
+        }
     }
     Ok(())
 }

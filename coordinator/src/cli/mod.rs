@@ -17,6 +17,7 @@ mod screen;
 pub mod service;
 mod status;
 pub mod token;
+mod wait;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ use tokio::net::UnixStream;
 use tonic::transport::Channel;
 
 use crate::settings::{Paths, Settings};
+use crate::view::SchemaName;
 
 /// Turns Linux machines into a Kubernetes cluster with kubeadm; this is the side that decides.
 #[derive(Debug, Parser)]
@@ -61,10 +63,15 @@ enum Command {
     Bootstrap(bootstrap::Arguments),
     /// Undo what bootstrap did, on one node or on all of them
     Reset(reset::Arguments),
-    /// Print the JSON Schema of the cluster file, for editors
-    Schema,
+    /// Print a JSON Schema: of the cluster file, for editors, or of what a command prints with `-o json`
+    Schema {
+        #[arg(value_enum, default_value_t)]
+        name: SchemaName,
+    },
     /// Where the newest run stands; for every user
     Status(status::Arguments),
+    /// Wait for the end of a run; for every user
+    Wait(wait::Arguments),
     /// Show what was sent to the nodes and what they reported; the daemon need not run
     Journal(journal::Arguments),
     /// The daemon; systemd starts it
@@ -128,10 +135,11 @@ pub async fn run() -> ExitCode {
         Command::Reset(arguments) => reset::run(&Paths::under(&root), arguments).await,
         Command::Status(arguments) => status::run(&Paths::under(&root), arguments).await,
         Command::Journal(arguments) => journal::run(&Paths::under(&root), arguments),
-        Command::Schema => {
-            anstream::println!("{:#}", crate::spec::schema());
+        Command::Schema { name } => {
+            anstream::println!("{:#}", crate::view::schema(name));
             Ok(())
         }
+        Command::Wait(arguments) => wait::run(&Paths::under(&root), arguments).await,
         Command::Serve => serve(&root).await,
     };
     match outcome {

@@ -2,18 +2,14 @@
 
 use std::path::PathBuf;
 
-use muster_proto::coordinator::{PlanReply, StepPlan};
-use muster_proto::redaction::printable;
-use serde_json::{Value, json};
+use muster_proto::coordinator::PlanReply;
 
-use super::exit::WouldBlock;
-use super::status::failure_to_json;
+use super::exit::{WouldBlock, WouldChange};
 use super::{ClientError, Failure, Output, admin, cluster_file};
 use crate::settings::Paths;
 use crate::spec::Problems;
-
-/// What looking at a step can say; the order of the last line.
-const FINDINGS: [&str; 4] = ["done", "todo", "later", "blocked"];
+use crate::view;
+use crate::view::plan::{Counts, Plan, Step};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -23,103 +19,86 @@ pub(super) struct Arguments {
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
+    /// End with 6 when bootstrap would change something, and with 0 only when it would not
+    #[arg(long)]
+    exit_code: bool,
 }
 
 pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failure> {
     let files = cluster_file::read(&arguments.file)?;
-    let plan = admin(paths).await?.plan(files).await.map_err(ClientError::from)?.into_inner();
+    let reply = admin(paths).await?.plan(files).await.map_err(ClientError::from)?.into_inner();
+    let plan = Plan::try_from(&reply)?;
     match arguments.output {
-        // JSON escapes only the oldest control characters.
-        Output::Json => anstream::println!("{}", printable(&format!("{:#}", to_json(&plan)))),
-        Output::Text if plan.problems.is_none() => print(&plan),
+        Output::Json => anstream::println!("{}", view::json(&plan)),
+        Output::Text if plan.problems.is_empty() => print(&plan),
         Output::Text => {}
     }
-    verdict(plan)
+    verdict(reply, &plan, arguments.exit_code)
 }
 
-/// How the command ends, however it printed: the file cannot be used, a step is blocked, or neither.
-fn verdict(plan: PlanReply) -> Result<(), Failure> {
-    let [.., blocked] = counts(&plan);
-    match plan.problems {
+/// How the command ends, however it printed: the file cannot be used, a step is blocked, something would change and that was
+/// asked for, or none of these.
+fn verdict(reply: PlanReply, plan: &Plan, tells_changes: bool) -> Result<(), Failure> {
+    match reply.problems {
         Some(problems) => Err(Problems::from(problems).into()),
-        None if blocked > 0 => Err(WouldBlock::Steps.into()),
+        None if plan.steps.blocked > 0 => Err(WouldBlock::Steps.into()),
+        None if tells_changes && plan.would_change() => Err(WouldChange.into()),
         None => Ok(()),
     }
 }
 
-fn counts(plan: &PlanReply) -> [usize; 4] {
-    let steps = || plan.nodes.iter().flat_map(|node| &node.steps);
-    FINDINGS.map(|finding| steps().filter(|step| step.finding == finding).count())
-}
-
-fn print(plan: &PlanReply) {
+fn print(plan: &Plan) {
     for node in &plan.nodes {
-        anstream::println!("{}", node.node);
+        anstream::println!("{}", node.name);
         node.steps.iter().for_each(print_step);
     }
-    let [done, todo, later, blocked] = counts(plan);
+    let Counts { done, todo, later, blocked } = plan.steps;
     anstream::println!(
         "{done} steps hold already, {todo} would change something, {later} can be looked at later, {blocked} are blocked; nothing was changed"
     );
 }
 
-fn print_step(step: &StepPlan) {
-    let name = step.step_id.split_once('/').map_or(step.step_id.as_str(), |(_, name)| name);
+fn print_step(step: &Step) {
+    let name = step.id.split_once('/').map_or(step.id.as_str(), |(_, name)| name);
     let why = match &step.complaint {
         Some(complaint) => complaint.cause.clone(),
         None if step.after.is_empty() => String::new(),
         None => format!("after {}", step.after),
     };
-    anstream::println!("  {:<8} {name}  {}", step.finding, printable(&why).replace('\n', " "));
+    anstream::println!("  {:<8} {name}  {}", step.finding.word(), why.replace('\n', " "));
     if let Some(complaint) = &step.complaint {
         for (label, text) in [("seen", &complaint.evidence), ("to do", &complaint.remedy)] {
-            let text = printable(text);
             if !text.is_empty() {
                 anstream::println!("      {label}: {}", text.trim_end().replace('\n', "\n            "));
             }
         }
     }
     for change in &step.changes {
-        anstream::println!("      {}", printable(&change.summary));
-        for line in printable(&change.difference).lines() {
+        anstream::println!("      {}", change.summary);
+        for line in change.difference.lines() {
             anstream::println!("        {line}");
         }
     }
 }
 
-/// The form that scripts rely on: names stay, new ones may come. All texts are as the nodes sent them.
-fn to_json(plan: &PlanReply) -> Value {
-    let problems = plan.problems.iter().flat_map(|problems| {
-        problems.list.iter().map(|problem| {
-            json!({ "file": problems.file, "line": problem.line, "field": problem.field, "what": problem.what })
-        })
-    });
-    let step = |step: &StepPlan| {
-        let changes = step
-            .changes
-            .iter()
-            .map(|change| json!({ "summary": change.summary, "difference": change.difference }));
-        json!({ "id": step.step_id, "finding": step.finding, "after": step.after,
-                "changes": changes.collect::<Value>(), "complaint": step.complaint.as_ref().map(failure_to_json) })
-    };
-    let nodes = plan
-        .nodes
-        .iter()
-        .map(|node| json!({ "name": node.node, "steps": node.steps.iter().map(step).collect::<Value>() }));
-    let [done, todo, later, blocked] = counts(plan);
-    json!({
-        "problems": problems.collect::<Value>(),
-        "nodes": nodes.collect::<Value>(),
-        "steps": { "done": done, "todo": todo, "later": later, "blocked": blocked },
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use muster_proto::coordinator::{ChangePlan, Failure as Told, NodePlan, Problem, Problems as Found};
+    use muster_proto::coordinator::{
+        ChangePlan, Failure as Told, NodePlan, Problem, Problems as Found, StepPlan,
+    };
+
+    use serde_json::{Value, json};
 
     use super::super::exit::Outcome;
     use super::*;
+
+    fn to_json(plan: &PlanReply) -> Value {
+        serde_json::from_str(&view::json(&Plan::try_from(plan).unwrap())).unwrap()
+    }
+    fn ends(reply: PlanReply, tells_changes: bool) -> Outcome {
+        let plan = Plan::try_from(&reply).unwrap();
+        verdict(reply, &plan, tells_changes).map_or_else(|failure| Outcome::of(&failure), |()| Outcome::Done)
+    }
 
     fn step(id: &str, finding: &str) -> StepPlan {
         StepPlan { step_id: id.into(), finding: finding.into(), ..StepPlan::default() }
@@ -146,8 +125,24 @@ mod tests {
         assert_eq!((&steps[3]["after"], &steps[3]["complaint"]), (&json!("m1/images"), &Value::Null));
         assert_eq!(json["steps"], json!({ "done": 1, "todo": 1, "later": 1, "blocked": 1 }));
         assert_eq!(json["problems"], json!([]));
-        assert_eq!(Outcome::of(&verdict(plan).unwrap_err()), Outcome::Blocked);
-        assert!(verdict(plan_of(vec![step("m1/hosts", "todo")])).is_ok());
+        assert_eq!(ends(plan.clone(), false), Outcome::Blocked);
+        assert_eq!(ends(plan, true), Outcome::Blocked, "what is blocked says more than what would change");
+    }
+
+    #[test]
+    fn whether_something_would_change_is_told_by_the_code_where_that_is_asked_for() {
+        let of = |finding: &str| plan_of(vec![step("m1/hostname", "done"), step("m1/hosts", finding)]);
+        assert_eq!(ends(of("done"), true), Outcome::Done);
+        for finding in ["todo", "later"] {
+            assert_eq!(ends(of(finding), true), Outcome::WouldChange, "{finding}");
+            assert_eq!(ends(of(finding), false), Outcome::Done, "{finding}");
+        }
+    }
+
+    #[test]
+    fn a_finding_of_another_version_is_refused_by_its_word() {
+        let error = Plan::try_from(&plan_of(vec![step("m1/hosts", "perhaps")])).unwrap_err().to_string();
+        assert!(error.contains("\"perhaps\"") && error.contains("restart"), "{error}");
     }
 
     #[test]
@@ -159,16 +154,14 @@ mod tests {
             to_json(&plan)["problems"],
             json!([{ "file": "cluster.yaml", "line": 7, "field": "spec.nodes", "what": "no control plane" }])
         );
-        assert_eq!(Outcome::of(&verdict(plan).unwrap_err()), Outcome::Usage);
+        assert_eq!(ends(plan, true), Outcome::Usage);
     }
 
     #[test]
     fn nothing_in_the_machine_form_steers_a_terminal() {
         let change = ChangePlan { summary: "\u{1b}[2J".into(), difference: String::new() };
-        let text = format!(
-            "{:#}",
-            to_json(&plan_of(vec![StepPlan { changes: vec![change], ..step("m1/x", "todo") }]))
-        );
+        let reply = plan_of(vec![StepPlan { changes: vec![change], ..step("m1/x", "todo") }]);
+        let text = view::json(&Plan::try_from(&reply).unwrap());
         assert!(!text.contains('\u{1b}'), "{text}");
     }
 }

@@ -7,10 +7,12 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::exit::WouldBlock;
 use super::findings::show_findings;
-use super::{ClientError, Failure, admin, cluster_file};
+use super::{ClientError, Failure, Output, admin, cluster_file};
 use crate::preflight::Check;
 use crate::settings::Paths;
 use crate::spec::Problems;
+use crate::view;
+use crate::view::findings::Findings;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -21,6 +23,9 @@ pub(super) struct Arguments {
     /// packages or images
     #[arg(long, value_name = "CHECK", value_parser = ignorable())]
     ignore_check: Vec<Check>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
 }
 
 /// The checks by their words, which `--help` lists.
@@ -32,13 +37,21 @@ pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failu
     let mut files = cluster_file::read(&arguments.file)?;
     files.ignored_checks = arguments.ignore_check.iter().map(|check| check.word().to_owned()).collect();
     let found = admin(paths).await?.preflight(files).await.map_err(ClientError::from)?.into_inner();
+    let findings = Findings::from(&found);
+    if arguments.output == Output::Json {
+        anstream::println!("{}", view::json(&findings));
+    }
     if let Some(problems) = found.problems {
         return Err(Problems::from(problems).into());
     }
-    show_findings(&found);
-    if !found.complaints.is_empty() {
-        return Err(WouldBlock::Preflight(found.complaints.len()).into());
+    if arguments.output == Output::Text {
+        show_findings(&findings);
     }
-    anstream::println!("nothing stands in the way of a bootstrap; nothing was changed");
+    if !findings.complaints.is_empty() {
+        return Err(WouldBlock::Preflight(findings.complaints.len()).into());
+    }
+    if arguments.output == Output::Text {
+        anstream::println!("nothing stands in the way of a bootstrap; nothing was changed");
+    }
     Ok(())
 }

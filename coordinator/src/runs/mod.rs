@@ -226,6 +226,15 @@ impl Runs {
         self.status_of(self.record.last().map_err(RunsError::from)?)
     }
 
+    /// Where the run of this id stands, or stood at its end.
+    pub fn status_of_run(&self, id: &str) -> Result<ClusterStatus, Status> {
+        let run = self.record.run(id).map_err(RunsError::from)?;
+        match run {
+            Some(run) => self.status_of(Some(run)),
+            None => Err(Status::not_found("there is no run of this id: `coordinator journal` shows the ids")),
+        }
+    }
+
     fn status_of(&self, run: Option<Run>) -> Result<ClusterStatus, Status> {
         let Some(mut run) = run else {
             return Ok(ClusterStatus {

@@ -236,8 +236,11 @@ pub struct Failure {
     #[prost(bool, tag = "7")]
     pub blocked: bool,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct GetStatusRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetStatusRequest {
+    #[prost(string, tag = "1")]
+    pub run_id: ::prost::alloc::string::String,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ClusterStatus {
     /// empty: no cluster was ever asked for
@@ -283,7 +286,7 @@ pub struct NodeStatus {
     /// the step that runs or waits now
     #[prost(string, tag = "6")]
     pub current: ::prost::alloc::string::String,
-    /// pending | running | done | failed
+    /// pending | running | done | failed | stopped (the run ended before its steps did)
     #[prost(string, tag = "7")]
     pub state: ::prost::alloc::string::String,
 }

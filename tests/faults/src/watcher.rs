@@ -42,7 +42,7 @@ impl Watcher {
                     if let Ok(channel) = connect(&socket()).await {
                         let mut client = StatusClient::new(channel);
                         while !stopped.load(Ordering::Relaxed) {
-                            let asked = client.get(GetStatusRequest {});
+                            let asked = client.get(GetStatusRequest::default());
                             let Ok(Ok(answer)) = tokio::time::timeout(Duration::from_secs(2), asked).await
                             else {
                                 break;

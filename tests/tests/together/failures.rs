@@ -10,6 +10,7 @@ use muster_agent::host::change::ProgramName;
 use muster_agent::host::fake::FakeHost;
 use muster_agent::host::query::JournalLine;
 use muster_coordinator::cli::findings::told;
+use muster_coordinator::view::Failure;
 use muster_tests::cluster::TestCluster;
 use regex::Regex;
 
@@ -186,7 +187,8 @@ async fn every_failure_names_its_cause_in_the_first_line_and_says_how_to_go_on()
             end = cluster.bootstrap("").await.1;
         }
         assert_ne!(end.phase, "done", "{name}");
-        let text = time.replace_all(&told(&end.failures), "HH:MM:SSZ").into_owned();
+        let failures: Vec<_> = end.failures.iter().cloned().map(Failure::from).collect();
+        let text = time.replace_all(&told(&failures), "HH:MM:SSZ").into_owned();
         let first = text.lines().next().unwrap_or_default();
         assert!(
             (first.starts_with("FAILED  ") || first.starts_with("BLOCKED  ")) && first.contains(first_line),

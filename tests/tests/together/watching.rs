@@ -38,7 +38,7 @@ async fn a_watcher_hears_of_the_end_of_a_run_although_no_event_tells_it() {
     // Nobody is enrolled: a run without a step, of which the journal never hears.
     let cluster = TestCluster::of(&[]).await;
     let service = StatusService { runs: cluster.runs.clone() };
-    let mut watched = service.watch(Request::new(GetStatusRequest {})).await.unwrap().into_inner();
+    let mut watched = service.watch(Request::new(GetStatusRequest::default())).await.unwrap().into_inner();
     assert_eq!(watched.next().await.unwrap().unwrap().phase, "none");
     cluster.reset(&[]).await;
     let told = tokio::time::timeout(Duration::from_secs(5), done(watched)).await;
