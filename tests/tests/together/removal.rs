@@ -31,6 +31,13 @@ async fn a_removed_worker_is_off_the_list_also_when_who_asked_went_away_and_its_
         }
     };
     tokio::time::timeout(Duration::from_secs(30), off_the_list).await.expect("its identity is revoked");
+    // The end is recorded after that.
+    let over = async {
+        while cluster.runs.status().unwrap().phase == "running" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), over).await.expect("the run ends");
     assert_eq!(cluster.runs.status().unwrap().phase, "done");
     let w1 = "w1".parse().unwrap();
     cluster.gone("w1").await;
