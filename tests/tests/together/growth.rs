@@ -34,6 +34,9 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status};
 
+/// Room for a /24 for each node.
+const PODS: &str = "10.128.0.0/10";
+
 /// A node whose every step holds already.
 struct StandIn {
     facts: HostFacts,
@@ -126,9 +129,10 @@ fn planned(nodes: usize) -> (Plan, Hosts) {
     let workers: String =
         names[1..].iter().map(|name| format!("    - {{name: {name}, role: worker}}\n")).collect();
     let spec = format!(
-        "apiVersion: muster/v1\nkind: Cluster\nmetadata: {{name: lab}}\nspec:\n  kubernetesVersion: v1.20.2\n  nodes:\n    - {{name: n0, role: control-plane}}\n{workers}  networking: {{podSubnet: 10.244.0.0/16, manifest: n}}\n"
+        "apiVersion: muster/v1\nkind: Cluster\nmetadata: {{name: lab}}\nspec:\n  kubernetesVersion: v1.20.2\n  nodes:\n    - {{name: n0, role: control-plane}}\n{workers}  networking: {{podSubnet: {PODS}, manifest: n}}\n"
     );
-    let files = [("n".to_owned(), muster_tests::cluster::NETWORK.to_owned())].into();
+    let manifest = muster_tests::cluster::NETWORK.replace("10.244.0.0/16", PODS);
+    let files = [("n".to_owned(), manifest)].into();
     let files = ClusterFiles { spec, files, ..ClusterFiles::default() };
     let hosts: Hosts = names
         .iter()
