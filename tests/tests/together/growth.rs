@@ -183,7 +183,9 @@ async fn growth_of_a_plan_and_of_its_execution_with_the_number_of_nodes() {
         let begun = Instant::now();
         let ended = executor.execute(&plan).await;
         let executing = begun.elapsed();
-        assert_eq!((ended.done.len(), ended.failed.len()), (plan.steps.len(), 0));
+        let events = journal.of_run("r1").unwrap();
+        let first = events.iter().find(|event| matches!(event.kind, EventKind::Failed { .. }));
+        assert_eq!((ended.done.len(), ended.failed.len()), (plan.steps.len(), 0), "{first:?}");
         let (steps, events) = (plan.steps.len(), journal.last_sequence());
         println!(
             "{nodes:>5} nodes {steps:>6} steps {events:>7} events: planned in {planning:>9.3?}, executed in {executing:>9.3?}, {:>8.1?} per event",
