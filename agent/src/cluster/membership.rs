@@ -1,5 +1,7 @@
 //! Which cluster a node belongs to: what its kubelet.conf says, and the pins of a cluster's CA.
 
+use std::path::PathBuf;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use muster_proto::names::KeyHash;
@@ -15,6 +17,9 @@ pub struct Membership {
     pub server: String,
     /// Pins of the CA certificates that stand in the file itself; empty when it only names a file.
     pub ca_hashes: Vec<KeyHash>,
+    /// The file with the kubelet's certificate, where the kubeconfig names one. The kubelet writes its kubeconfig before it
+    /// has asked for that certificate (client-go v1.20, certificate/bootstrap: `LoadClientConfig`).
+    pub client_certificate: Option<PathBuf>,
 }
 
 impl Membership {
@@ -27,7 +32,12 @@ impl Membership {
             let pem = BASE64_STANDARD.decode(data.trim()).ok()?;
             ca_hashes(&String::from_utf8(pem).ok()?)
         });
-        Some(Self { server, ca_hashes: embedded.unwrap_or_default() })
+        let client_certificate = file.pointer("/users/0/user/client-certificate").and_then(Value::as_str);
+        Some(Self {
+            server,
+            ca_hashes: embedded.unwrap_or_default(),
+            client_certificate: client_certificate.map(PathBuf::from),
+        })
     }
 }
 
@@ -76,6 +86,11 @@ mod tests {
         let membership = Membership::read(&file).unwrap();
         assert_eq!(membership.server, "https://10.88.0.11:6443");
         assert_eq!(membership.ca_hashes, [CA_HASH.parse().unwrap()]);
+        assert_eq!(membership.client_certificate, None);
+        let pem = "/var/lib/kubelet/pki/kubelet-client-current.pem";
+        let of_a_worker =
+            format!("{file}users:\n- name: default-auth\n  user:\n    client-certificate: {pem}\n");
+        assert_eq!(Membership::read(&of_a_worker).unwrap().client_certificate, Some(pem.into()));
         assert_eq!(Membership::read("kind: Config\nclusters: []\n"), None);
     }
 }

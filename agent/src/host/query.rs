@@ -123,6 +123,9 @@ pub trait ObserveCluster: Send + Sync {
     ) -> impl Future<Output = Answer<Vec<Value>>> + Send;
     /// Whether the kubelet's own health endpoint (127.0.0.1:10248/healthz) says ok.
     fn kubelet_healthy(&self) -> impl Future<Output = Answer<bool>> + Send;
+    /// Whether this file, which may be the kubelet's own link to its newest, holds a whole certificate; of what is in it
+    /// nothing is told.
+    fn has_certificate(&self, path: &Path) -> impl Future<Output = Answer<bool>> + Send;
     /// The last line, at most 400 characters, that a container of a pod wrote before it ended the last time; none when
     /// nobody knows it any more. Only on a control-plane node.
     fn last_line_of_ended_container(

@@ -32,14 +32,22 @@ def workers_agent_dies_during_join(report):
 
 def power_fails_during_join(report):
     """Every process ends at once, and with its unit the join. What was written stays, synced or not: the lab's README says
-    what that does not prove, and the fault matrix tries it with what was not synced lost."""
+    what that does not prove, and the fault matrix tries it with what was not synced lost. The kubelet has written its
+    kubelet.conf by then, and waits for the certificate that this names: nobody signs it before the power is back."""
     def cut():
+        run("w1", "timeout", "30", "sh", "-c", "until test -s /etc/kubernetes/kubelet.conf; do sleep 0.1; done")
         expect_running("w1", "join")
         lab("power-cut", "w1")
         time.sleep(3)
+        signer("unpause")
         lab("start", "w1")
     # The half of it that was done is undone, and it is done again, all in the second boot.
-    crash(report, "w1", "join", cut, joins=[["join"], ["reset", "join"]])
+    crash(report, "w1", "join", cut, joins=[["join"], ["reset", "join"]], before=lambda: signer("pause"))
+
+
+def signer(verb):
+    """`docker pause` or `unpause` for the controller manager, which signs the kubelets' certificates."""
+    run("m1", "sh", "-c", f"docker {verb} $(docker ps -q --filter name=k8s_kube-controller-manager_)")
 
 
 def cable_is_pulled_during_join(report):
@@ -55,14 +63,15 @@ def cable_is_pulled_during_join(report):
     crash(report, "w1", "join", pull)
 
 
-def crash(report, machine, verb, fault, joins=ONCE, says=ATTACHED):
+def crash(report, machine, verb, fault, joins=ONCE, says=ATTACHED, before=lambda: None):
     """The fault, while kubeadm runs on the machine; then the same command. kubeadm is started once on each, but for a join
-    that is named otherwise."""
+    that is named otherwise. `before` comes as soon as kubeadm is started."""
     cluster = enrolled(2, report)
     for each in cluster.nodes:
         tally.keep(each)
     with Running(report, cluster, "interrupted") as bootstrap:
         bootstrap.wait_for_change(f"{cluster.nodes[machine]}/kubeadm-{verb}")
+        before()
         wait_for_the_middle(machine, verb)
         fault()
         time.sleep(2)

@@ -15,6 +15,7 @@ use crate::host::query::{
     Disk, Family, Interface, JournalLine, KubernetesProgram, Listener, ObjectKind, ObserveCluster,
     ObserveSystem, Page, Unit, User, name_of,
 };
+use crate::host::system::kubelet_certificate;
 
 type Answer<T> = Result<T, HostError>;
 
@@ -210,6 +211,11 @@ impl ObserveCluster for FakeHost {
 
     async fn kubelet_healthy(&self) -> Answer<bool> {
         Ok(self.state().kubelet_healthy)
+    }
+
+    async fn has_certificate(&self, path: &Path) -> Answer<bool> {
+        let state = self.state();
+        Ok(state.files.get(path).is_some_and(|file| kubelet_certificate::is_whole(file.content.as_bytes())))
     }
 
     async fn kubelet_journal(&self, since: Timestamp) -> Answer<Vec<JournalLine>> {

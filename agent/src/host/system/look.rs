@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use muster_proto::names::{ImageReference, KubernetesVersion, NodeName, UserName};
 use serde_json::Value;
 
-use super::{SystemHost, child, errand, files, http, listeners, network, programs, units, witness};
+use super::{
+    SystemHost, child, errand, files, http, kubelet_certificate, listeners, network, programs, units, witness,
+};
 use crate::host::HostError;
 use crate::host::query::{
     Disk, Family, Interface, JournalLine, KubernetesProgram, Listener, ObjectKind, ObserveCluster,
@@ -138,6 +140,10 @@ impl ObserveCluster for SystemHost {
     async fn kubelet_healthy(&self) -> Answer<bool> {
         let health = SocketAddr::from((Ipv4Addr::LOCALHOST, 10248));
         Ok(http::page(health, "/healthz").await.is_some_and(|page| page.status == 200))
+    }
+
+    async fn has_certificate(&self, path: &Path) -> Answer<bool> {
+        kubelet_certificate::is_there(self.path(path)).await
     }
 
     async fn kubelet_journal(&self, since: Timestamp) -> Answer<Vec<JournalLine>> {

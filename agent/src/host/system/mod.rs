@@ -9,6 +9,7 @@ mod etcd_data;
 mod files;
 mod http;
 mod kernel;
+pub(in crate::host) mod kubelet_certificate;
 mod listeners;
 mod look;
 mod make;

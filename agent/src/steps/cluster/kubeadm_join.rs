@@ -77,9 +77,11 @@ impl KubeadmJoin {
     pub async fn check<H: Observe>(&self, host: &H, input: &Input) -> Result<Finding, HostError> {
         let kubelet_conf = host.read_file(Path::new(KUBELET_CONF)).await?;
         let bootstrap = host.read_file(Path::new(BOOTSTRAP_CONF)).await?.is_some();
-        // A loss of power can leave an empty file, which is no identity.
-        let torn = kubelet_conf.as_ref().is_some_and(|text| text.trim().is_empty());
-        if let Some(kubelet_conf) = kubelet_conf.filter(|_| !torn) {
+        let without_identity = match &kubelet_conf {
+            Some(text) => lacks_identity(host, text).await?,
+            None => None,
+        };
+        if let Some(kubelet_conf) = kubelet_conf.filter(|_| without_identity.is_none()) {
             if let Some(complaint) = self.of_another_cluster(&kubelet_conf, input.ticket.as_ref()) {
                 return Ok(complaint);
             }
@@ -97,11 +99,15 @@ impl KubeadmJoin {
                 leftovers.into_iter().filter(|(there, _)| *there).map(|(_, path)| remove(path)).collect(),
             ));
         }
-        let left =
-            [(torn, KUBELET_CONF), (bootstrap, BOOTSTRAP_CONF), (self.has_ca(host).await?, CA_CERTIFICATE)];
+        let left = [
+            (without_identity.is_some(), KUBELET_CONF),
+            (bootstrap, BOOTSTRAP_CONF),
+            (self.has_ca(host).await?, CA_CERTIFICATE),
+        ];
         let half: Vec<&str> = left.into_iter().filter_map(|(there, path)| there.then_some(path)).collect();
         if !half.is_empty() {
-            return self.half_done(host, input, &half).await;
+            let missing = without_identity.unwrap_or_else(|| KUBELET_CONF.to_owned());
+            return self.half_done(host, input, &half, &missing).await;
         }
         let Some(ticket) = &input.ticket else {
             return Ok(Finding::blocked(
@@ -142,13 +148,14 @@ impl KubeadmJoin {
         })
     }
 
-    /// Muster's own is reset and begun again by itself. Without a kubelet.conf the kubelet never got its identity, so the node
+    /// Muster's own is reset and begun again by itself. Without its certificate the kubelet never had an identity, so the node
     /// was never Ready, and there is nothing to lose. Somebody else's may still be running: a person says what becomes of it.
     async fn half_done<H: Observe>(
         &self,
         host: &H,
         input: &Input,
         there: &[&str],
+        missing: &str,
     ) -> Result<Finding, HostError> {
         // The engine has waited for every unit of an earlier life: no join of Muster's runs any more.
         let begun = input.ledger.join;
@@ -163,7 +170,7 @@ impl KubeadmJoin {
         let foreign = if begun == Progress::Never { "\nMuster has begun no join here" } else { "" };
         Ok(Finding::blocked(
             format!("kubeadm join on {} is half done", self.node),
-            format!("there: {}\nmissing: {KUBELET_CONF}{foreign}", there.join(", ")),
+            format!("there: {}\nmissing: {missing}{foreign}", there.join(", ")),
             format!(
                 "on the master run `{}`, then the same bootstrap again",
                 reset_command(self.node.as_str())
@@ -208,6 +215,20 @@ async fn is_control_plane<H: Observe>(host: &H) -> Result<bool, HostError> {
     let etcd = host.list_folder(Path::new(folders[1])).await?;
     let admin = host.read_file(Path::new(ADMIN_CONF)).await?;
     Ok(!manifests.is_empty() || !etcd.is_empty() || admin.is_some())
+}
+
+/// What this kubelet.conf lacks to be a kubelet's identity, if anything: a loss of power can leave an empty file, and the
+/// certificate that it names comes later than the file itself, once the cluster has signed it.
+async fn lacks_identity<H: Observe>(host: &H, kubelet_conf: &str) -> Result<Option<String>, HostError> {
+    if kubelet_conf.trim().is_empty() {
+        return Ok(Some(format!("what {KUBELET_CONF} has to hold")));
+    }
+    let Some(path) = Membership::read(kubelet_conf).and_then(|membership| membership.client_certificate)
+    else {
+        return Ok(None);
+    };
+    let is_there = host.has_certificate(&path).await?;
+    Ok((!is_there).then(|| format!("{}, which {KUBELET_CONF} names", path.display())))
 }
 
 #[cfg(test)]
@@ -296,6 +317,18 @@ mod tests {
             panic!("an empty file is no identity")
         };
         assert!(changes[0].to_string().contains("kubeadm reset -f"), "{changes:?}");
+        // The kubelet names its certificate before the cluster has signed it.
+        let cut = prepared("w1", &master.cluster);
+        let pem = "/var/lib/kubelet/pki/kubelet-client-current.pem";
+        let names = format!("users:\n- user: {{client-certificate: {pem}}}\n");
+        let server = "clusters: [{cluster: {server: \"https://10.88.0.11:6443\"}}]\n";
+        cut.put_file(KUBELET_CONF, format!("{server}{names}"));
+        let Finding::Todo(changes) = look(&cut, &input).await else {
+            panic!("without its certificate the kubelet is nobody")
+        };
+        assert!(changes[0].to_string().contains("kubeadm reset -f"), "{changes:?}");
+        let Finding::Blocked(complaint) = look(&cut, &knows(Progress::Done)).await else { panic!() };
+        assert!(complaint.evidence.contains(&format!("missing: {pem}, which")), "{}", complaint.evidence);
         half.put_file("/etc/kubernetes/manifests/etcd.yaml", "");
         assert_eq!(cause_of(look(&half, &input).await), "kubeadm join on w1 is half done");
 

@@ -22,12 +22,13 @@ const PLACES: [&str; 9] = [
 ];
 
 /// Of these no content is compared, only that they are there, whose they are, and whether they are empty; and why.
-const DRAWN: [(&str, &str); 8] = [
+const DRAWN: [(&str, &str); 9] = [
     ("/etc/kubernetes/pki/", "every cluster draws its own keys"),
     ("/etc/kubernetes/admin.conf", "holds a key and a certificate"),
     ("/etc/kubernetes/controller-manager.conf", "holds a key and a certificate"),
     ("/etc/kubernetes/kubelet.conf", "holds a key and a certificate"),
     ("/etc/kubernetes/scheduler.conf", "holds a key and a certificate"),
+    ("/var/lib/kubelet/pki/", "every kubelet is given a certificate of its own"),
     ("/home/student/.kube/config", "is a copy of admin.conf"),
     ("/var/lib/muster-agent/journal.db", "the judgement reads it event by event"),
     (

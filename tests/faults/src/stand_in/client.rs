@@ -40,14 +40,19 @@ impl Client {
         let ca = decoded(&cluster["certificate-authority-data"])?;
         roots.add(CertificateDer::from_pem_slice(&ca).map_err(said)?).map_err(said)?;
         let settings = ClientConfig::builder().with_root_certificates(roots);
-        let settings = match user["client-certificate-data"].is_string() {
-            true => {
-                let certificate = CertificateDer::from_pem_slice(&decoded(&user["client-certificate-data"])?)
-                    .map_err(said)?;
-                let key = PrivateKeyDer::from_pem_slice(&decoded(&user["client-key-data"])?).map_err(said)?;
+        // In the file itself, or in another one that it names.
+        let pem = |name: &str| match user[name].as_str() {
+            Some(path) => std::fs::read(path).map_err(|error| format!("{path}: {error}")),
+            None => decoded(&user[format!("{name}-data").as_str()]),
+        };
+        let certificate = pem("client-certificate")?;
+        let settings = match certificate.is_empty() {
+            true => settings.with_no_client_auth(),
+            false => {
+                let certificate = CertificateDer::from_pem_slice(&certificate).map_err(said)?;
+                let key = PrivateKeyDer::from_pem_slice(&pem("client-key")?).map_err(said)?;
                 settings.with_client_auth_cert(vec![certificate], key).map_err(said)?
             }
-            false => settings.with_no_client_auth(),
         };
         let server = cluster["server"].as_str().unwrap_or_default().trim_start_matches("https://").to_owned();
         let token = user["token"].as_str().map(str::to_owned);

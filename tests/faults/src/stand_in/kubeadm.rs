@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::client::{Client, discover};
 use super::memory::{Work, moment, note, own_node, speaks_as_1_36};
 use super::pki::{self, Pair, kubeconfig, with_certificate, with_token};
-use super::{Said, said};
+use super::{Said, kubelet, said};
 
 const VERSION: &str = "v1.20.2";
 const PKI: &str = "/etc/kubernetes/pki";
@@ -111,7 +111,7 @@ fn put(path: &str, content: &str) -> Said<()> {
     std::fs::write(path, content).map_err(|error| format!("{path}: {error}"))
 }
 
-fn pause() {
+pub(super) fn pause() {
     std::thread::sleep(moment() / 4);
 }
 
@@ -298,7 +298,7 @@ fn join() -> Said<()> {
     let address = text(&join["nodeRegistration"]["kubeletExtraArgs"]["node-ip"]).parse().map_err(said)?;
     start_kubelet(&node, address)?;
     pause();
-    until("the kubelet's TLS bootstrap", || Path::new("/etc/kubernetes/kubelet.conf").exists())?;
+    until("the kubelet's TLS bootstrap", kubelet::has_identity)?;
     pause();
     std::fs::remove_file(bootstrap).map_err(said)?;
     print!("{}", words().join);

@@ -1,6 +1,6 @@
 //! The kubelet: healthy once it is configured and has its identity, runs the API server where its manifest lies, registers
-//! its node and keeps its state, and lets the node's pod answer on port 80 with its name, renews its Lease. What it lacks when it starts it says in its
-//! journal and takes up by itself later, as the real one does.
+//! its node and keeps its state, lets the node's pod answer on port 80 with its name, and renews its Lease. What it lacks when
+//! it starts it says in its journal and takes up by itself later, as the real one does.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::client::Client;
+use super::kubeadm::pause;
 use super::{Said, api, pki, pod_network, said};
 
 const CONFIG: &str = "/var/lib/kubelet/config.yaml";
 const FLAGS: &str = "/var/lib/kubelet/kubeadm-flags.env";
 const KUBELET_CONF: &str = "/etc/kubernetes/kubelet.conf";
 const BOOTSTRAP_CONF: &str = "/etc/kubernetes/bootstrap-kubelet.conf";
+/// A worker's kubelet.conf names it before it is there, as the real one's does.
+const CLIENT_CERTIFICATE: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
 const ADMIN_CONF: &str = "/etc/kubernetes/admin.conf";
 const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
 /// The Deployment whose pod answers here.
@@ -37,7 +40,7 @@ pub(super) fn run(arguments: &[&str]) -> Said<()> {
     }
     let flags = std::fs::read_to_string(FLAGS).map_err(said)?;
     let (node, address) = flags.trim().split_once(' ').ok_or("the flags are not written yet")?;
-    let stranger = !Path::new(KUBELET_CONF).exists();
+    let stranger = !has_identity();
     // The master's says nothing: started anew it would take the API server with it, which lives in this process here.
     if !Path::new(ADMIN_CONF).exists() {
         lacks(stranger)?;
@@ -49,7 +52,7 @@ pub(super) fn run(arguments: &[&str]) -> Said<()> {
             api::start(6443)?;
             serves = true;
         }
-        if !Path::new(KUBELET_CONF).exists() && Path::new(BOOTSTRAP_CONF).exists() {
+        if !has_identity() && Path::new(BOOTSTRAP_CONF).exists() {
             // A server that does not answer yet is asked again.
             let _ = bootstrap(node);
         }
@@ -59,7 +62,10 @@ pub(super) fn run(arguments: &[&str]) -> Said<()> {
                 healthy = true;
             }
             let runs_pods = !stranger || began.elapsed() > STRANGER_FOR;
-            if let Ok(state) = register(node, address, &told, runs_pods) {
+            // Without its certificate it is healthy all the same, and nobody to the server.
+            if has_identity()
+                && let Ok(state) = register(node, address, &told, runs_pods)
+            {
                 told = state;
             }
             if !pod_answers && Path::new(pod_network::READY).exists() {
@@ -111,20 +117,35 @@ pub(super) fn journal(arguments: &[&str]) -> Said<()> {
     Ok(())
 }
 
-/// TLS bootstrap: the token proves that the node may join; then it has an identity of its own.
+/// Whether it can say to the server who it is: the master's kubelet.conf holds the certificate, a worker's names a file.
+pub(super) fn has_identity() -> bool {
+    let own = std::fs::read_to_string(KUBELET_CONF).unwrap_or_default();
+    !own.is_empty() && (!own.contains(CLIENT_CERTIFICATE) || Path::new(CLIENT_CERTIFICATE).exists())
+}
+
+/// TLS bootstrap: kubelet.conf is written first; the token proves that the node may join; then it has an identity of its own.
 fn bootstrap(node: &str) -> Said<()> {
     let client = Client::of(BOOTSTRAP_CONF)?;
+    let pem = std::fs::read_to_string("/etc/kubernetes/pki/ca.crt").map_err(said)?;
+    let user = format!("system:node:{node}");
+    let names =
+        format!("    client-certificate: {CLIENT_CERTIFICATE}\n    client-key: {CLIENT_CERTIFICATE}\n");
+    put(KUBELET_CONF, &pki::kubeconfig(&client.server, &pem, &user, &names))?;
+    pause();
     let (code, answer) = client.ask("POST", "/stand-in/join", Some(&json!({"node": node})))?;
     if code != 200 {
         return Err(answer.to_string());
     }
-    let pem = std::fs::read_to_string("/etc/kubernetes/pki/ca.crt").map_err(said)?;
-    let field = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
-    let identity = pki::with_certificate(&pki::Pair { certificate: field("certificate"), key: field("key") });
-    let user = format!("system:node:{node}");
-    let fresh = format!("{KUBELET_CONF}.fresh");
-    std::fs::write(&fresh, pki::kubeconfig(&client.server, &pem, &user, &identity)).map_err(said)?;
-    std::fs::rename(fresh, KUBELET_CONF).map_err(said)
+    let field = |name: &str| answer[name].as_str().unwrap_or_default();
+    std::fs::create_dir_all("/var/lib/kubelet/pki").map_err(said)?;
+    put(CLIENT_CERTIFICATE, &format!("{}{}", field("certificate"), field("key")))
+}
+
+/// All of it, or nothing.
+fn put(path: &str, content: &str) -> Said<()> {
+    let fresh = format!("{path}.fresh");
+    std::fs::write(&fresh, content).map_err(said)?;
+    std::fs::rename(fresh, path).map_err(said)
 }
 
 /// Tells the API server how this node is; what was told before is not told again while it stands there.
