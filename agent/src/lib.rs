@@ -1,5 +1,6 @@
 //! The agent of one node: looks at the host, changes it step by step as the coordinator asks, and keeps a journal.
 
+pub mod bad_step;
 pub mod cli;
 pub mod cluster;
 pub mod connect;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use jiff::Timestamp;
 use muster_proto::database::{DatabaseError, Schema};
 use muster_proto::names::{NodeName, StepId};
+use muster_proto::step_kind::StepKind;
 use rusqlite::{Connection, Params, Row, params};
 use serde::{Deserialize, Serialize};
 
@@ -45,9 +46,6 @@ const SCHEMA: Schema = Schema {
     remedy: "move {} and {}-wal away, keep them, and restart muster-coordinator; then the same bootstrap goes on by looking at \
              the machines",
 };
-
-/// The step that every reset of a node of a cluster has.
-const RESET: &str = "kubeadm-reset";
 
 /// How a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,7 +96,7 @@ impl Run {
 
     /// Whether it resets this node.
     fn resets(&self, node: &NodeName) -> bool {
-        self.steps.iter().any(|id| id.step() == RESET && id.node() == node.as_str())
+        self.steps.contains(&StepId::of(node, StepKind::KubeadmReset))
     }
 }
 
@@ -182,7 +180,7 @@ impl Record {
 
     /// Whether a run of this very plan came to its end, and no reset was begun since.
     pub fn was_done(&self, plan_digest: &str) -> Result<bool, RecordError> {
-        let resets = |run: &Run| run.steps.iter().any(|id| id.step() == RESET);
+        let resets = |run: &Run| run.steps.iter().any(|id| id.kind() == Some(StepKind::KubeadmReset));
         let mut since = self.newest_first()?.into_iter().take_while(|run| !resets(run));
         Ok(since.any(|run| run.phase == RunPhase::Done && run.plan_digest == plan_digest))
     }

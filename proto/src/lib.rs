@@ -17,6 +17,7 @@ pub mod pod_network;
 pub mod private_file;
 pub mod redaction;
 pub mod settings_file;
+pub mod step_kind;
 pub mod token;
 pub mod transport;
 pub mod ufw;

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::step_kind::StepKind;
+
 /// A value that does not have the form it must have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{value:?} is not {expected}")]
@@ -133,8 +135,19 @@ impl From<&NodeName> for HostName {
 }
 
 impl StepId {
-    pub fn new(node: &NodeName, step: &str) -> Result<Self, Malformed> {
-        format!("{node}/{step}").parse()
+    /// The one step of its kind on this node.
+    pub fn of(node: &NodeName, kind: StepKind) -> Self {
+        Self(format!("{node}/{kind}"))
+    }
+
+    /// One of several steps of a kind on this node: `NODE/KIND.LABEL`.
+    pub fn labelled(node: &NodeName, kind: StepKind, label: &str) -> Result<Self, Malformed> {
+        format!("{node}/{kind}.{label}").parse()
+    }
+
+    /// None for what is no step of a plan, and for one that a newer version knows.
+    pub fn kind(&self) -> Option<StepKind> {
+        self.step().split('.').next()?.parse().ok()
     }
 
     /// The part after the node's name.
@@ -374,6 +387,12 @@ mod tests {
     fn a_step_id_knows_its_node_and_its_step() {
         let id: StepId = "node-1.lab/kubeadm-join".parse().unwrap();
         assert_eq!((id.node(), id.step()), ("node-1.lab", "kubeadm-join"));
+        assert_eq!(id, StepId::of(&"node-1.lab".parse().unwrap(), StepKind::KubeadmJoin));
+        let node: NodeName = "m1".parse().unwrap();
+        let labelled = StepId::labelled(&node, StepKind::DrainNode, "w1.lab").unwrap();
+        assert_eq!((labelled.as_str(), labelled.kind()), ("m1/drain-node.w1.lab", Some(StepKind::DrainNode)));
+        assert!(StepId::labelled(&node, StepKind::Kubeconfig, "a_b").is_err());
+        assert_eq!("m1/of-tomorrow".parse::<StepId>().unwrap().kind(), None);
     }
 
     #[test]

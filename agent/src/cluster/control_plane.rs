@@ -11,8 +11,8 @@ use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::{ImageReference, KubernetesVersion, Malformed, NodeName};
 use serde_json::json;
 
+use crate::bad_step::BadStep;
 use crate::cluster::kubeadm::{Dialect, Registration, TICKET_DESCRIPTION, TICKET_LIFE, file_of};
-use crate::steps::BadStep;
 
 /// What the spec says of the control plane, every field parsed.
 #[derive(Debug, Clone)]

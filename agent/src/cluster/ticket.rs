@@ -8,6 +8,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::cluster::membership::ca_hashes;
 
+/// What kubeadm reads instead of cluster-info: the server and its CA certificate. Removed after the join.
+pub(crate) const DISCOVERY_FILE: &str = "/run/muster-agent/join-discovery.conf";
+
 /// A kubeadm token that lives minutes, where to use it, and the pins of the cluster's CA. `Debug` does not show the token.
 #[derive(Debug, Clone)]
 pub struct Ticket {

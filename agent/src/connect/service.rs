@@ -10,7 +10,7 @@ use muster_proto::agent::node_agent_server::NodeAgent;
 use muster_proto::agent::step::Kind;
 use muster_proto::agent::{
     self, CheckStepReply, CheckStepRequest, HelloReply, HelloRequest, HostReport, InspectRequest,
-    ListenRequest, ReachReply, ReachRequest, RunStepReply, RunStepRequest,
+    ListenReply, ListenRequest, ReachReply, ReachRequest, RunStepReply, RunStepRequest,
 };
 use muster_proto::names::{NodeName, StepId};
 use muster_proto::redaction::printable;
@@ -18,10 +18,12 @@ use muster_proto::version::{Mismatch, PROTOCOL, VERSION};
 use tonic::{Request, Response, Status};
 
 use crate::connect::facts;
-use crate::engine::ListenReplies;
 
 /// The events of a step as they happen, and its output at the end.
 pub type Replies = BoxStream<'static, Result<RunStepReply, Status>>;
+
+/// What is heard at the doors that are held open.
+pub type ListenReplies = BoxStream<'static, Result<ListenReply, Status>>;
 
 /// What does the steps. The service hands everything to it and knows no step itself.
 pub trait Steps: Clone + Send + Sync + 'static {

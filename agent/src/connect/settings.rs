@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use muster_proto::names::NodeName;
 use muster_proto::settings_file::SettingsFile;
+use muster_proto::step_kind::StepKind;
 use serde::{Deserialize, Serialize};
 
 use crate::connect::dial::Endpoint;
@@ -18,7 +19,7 @@ pub struct Settings {
     pub node: NodeName,
     /// The kinds of steps that the coordinator may run here; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub allow_steps: Option<Vec<String>>,
+    pub allow_steps: Option<Vec<StepKind>>,
     /// Whether the coordinator may undo this machine's part of the cluster (`coordinator reset`, which a person confirms
     /// with the cluster's name). It may unless this says false.
     #[serde(default = "yes")]
@@ -81,7 +82,7 @@ mod tests {
         let settings = Settings {
             coordinator: "10.88.0.11".parse().unwrap(),
             node: "node-1".parse().unwrap(),
-            allow_steps: Some(vec!["swap".into()]),
+            allow_steps: Some(vec![StepKind::Swap]),
             allow_reset: true,
         };
         settings.write(&path).unwrap();

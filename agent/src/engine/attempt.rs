@@ -82,7 +82,7 @@ impl<H: Host> Attempt<H> {
         let inner = self.inner.clone();
         // What one step of membership finds on the host is only true while no other one is under way: these look in their
         // turn too. All others take it for their changes alone.
-        let looks_in_turn = self.step.is_of_membership();
+        let looks_in_turn = self.step.kind().is_of_membership();
         let mut turn = if looks_in_turn { Some(inner.changing.lock().await) } else { None };
         self.settle_own(&started).await?;
         self.settle_errands().await?;
@@ -165,7 +165,7 @@ impl<H: Host> Attempt<H> {
     async fn look(&self, started: &Event) -> Result<Finding, Stop> {
         // A ticket captured by an earlier step of this node, or by a program of this very step.
         let ticket = self.input.ticket.clone().or_else(|| self.inner.memory().ticket.clone());
-        let ledger = match self.step.reads_ledger() {
+        let ledger = match self.step.kind().reads_ledger() {
             true => self.inner.ledger()?,
             false => Ledger::default(),
         };

@@ -9,14 +9,14 @@ use jiff::Timestamp;
 use muster_proto::cause::chain;
 use muster_proto::event::{Complaint, Event, EventKind};
 use muster_proto::journal::JournalError;
-use muster_proto::names::StepId;
+use muster_proto::names::{NodeName, StepId};
+use muster_proto::step_kind::StepKind;
 use serde_json::Value;
 
 use super::attempt::{Attempt, Stop, Yields};
 use crate::diagnosis;
 use crate::host::HostError;
 use crate::host::change::{Applied, ChangeId, Host};
-use crate::steps::OF_MEMBERSHIP;
 
 /// Who waits longer than this for another step's program says so.
 const SOON: Duration = Duration::from_secs(1);
@@ -75,7 +75,7 @@ impl<H: Host> Attempt<H> {
             self.forget(&ChangeId { step: self.id.clone(), index }).await;
         }
         let programs = open.iter().any(Open::is_program);
-        let _turn = match programs && !self.step.is_of_membership() {
+        let _turn = match programs && !self.step.kind().is_of_membership() {
             true => Some(self.inner.changing.lock().await),
             false => None,
         };
@@ -194,9 +194,9 @@ impl<H: Host> Attempt<H> {
     }
 
     fn others_of_membership(&self) -> impl Iterator<Item = StepId> + use<H> {
-        let (node, own) = (self.id.node().to_owned(), self.id.step().to_owned());
-        let others = OF_MEMBERSHIP.into_iter().filter(move |name| *name != own);
-        others.filter_map(move |name| format!("{node}/{name}").parse().ok())
+        let (node, own) = (self.id.node().parse::<NodeName>().ok(), self.step.kind());
+        let others = StepKind::all_of_membership().filter(move |kind| *kind != own);
+        others.filter_map(move |kind| Some(StepId::of(node.as_ref()?, kind)))
     }
 }
 

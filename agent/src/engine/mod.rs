@@ -25,13 +25,13 @@ use muster_proto::event::{Event, EventKind, StepState};
 use muster_proto::journal::{Journal, JournalError};
 use muster_proto::names::{Malformed, StepId};
 use muster_proto::panics::{self, Panicked};
+use muster_proto::step_kind::StepKind;
 use prost::Message;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
 use attempt::{Attempt, output_of};
 use follow::follow;
-pub use preflight::ListenReplies;
 
 use crate::cluster::ticket::{NoTicket, Ticket};
 use crate::files::difference;
@@ -47,6 +47,8 @@ pub enum Refused {
     Id(#[from] Malformed),
     #[error("the step")]
     Step(#[from] BadStep),
+    #[error("the id {id} is not that of a step of the kind {kind}")]
+    OtherKind { id: StepId, kind: StepKind },
     #[error("the join ticket")]
     Ticket(#[from] NoTicket),
     #[error(
@@ -54,7 +56,7 @@ pub enum Refused {
     )]
     OtherContent(StepId),
     #[error("this node's agent.toml does not allow the step {0}")]
-    NotAllowed(String),
+    NotAllowed(StepKind),
     #[error(
         "this node's owner forbids a reset: set `allow_reset = true` in /etc/muster/agent.toml there, `systemctl restart muster-agent`, \
          then run the same command again"
@@ -75,8 +77,8 @@ pub enum Refused {
 /// What this node's owner lets the coordinator do; all of it when nothing is said.
 #[derive(Debug, Clone, Default)]
 pub struct Allowed {
-    /// The steps by name; none: all of them. Those of a reset are not among them.
-    pub steps: Option<Vec<String>>,
+    /// None: all of them. Those of a reset are not among them.
+    pub steps: Option<Vec<StepKind>>,
     pub no_reset: bool,
 }
 
@@ -139,10 +141,9 @@ impl<H: Host + 'static> Engine<H> {
 
     /// What running the step would change. Changes nothing: `check` cannot.
     pub async fn check(&self, request: CheckStepRequest) -> Result<CheckStepReply, Refused> {
-        let _: StepId = request.step_id.parse()?;
-        let step = self.inner.admit(request.step.as_ref())?;
+        let step = self.inner.admit(&request.step_id.parse()?, request.step.as_ref())?;
         let mut input = Input { ticket: self.inner.memory().ticket.clone(), ..Input::default() };
-        if step.reads_ledger() {
+        if step.kind().reads_ledger() {
             input.ledger = self.inner.ledger()?;
         }
         let host = &self.inner.host;
@@ -169,7 +170,7 @@ impl<H: Host + 'static> Engine<H> {
         request: RunStepRequest,
     ) -> Result<impl Stream<Item = Result<RunStepReply, Refused>> + use<H>, Refused> {
         let id: StepId = request.step_id.parse()?;
-        let step = self.inner.admit(request.step.as_ref())?;
+        let step = self.inner.admit(&id, request.step.as_ref())?;
         let input = self.inner.input(request.input.as_ref())?;
         let content = content_of(request.step.as_ref());
         let end = self.start(&request.run_id, &id, step, content, input)?;
@@ -260,20 +261,25 @@ impl<H: Host> Inner<H> {
         }
     }
 
-    fn admit(&self, message: Option<&agent::Step>) -> Result<Step, Refused> {
+    /// The step, if it is the one that its id names and the owner allows it.
+    fn admit(&self, id: &StepId, message: Option<&agent::Step>) -> Result<Step, Refused> {
         let step = Step::parse(message.ok_or(BadStep::Unknown)?)?;
-        if step.is_of_a_reset() {
+        let kind = step.kind();
+        if id.kind() != Some(kind) {
+            return Err(Refused::OtherKind { id: id.clone(), kind });
+        }
+        if kind.undoes() {
             return if self.allowed.no_reset { Err(Refused::NoReset) } else { Ok(step) };
         }
-        if self.allowed.steps.as_ref().is_some_and(|names| !names.iter().any(|name| name == step.name())) {
-            return Err(Refused::NotAllowed(step.name().to_owned()));
+        if self.allowed.steps.as_ref().is_some_and(|kinds| !kinds.contains(&kind)) {
+            return Err(Refused::NotAllowed(kind));
         }
         Ok(step)
     }
 
     /// What a step that ended in an earlier life yields: nothing unless it was done. Mostly looking tells. A ticket is gone
-    /// with the life that held it: then `join-ticket`, and no other step, makes a fresh one, as a step of its own in the
-    /// journal, because the finished one stays as it is.
+    /// with the life that held it: then its step, and no other, makes a fresh one, as a step of its own in the journal,
+    /// because the finished one stays as it is.
     async fn yield_again(
         self: Arc<Self>,
         run: String,
@@ -290,7 +296,7 @@ impl<H: Host> Inner<H> {
             step.check(&self.host, &Input { ticket, pods: input.pods.clone(), ..Input::default() }).await;
         match finding {
             Ok(Finding::Done(result)) => Ok(output_of(result)),
-            Ok(Finding::Todo(_)) if matches!(step, Step::JoinTicket(_)) => {
+            Ok(Finding::Todo(_)) if step.kind().may_be_repeated() => {
                 let id = self.unfinished(&run, &id).map_err(|error| chain(&error))?;
                 Attempt { inner: self, run, id, content, step, input }.run().await
             }

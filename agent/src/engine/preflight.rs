@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use futures_util::future::join_all;
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream;
 use futures_util::{Stream, StreamExt};
 use muster_proto::agent::{
     self, Heard, HostReport, InspectRequest, ListenReply, ListenRequest, ReachReply, ReachRequest,
@@ -12,13 +12,12 @@ use muster_proto::agent::{
 };
 use muster_proto::event::StepState;
 use muster_proto::names::{Malformed, NodeName, StepId};
+use muster_proto::step_kind::StepKind;
 
 use super::{Engine, Refused};
 use crate::engine::inspect::inspect;
 use crate::host::change::Host;
 use crate::host::reach::{Door, Listening, Reach, Target, Word};
-use crate::steps::cluster::{kubeadm_init, kubeadm_join};
-use crate::steps::leave::kubeadm_reset;
 use crate::undo::ledger::{Ledger, Progress};
 
 /// More doors or targets no cluster asks of one node at once.
@@ -40,15 +39,15 @@ impl<H: Host + Reach + 'static> Engine<H> {
         } else if report.begun_here {
             report.foreign_networks.clear();
         }
-        let last = |step| -> Result<(u64, StepState, StepId), Refused> {
-            let id = StepId::new(&node, step)?;
+        let last = |kind| -> Result<(u64, StepState, StepId), Refused> {
+            let id = StepId::of(&node, kind);
             let events = self.inner.journal.last_of_step(&id)?;
             let Some(event) = events.last() else { return Ok((0, StepState::Pending, id)) };
             Ok((event.sequence, self.inner.journal.state(&event.run, &id)?, id))
         };
-        let (reset, ..) = last(kubeadm_reset::NAME)?;
-        for step in [kubeadm_init::NAME, kubeadm_join::NAME] {
-            let (sequence, state, id) = last(step)?;
+        let (reset, ..) = last(StepKind::KubeadmReset)?;
+        for kind in [StepKind::KubeadmInit, StepKind::KubeadmJoin] {
+            let (sequence, state, id) = last(kind)?;
             if sequence > reset && !state.is_final() {
                 report.under_way = id.to_string();
             }
@@ -87,9 +86,6 @@ impl<H: Host + Reach + 'static> Engine<H> {
         Ok(ReachReply { reached: reached.into_iter().map(message).collect() })
     }
 }
-
-/// What the service hands on.
-pub type ListenReplies = BoxStream<'static, Result<ListenReply, tonic::Status>>;
 
 fn word(bytes: &[u8]) -> Result<Word, Refused> {
     bytes.try_into().map_err(|_| Refused::Asked(format!("the word has {} bytes and not 16", bytes.len())))

@@ -12,8 +12,8 @@ use muster_proto::cause::chain;
 use muster_proto::panics;
 use tonic::Status;
 
-use super::{Engine, ListenReplies, Refused};
-use crate::connect::service::{Replies, Steps};
+use super::{Engine, Refused};
+use crate::connect::service::{ListenReplies, Replies, Steps};
 use crate::host::change::Host;
 use crate::host::query::KubernetesProgram;
 use crate::host::reach::Reach;
@@ -22,9 +22,11 @@ impl From<Refused> for Status {
     fn from(refused: Refused) -> Self {
         let message = chain(&refused);
         match refused {
-            Refused::Id(_) | Refused::Step(_) | Refused::Ticket(_) | Refused::Asked(_) => {
-                Status::invalid_argument(message)
-            }
+            Refused::Id(_)
+            | Refused::Step(_)
+            | Refused::OtherKind { .. }
+            | Refused::Ticket(_)
+            | Refused::Asked(_) => Status::invalid_argument(message),
             Refused::OtherContent(_) | Refused::Host(_) => Status::failed_precondition(message),
             Refused::NotAllowed(_) | Refused::NoReset => Status::permission_denied(message),
             Refused::Journal(_) | Refused::Stopped(_) | Refused::Panicked(_) => Status::internal(message),

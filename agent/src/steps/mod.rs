@@ -8,15 +8,15 @@ mod rehearsal;
 #[cfg(test)]
 mod tests;
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use muster_proto::agent;
 use muster_proto::event::Complaint;
 use muster_proto::kubernetes::runtime::RuntimeName;
-use muster_proto::names::Malformed;
+use muster_proto::step_kind::StepKind;
 
+pub use crate::bad_step::BadStep;
 use crate::cluster::ticket::Ticket;
 use crate::host::HostError;
 use crate::host::change::Change;
@@ -73,29 +73,6 @@ pub struct Input {
     pub ledger: Ledger,
 }
 
-/// A message that is not a step this agent knows, or one with a field that it refuses.
-#[derive(Debug, thiserror::Error)]
-pub enum BadStep {
-    #[error("the message holds no step that this version of the agent knows")]
-    Unknown,
-    #[error("{field}: {source}")]
-    Field { field: &'static str, source: Malformed },
-    #[error("{field}: {problem}")]
-    Value { field: &'static str, problem: String },
-}
-
-impl BadStep {
-    /// For `map_err`: the field that was malformed.
-    pub fn field(field: &'static str) -> impl Fn(Malformed) -> Self {
-        move |source| Self::Field { field, source }
-    }
-
-    /// A value whose own type does not say what is expected: an address, a range, a port.
-    pub fn parsed<T: FromStr>(field: &'static str, text: &str, expected: &'static str) -> Result<T, Self> {
-        text.parse().map_err(|_| Self::field(field)(Malformed::new(text, expected)))
-    }
-}
-
 macro_rules! steps {
     ($($variant:ident => $room:ident::$module:ident),* $(,)?) => {
         /// A step, every field parsed. The compiler insists that a new one is checked.
@@ -103,15 +80,10 @@ macro_rules! steps {
         pub enum Step { $($variant($room::$module::$variant)),* }
 
         impl Step {
-            /// The names of all.
-            pub const NAMES: &'static [&'static str] = &[$($room::$module::NAME),*];
-
             /// Parses the message at the edge; nothing of it is believed.
             pub fn parse(message: &agent::Step) -> Result<Self, BadStep> {
                 match message.kind.as_ref().ok_or(BadStep::Unknown)? {
                     $(agent::step::Kind::$variant(fields) => $room::$module::$variant::parse(fields).map(Self::$variant),)*
-                    #[allow(unreachable_patterns)]
-                    _ => Err(BadStep::Unknown),
                 }
             }
 
@@ -125,9 +97,8 @@ macro_rules! steps {
                 match self { $(Self::$variant(_) => $room::$module::SETTLE),* }
             }
 
-            /// The step's name as it stands in ids, files and on the screen.
-            pub fn name(&self) -> &'static str {
-                match self { $(Self::$variant(_) => $room::$module::NAME),* }
+            pub fn kind(&self) -> StepKind {
+                match self { $(Self::$variant(_) => StepKind::$variant),* }
             }
         }
     };
@@ -182,33 +153,4 @@ steps! {
     KubeletIdentity => cluster::kubelet_identity,
     NodeNetwork => cluster::node_network,
     Addons => cluster::addons,
-}
-
-/// The steps that make this node a member of a cluster or take it out: no two of them are ever under way at once,
-/// whatever run each is of.
-pub const OF_MEMBERSHIP: [&str; 3] =
-    [cluster::kubeadm_init::NAME, cluster::kubeadm_join::NAME, leave::kubeadm_reset::NAME];
-
-impl Step {
-    pub fn is_of_membership(&self) -> bool {
-        OF_MEMBERSHIP.contains(&self.name())
-    }
-
-    /// Whether `check` wants the account of what this agent did.
-    pub fn reads_ledger(&self) -> bool {
-        matches!(
-            self,
-            Self::Restore(_)
-                | Self::KubeadmJoin(_)
-                | Self::KubeadmInit(_)
-                | Self::KubeadmReset(_)
-                | Self::NetworkLeftovers(_)
-                | Self::NodeNetwork(_)
-        )
-    }
-
-    /// Whether the step undoes; these the owner of a node can forbid all together (`allow_reset`).
-    pub fn is_of_a_reset(&self) -> bool {
-        crate::undo::ledger::RESET_STEPS.contains(&self.name())
-    }
 }

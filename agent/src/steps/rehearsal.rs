@@ -26,11 +26,11 @@ pub(super) fn step(kind: Kind) -> Step {
 /// Makes what the step wants changed and looks again; the ticket that a program yielded is kept in `input`.
 pub(super) async fn carry_out(host: &FakeHost, step: &Step, input: &mut Input) -> Finding {
     let Finding::Todo(changes) = step.check(host, input).await.unwrap() else {
-        panic!("{} has nothing to change", step.name())
+        panic!("{} has nothing to change", step.kind())
     };
     for (index, change) in changes.iter().enumerate() {
         let id = ChangeId {
-            step: format!("n/{}", step.name()).parse().unwrap(),
+            step: format!("n/{}", step.kind()).parse().unwrap(),
             index: u32::try_from(index).unwrap(),
         };
         let applied = host.apply(change, &id).await.unwrap();

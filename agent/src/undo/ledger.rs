@@ -6,9 +6,11 @@ use std::collections::BTreeSet;
 
 use muster_proto::event::{Event, EventKind};
 use muster_proto::kubernetes::files::{FOLDER, KUBELET_FOLDER};
+use muster_proto::step_kind::StepKind;
 use muster_proto::ufw::Rule;
 use serde_json::Value;
 
+use crate::cluster::ticket::DISCOVERY_FILE;
 use crate::host::change::{Change, ProgramName, UnitAction};
 
 mod progress;
@@ -24,13 +26,6 @@ pub use reset_ended::ResetEnded;
 pub use secret_file::SecretFile;
 pub use target::{Place, Target};
 pub use writes::Writes;
-
-/// The steps of a reset.
-pub const RESET_STEPS: [&str; 3] = [
-    crate::steps::leave::kubeadm_reset::NAME,
-    crate::steps::leave::network_leftovers::NAME,
-    crate::steps::leave::restore::NAME,
-];
 
 /// The account of one host.
 #[derive(Debug, Clone, Default)]
@@ -71,8 +66,7 @@ impl Ledger {
     /// Folds a whole journal, oldest event first.
     pub fn of(events: &[Event]) -> Self {
         let restored = |event: &Event| {
-            event.step.step() == crate::steps::leave::restore::NAME
-                && matches!(event.kind, EventKind::Done { .. })
+            event.step.kind() == Some(StepKind::Restore) && matches!(event.kind, EventKind::Done { .. })
         };
         let begin = events.iter().rposition(restored).map_or(0, |last| last + 1);
         let mut ledger = Self::default();
@@ -81,12 +75,12 @@ impl Ledger {
         // One changing step at a time: the change of a reset that was intended last.
         let mut under_way: Option<Change> = None;
         for event in &events[begin..] {
-            let step = event.step.step();
+            let kind = event.step.kind();
             if let EventKind::Done { .. } = event.kind {
-                match step {
-                    crate::steps::cluster::kubeadm_join::NAME => ledger.join.end(),
-                    crate::steps::cluster::kubeadm_init::NAME => ledger.init.end(),
-                    crate::steps::leave::kubeadm_reset::NAME => {
+                match kind {
+                    Some(StepKind::KubeadmJoin) => ledger.join.end(),
+                    Some(StepKind::KubeadmInit) => ledger.init.end(),
+                    Some(StepKind::KubeadmReset) => {
                         (ledger.join, ledger.init) = (Progress::Never, Progress::Never);
                         ledger.etcd = Etcd::Foreign;
                         (ledger.reset_begun, ledger.reset) = (false, None);
@@ -94,7 +88,7 @@ impl Ledger {
                     _ => {}
                 }
             }
-            if step == crate::steps::leave::kubeadm_reset::NAME {
+            if kind == Some(StepKind::KubeadmReset) {
                 match &event.kind {
                     EventKind::Started { .. } => ledger.reset = None,
                     EventKind::Made { outcome, .. } if under_way.as_ref().is_some_and(Change::resets) => {
@@ -108,7 +102,7 @@ impl Ledger {
             }
             let EventKind::Intended { change, before, .. } = &event.kind else { continue };
             let Ok(change) = serde_json::from_value::<Change>(change.clone()) else { continue };
-            ledger.reset_begun |= change.resets() && step == crate::steps::leave::kubeadm_reset::NAME;
+            ledger.reset_begun |= change.resets() && kind == Some(StepKind::KubeadmReset);
             match change.kubeadm_verb() {
                 Some("init") => {
                     ledger.init.begin();
@@ -124,11 +118,11 @@ impl Ledger {
                 ledger.networks =
                     ledger.networks.or_else(|| serde_json::from_value(before["cni"].clone()).ok());
             }
-            if RESET_STEPS.contains(&step) {
+            if kind.is_some_and(StepKind::undoes) {
                 ledger.take_undoing(&change, &mut entries);
                 under_way = Some(change);
             } else {
-                note(&mut entries, step, &change, before.as_ref());
+                note(&mut entries, event.step.step(), &change, before.as_ref());
             }
         }
         ledger.entries = entries.into_iter().rev().map(|(_, entry)| entry).collect();
@@ -234,7 +228,7 @@ fn note(entries: &mut Vec<(String, Entry)>, step: &str, change: &Change, before:
 
 /// Files that a reset leaves to kubeadm, and the one below /run that is gone when kubeadm is.
 fn is_kubeadms(path: &std::path::Path) -> bool {
-    let folders = [FOLDER, KUBELET_FOLDER, crate::steps::cluster::kubeadm_join::DISCOVERY_FILE];
+    let folders = [FOLDER, KUBELET_FOLDER, DISCOVERY_FILE];
     folders.iter().any(|place| path.starts_with(place))
 }
 

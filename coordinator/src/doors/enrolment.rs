@@ -50,7 +50,7 @@ impl EnrolmentService {
     /// Makes a refused attempt an event, which is on the disk before the attempt is answered.
     fn journalled(&self, incident: &Incident) -> Result<(), Unrecorded> {
         if incident.is_recorded() {
-            let step = StepId::new(&incident.node.parse()?, STEP)?;
+            let step: StepId = format!("{}/{STEP}", incident.node).parse()?;
             let refused = EventKind::Refused { why: incident.to_string(), source: self.source.clone() };
             self.journal.append(STEP, &step, refused)?;
         }

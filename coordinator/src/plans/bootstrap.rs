@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use muster_proto::agent::{self, step::Kind};
 use muster_proto::names::{ApiEndpoint, Malformed, NodeName, UserName};
 use muster_proto::pod_network::configuration_files;
+use muster_proto::step_kind::StepKind as K;
 
 use super::addresses::{addresses, endpoint};
 use super::builder::After::{self, All, Output, Same, SameOf};
@@ -16,40 +17,40 @@ use super::{Hosts, Plan};
 use crate::spec::{ClusterSpec, Problem};
 
 /// What `kubeadm init` and `join` need of a host.
-const PREPARED: After = SameOf(&["hostname", "hosts", "swap", "kubelet", "images"]);
+const PREPARED: After = SameOf(&[K::Hostname, K::Hosts, K::Swap, K::Kubelet, K::Images]);
 
 /// The order of everything: what is done, where, what is sent there, and after what. What need not wait for each other does not.
 #[rustfmt::skip]
 fn order<'a>() -> Vec<Line<Wanted<'a>>> {
     vec![
-        each  ("hostname",         every_node,         hostname,         &[]),
-        shared("hosts",            every_node,         hosts,            &[]),
-        shared("swap",             every_node,         swap,             &[]),
-        shared("firewall",         every_node,         firewall,         &[]),
-        shared("kernel",           every_node,         kernel,           &[]),
-        shared("packages",         every_node,         packages,         &[]),
-        shared("kubelet",          every_node,         kubelet,          &[Same("packages")]),
+        each  (K::Hostname,         every_node,         hostname,         &[]),
+        shared(K::Hosts,            every_node,         hosts,            &[]),
+        shared(K::Swap,             every_node,         swap,             &[]),
+        shared(K::Firewall,         every_node,         firewall,         &[]),
+        shared(K::Kernel,           every_node,         kernel,           &[]),
+        shared(K::Packages,         every_node,         packages,         &[]),
+        shared(K::Kubelet,          every_node,         kubelet,          &[Same(K::Packages)]),
         // The kernel's settings first: some runtimes set ip_forward themselves when they start, and would hide a missing one.
-        shared("runtime",          every_node,         runtime,          &[SameOf(&["packages", "kernel", "firewall"])]),
-        each  ("images",           every_node,         images,           &[Same("runtime")]),
-        each  ("kubeadm-init",     master,             kubeadm_init,     &[PREPARED]),
-        each  ("kubeconfig",       for_every_user,     kubeconfig,       &[All("kubeadm-init")]),
-        shared("pod-network",      master,             pod_network,      &[All("kubeadm-init")]),
-        each  ("untaint",          if_it_runs_pods,    untaint,          &[All("kubeadm-init")]),
-        shared("join-ticket",      if_somebody_joins,  join_ticket,      &[All("kubeadm-init")]),
-        each  ("kubeadm-join",     every_worker,       kubeadm_join,     &[PREPARED, Output("join-ticket")]),
-        shared("kubelet-identity", every_worker,       kubelet_identity, &[Same("kubeadm-join")]),
+        shared(K::Runtime,          every_node,         runtime,          &[SameOf(&[K::Packages, K::Kernel, K::Firewall])]),
+        each  (K::Images,           every_node,         images,           &[Same(K::Runtime)]),
+        each  (K::KubeadmInit,      master,             kubeadm_init,     &[PREPARED]),
+        each  (K::Kubeconfig,       for_every_user,     kubeconfig,       &[All(K::KubeadmInit)]),
+        shared(K::PodNetwork,       master,             pod_network,      &[All(K::KubeadmInit)]),
+        each  (K::Untaint,          if_it_runs_pods,    untaint,          &[All(K::KubeadmInit)]),
+        shared(K::JoinTicket,       if_somebody_joins,  join_ticket,      &[All(K::KubeadmInit)]),
+        each  (K::KubeadmJoin,      every_worker,       kubeadm_join,     &[PREPARED, Output(K::JoinTicket)]),
+        shared(K::KubeletIdentity,  every_worker,       kubelet_identity, &[Same(K::KubeadmJoin)]),
         // Where the pod network was not applied, nobody waits for it.
-        shared("node-network",     every_node,         node_network,     &[All("pod-network"), Same("kubelet-identity")]),
-        shared("nodes-ready",      master,             nodes_ready,      &[All("node-network"), All("untaint")]),
-        shared("revoke-tickets",   master,             revoke_tickets,   &[All("nodes-ready")]),
-        shared("addons",           if_it_brings_some,  addons,           &[All("nodes-ready")]),
+        shared(K::NodeNetwork,      every_node,         node_network,     &[All(K::PodNetwork), Same(K::KubeletIdentity)]),
+        shared(K::NodesReady,       master,             nodes_ready,      &[All(K::NodeNetwork), All(K::Untaint)]),
+        shared(K::RevokeTickets,    master,             revoke_tickets,   &[All(K::NodesReady)]),
+        shared(K::Addons,           if_it_brings_some,  addons,           &[All(K::NodesReady)]),
         // Pods on every node, each answered from every node. The control plane asks first, where they can be looked up, and hands on
         // the addresses that just answered it.
-        shared("smoke-test",       if_tested,          smoke_test,       &[All("nodes-ready")]).once(test_is_removed),
-        shared("smoke-answer",     if_tested,          smoke_look_up,    &[All("smoke-test")]).once(test_is_removed),
-        shared("smoke-answer",     if_tested_workers,  smoke_answer,     &[Output("smoke-answer")]).once(test_is_removed),
-        shared("smoke-cleanup",    if_test_is_removed, smoke_cleanup,    &[All("smoke-answer")]).once(test_is_removed),
+        shared(K::SmokeTest,        if_tested,          smoke_test,       &[All(K::NodesReady)]).once(test_is_removed),
+        shared(K::SmokeAnswer,      if_tested,          smoke_look_up,    &[All(K::SmokeTest)]).once(test_is_removed),
+        shared(K::SmokeAnswer,      if_tested_workers,  smoke_answer,     &[Output(K::SmokeAnswer)]).once(test_is_removed),
+        shared(K::SmokeCleanup,     if_test_is_removed, smoke_cleanup,    &[All(K::SmokeAnswer)]).once(test_is_removed),
     ]
 }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use muster_proto::agent::{self, step::Kind};
 use muster_proto::names::{Malformed, NodeName, StepId};
+use muster_proto::step_kind::StepKind;
 
 use super::PlannedStep;
 
 /// One line of an order: what is done, where, what is sent there, and after which lines above it.
 pub(super) struct Line<C> {
-    word: &'static str,
+    kind: StepKind,
     places: fn(&C) -> Vec<Place>,
     message: Message<C>,
     after: &'static [After],
@@ -20,14 +21,14 @@ pub(super) struct Line<C> {
 /// What a line comes after. A line that has no step there, because nothing is to be done, is not waited for.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum After {
-    /// The step of this name for the same node.
-    Same(&'static str),
-    /// The steps of these names for the same node.
-    SameOf(&'static [&'static str]),
-    /// All steps of this name.
-    All(&'static str),
-    /// All steps of this name, whose outputs it is given.
-    Output(&'static str),
+    /// The step of this kind for the same node.
+    Same(StepKind),
+    /// The steps of these kinds for the same node.
+    SameOf(&'static [StepKind]),
+    /// All steps of this kind.
+    All(StepKind),
+    /// All steps of this kind, whose outputs it is given.
+    Output(StepKind),
 }
 
 /// What is sent to the node.
@@ -43,7 +44,7 @@ pub(super) struct Place {
     pub(super) node: NodeName,
     /// The node that it is for: another one, when a control plane does something for a worker.
     pub(super) of: NodeName,
-    /// Tells it from other steps of this name on the node; empty where there is only one.
+    /// Tells it from other steps of its kind on the node; empty where there is only one.
     pub(super) label: String,
     /// For the how manyth of its kind it is: of the users, say.
     pub(super) index: usize,
@@ -62,22 +63,22 @@ impl Place {
 
 /// A line whose message differs from node to node.
 pub(super) fn each<C>(
-    word: &'static str,
+    kind: StepKind,
     places: fn(&C) -> Vec<Place>,
     message: fn(&C, &Place) -> Kind,
     after: &'static [After],
 ) -> Line<C> {
-    Line { word, places, message: Message::Each(message), after, once: |_| false }
+    Line { kind, places, message: Message::Each(message), after, once: |_| false }
 }
 
 /// A line with the same message for all of its nodes.
 pub(super) fn shared<C>(
-    word: &'static str,
+    kind: StepKind,
     places: fn(&C) -> Vec<Place>,
     message: fn(&C) -> Kind,
     after: &'static [After],
 ) -> Line<C> {
-    Line { word, places, message: Message::Shared(message), after, once: |_| false }
+    Line { kind, places, message: Message::Shared(message), after, once: |_| false }
 }
 
 impl<C> Line<C> {
@@ -100,17 +101,16 @@ pub(super) fn build<C>(order: &[Line<C>], context: &C) -> Result<Vec<PlannedStep
                 Message::Each(message) => sent(message(context, &place)),
                 Message::Shared(message) => same.get_or_insert_with(|| sent(message(context))).clone(),
             };
-            let name = match place.label.as_str() {
-                "" => line.word.to_owned(),
-                label => format!("{}.{label}", line.word),
+            let id = match place.label.as_str() {
+                "" => StepId::of(&place.node, line.kind),
+                label => StepId::labelled(&place.node, line.kind, label)?,
             };
-            let id = StepId::new(&place.node, &name)?;
             let (after, input_from) = planned.before(line.after, &place.of);
             now.push((place.of, id.clone()));
             steps.push(PlannedStep { id, node: place.node, step, after, input_from, once });
         }
         // Only now: of its own line no step waits for another.
-        now.into_iter().for_each(|(of, id)| planned.add(line.word, of, id));
+        now.into_iter().for_each(|(of, id)| planned.add(line.kind, of, id));
     }
     Ok(steps)
 }
@@ -122,27 +122,27 @@ fn sent(kind: Kind) -> Arc<agent::Step> {
 /// The steps of the lines above.
 #[derive(Default)]
 struct Planned {
-    all: BTreeMap<&'static str, Vec<StepId>>,
-    same: BTreeMap<(&'static str, NodeName), Vec<StepId>>,
+    all: BTreeMap<StepKind, Vec<StepId>>,
+    same: BTreeMap<(StepKind, NodeName), Vec<StepId>>,
 }
 
 impl Planned {
-    fn add(&mut self, word: &'static str, of: NodeName, id: StepId) {
-        self.all.entry(word).or_default().push(id.clone());
-        self.same.entry((word, of)).or_default().push(id);
+    fn add(&mut self, kind: StepKind, of: NodeName, id: StepId) {
+        self.all.entry(kind).or_default().push(id.clone());
+        self.same.entry((kind, of)).or_default().push(id);
     }
 
     /// What a step for this node comes after, and which of it yields what it is given.
     fn before(&self, after: &[After], of: &NodeName) -> (Vec<StepId>, Vec<StepId>) {
         let (mut before, mut outputs) = (Vec::new(), Vec::new());
         for line in after {
-            let same = |word: &&'static str| self.same.get(&(*word, of.clone()));
+            let same = |kind: &StepKind| self.same.get(&(*kind, of.clone()));
             match line {
-                After::Same(word) => before.extend(same(word).into_iter().flatten().cloned()),
-                After::SameOf(words) => before.extend(words.iter().filter_map(same).flatten().cloned()),
-                After::All(word) => before.extend(self.all.get(word).into_iter().flatten().cloned()),
-                After::Output(word) => {
-                    let found = || self.all.get(word).into_iter().flatten().cloned();
+                After::Same(kind) => before.extend(same(kind).into_iter().flatten().cloned()),
+                After::SameOf(kinds) => before.extend(kinds.iter().filter_map(same).flatten().cloned()),
+                After::All(kind) => before.extend(self.all.get(kind).into_iter().flatten().cloned()),
+                After::Output(kind) => {
+                    let found = || self.all.get(kind).into_iter().flatten().cloned();
                     before.extend(found());
                     outputs.extend(found());
                 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use muster_proto::agent::{self, step::Kind};
 use muster_proto::names::{Malformed, NodeName};
+use muster_proto::step_kind::StepKind as K;
 
 use super::Plan;
 use super::builder::{Line, Place, build, shared};
@@ -11,7 +12,7 @@ use super::cluster::ClusterFacts;
 use super::kind::RunKind;
 
 fn order<'a>() -> Vec<Line<Door<'a>>> {
-    vec![shared("coordinator-port", master, coordinator_port, &[])]
+    vec![shared(K::CoordinatorPort, master, coordinator_port, &[])]
 }
 
 struct Door<'a> {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use muster_proto::agent::{self, step::Kind};
 use muster_proto::names::{Malformed, NodeName};
+use muster_proto::step_kind::StepKind as K;
 
 use super::Plan;
 use super::builder::{Line, Place, each};
@@ -12,7 +13,7 @@ use super::observed::Observed;
 use super::reset::{self, Leaving, for_every_enrolled_worker};
 
 fn order<'a>() -> Vec<Line<Leaving<'a>>> {
-    let mut order = vec![each("drain-node", for_every_enrolled_worker, drain_node, &[])];
+    let mut order = vec![each(K::DrainNode, for_every_enrolled_worker, drain_node, &[])];
     order.extend(reset::order());
     order
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use muster_proto::agent::{self, step::Kind};
 use muster_proto::names::{Malformed, NodeName};
+use muster_proto::step_kind::StepKind as K;
 
 use super::Plan;
 use super::builder::After::{All, Same};
@@ -14,14 +15,14 @@ use super::observed::Observed;
 #[rustfmt::skip]
 pub(super) fn order<'a>() -> Vec<Line<Leaving<'a>>> {
     vec![
-        shared("kubeadm-reset",     leaving_workers,        kubeadm_reset,     &[Same("drain-node")]),
+        shared(K::KubeadmReset,      leaving_workers,        kubeadm_reset,     &[Same(K::DrainNode)]),
         // By a control plane that stays; on a worker that is not enrolled any more nothing can be undone: it is only forgotten.
-        each  ("forget-node",       for_every_worker,       forget_node,       &[Same("kubeadm-reset")]),
-        shared("network-leftovers", leaving_workers,        network_leftovers, &[Same("kubeadm-reset")]),
-        shared("restore",           leaving_workers,        restore,           &[Same("network-leftovers")]),
-        shared("kubeadm-reset",     leaving_control_planes, kubeadm_reset,     &[All("restore")]),
-        shared("network-leftovers", leaving_control_planes, network_leftovers, &[Same("kubeadm-reset")]),
-        shared("restore",           leaving_control_planes, restore,           &[Same("network-leftovers")]),
+        each  (K::ForgetNode,        for_every_worker,       forget_node,       &[Same(K::KubeadmReset)]),
+        shared(K::NetworkLeftovers,  leaving_workers,        network_leftovers, &[Same(K::KubeadmReset)]),
+        shared(K::Restore,           leaving_workers,        restore,           &[Same(K::NetworkLeftovers)]),
+        shared(K::KubeadmReset,      leaving_control_planes, kubeadm_reset,     &[All(K::Restore)]),
+        shared(K::NetworkLeftovers,  leaving_control_planes, network_leftovers, &[Same(K::KubeadmReset)]),
+        shared(K::Restore,           leaving_control_planes, restore,           &[Same(K::NetworkLeftovers)]),
     ]
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use muster_proto::agent::{self, step::Kind};
 use muster_proto::names::{Malformed, NodeName};
+use muster_proto::step_kind::StepKind as K;
 
 use super::Plan;
 use super::builder::{Line, Place, build, shared};
@@ -11,7 +12,7 @@ use super::cluster::ClusterFacts;
 use super::kind::RunKind;
 
 fn order<'a>() -> Vec<Line<Restored<'a>>> {
-    vec![shared("restore", every_node, restore, &[])]
+    vec![shared(K::Restore, every_node, restore, &[])]
 }
 
 struct Restored<'a> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use muster_proto::event::EventKind;
 use muster_proto::names::{NodeName, StepId};
+use muster_proto::step_kind::StepKind;
 
 use super::{Runs, RunsError};
 use crate::plans::cluster::ClusterFacts;
@@ -43,12 +44,11 @@ impl Runs {
     /// Whether its control plane was made and not reset since.
     fn is_made(&self, cluster: &ClusterFacts) -> Result<bool, RunsError> {
         let Some(node) = cluster.control_planes.first() else { return Ok(false) };
-        let last_done = |step: &str| -> Result<Option<u64>, RunsError> {
-            let Ok(id) = StepId::new(node, step) else { return Ok(None) };
-            let events = self.journal.ever_of_step(&id)?;
+        let last_done = |kind| -> Result<Option<u64>, RunsError> {
+            let events = self.journal.ever_of_step(&StepId::of(node, kind))?;
             let done = events.iter().filter(|event| matches!(event.kind, EventKind::Done { .. }));
             Ok(done.map(|event| event.sequence).max())
         };
-        Ok(last_done("kubeadm-init")? > last_done("kubeadm-reset")?)
+        Ok(last_done(StepKind::KubeadmInit)? > last_done(StepKind::KubeadmReset)?)
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use muster_proto::failpoint::Point;
 use muster_proto::names::StepId;
+use muster_proto::step_kind::StepKind;
 
 use crate::pair::{MASTER, WORKER};
 use crate::scenario::Scenario;
@@ -148,8 +149,9 @@ impl Cell {
     /// and every other kind of fault where it hurts most.
     pub fn is_of_every_test_run(&self, survey: &Survey) -> bool {
         let weightiest = survey.weightiest(&self.step);
-        let name = self.step.step();
-        let central = matches!(name, "kubeadm-init" | "kubeadm-join");
+        let kind = self.step.kind();
+        let joins = kind == Some(StepKind::KubeadmJoin);
+        let central = joins || kind == Some(StepKind::KubeadmInit);
         let on_worker = self.step.node() == WORKER;
         if self.scenario != Scenario::Bootstrap {
             return self.is_of_every_test_run_of_others(weightiest);
@@ -157,7 +159,7 @@ impl Cell {
         match self.kind {
             Kind::Kill(point) if Point::OF_THE_AGENT.contains(&point) => {
                 // What prepares a host is the same on both.
-                let told_by_worker = !on_worker && survey.is_on_both(name) && point != Point::MidEffect;
+                let told_by_worker = !on_worker && survey.is_on_both(kind) && point != Point::MidEffect;
                 let repeats = self.speaks_as_1_36 && point != Point::ResultRecorded;
                 self.nth == weightiest && !told_by_worker && !repeats
             }
@@ -167,11 +169,11 @@ impl Cell {
             | Kind::Program(How::Fails | How::FailsThoughItWorked)
             | Kind::Replay
             | Kind::Detach => central,
-            Kind::Program(_) | Kind::Stop(_) => name == "kubeadm-join",
-            Kind::DiskFull(_) => on_worker && name == "hosts",
+            Kind::Program(_) | Kind::Stop(_) => joins,
+            Kind::DiskFull(_) => on_worker && kind == Some(StepKind::Hosts),
             Kind::Journal(_, Side::Agent) => on_worker,
             Kind::Journal(_, Side::Coordinator) => central,
-            Kind::Clock(..) => name == "kubeadm-join",
+            Kind::Clock(..) => joins,
             Kind::KillLater(_) => false,
         }
     }
@@ -180,7 +182,9 @@ impl Cell {
     fn is_of_every_test_run_of_others(&self, weightiest: u32) -> bool {
         let wanted = match self.scenario {
             Scenario::Reset => match self.kind {
-                Kind::Kill(Point::MidEffect) => matches!(self.step.step(), "kubeadm-reset" | "restore"),
+                Kind::Kill(Point::MidEffect) => {
+                    matches!(self.step.kind(), Some(StepKind::KubeadmReset | StepKind::Restore))
+                }
                 Kind::Kill(Point::BeforeStored) => self.step.as_str() == "m1/kubeadm-reset",
                 _ => false,
             },

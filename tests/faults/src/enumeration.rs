@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use muster_agent::steps::Step;
 use muster_proto::failpoint::Point;
 use muster_proto::names::StepId;
+use muster_proto::step_kind::StepKind;
 
 use crate::cell::{Cell, Harm, Kind, Place, Side, Since};
 use crate::machine::Done;
@@ -27,19 +27,33 @@ pub const ONLY_LOOK: [(Scenario, &str, &str); 8] = [
     (Scenario::Bootstrap, "w1/smoke-answer", "asks the pods"),
 ];
 
-/// Steps of the agent that no scenario asks for, and why none can.
-const ASKED_FOR_NOWHERE: [(&str, &str); 0] = [];
-
-/// The kinds of step that the agent knows and that are not among these: their cells would be missing in silence.
-pub fn unasked<'a>(seen: impl Iterator<Item = &'a str>) -> Vec<&'static str> {
-    let seen: BTreeSet<&str> = seen.map(kind_of).collect();
-    let excused = |name: &str| ASKED_FOR_NOWHERE.iter().any(|(excused, _)| *excused == name);
-    Step::NAMES.iter().copied().filter(|name| !seen.contains(name) && !excused(name)).collect()
+/// The kinds of step that this scenario has to ask for, and whose steps are not among these of its clean run: their cells
+/// would be missing in silence.
+pub fn unasked<'a>(scenario: Scenario, steps: impl IntoIterator<Item = &'a StepId>) -> Vec<StepKind> {
+    let seen: BTreeSet<StepKind> = steps.into_iter().filter_map(StepId::kind).collect();
+    let lacks = |kind: &StepKind| scenario_of(*kind) == scenario && !seen.contains(kind);
+    StepKind::ALL.iter().copied().filter(lacks).collect()
 }
 
-/// Of `drain-node.w1` the part that names what is done.
-fn kind_of(step: &str) -> &str {
-    step.split('.').next().unwrap_or(step)
+/// The scenario in whose clean run a kind shows its effect. A new kind does not compile until it is said here which one asks
+/// for it, and the matrix fails until that scenario does.
+pub fn scenario_of(kind: StepKind) -> Scenario {
+    use StepKind as K;
+    match kind {
+        K::Hostname | K::Hosts | K::Swap | K::Firewall | K::Kernel | K::Packages | K::Runtime => {
+            Scenario::Bootstrap
+        }
+        K::Images | K::Kubelet | K::KubeadmInit | K::Kubeconfig | K::PodNetwork | K::Untaint => {
+            Scenario::Bootstrap
+        }
+        K::KubeadmJoin | K::KubeletIdentity | K::NodeNetwork | K::NodesReady => Scenario::Bootstrap,
+        K::RevokeTickets | K::Addons | K::SmokeTest | K::SmokeAnswer => Scenario::Bootstrap,
+        K::JoinTicket => Scenario::AddWorker,
+        K::SmokeCleanup => Scenario::SmokeOnce,
+        K::KubeadmReset | K::NetworkLeftovers | K::Restore => Scenario::Reset,
+        K::DrainNode | K::ForgetNode => Scenario::Remove,
+        K::CoordinatorPort => Scenario::OpenPort,
+    }
 }
 
 /// Every step without an effect has to be one that only looks: otherwise its cells would be missing in silence. And who is
@@ -110,8 +124,8 @@ pub fn enumerate(scenario: Scenario, survey: &Survey) -> Vec<Cell> {
 /// Faults that are no step's own, struck where they hurt most.
 fn of_a_bootstrap(survey: &Survey) -> Vec<Cell> {
     let mut cells = Vec::new();
-    let step = |node: &str, name: &str| survey.steps.iter().find(|id| id.node() == node && id.step() == name);
-    let (init, join) = (step(MASTER, "kubeadm-init"), step(WORKER, "kubeadm-join"));
+    let step = |node: &str, kind| survey.steps.iter().find(|id| id.node() == node && id.kind() == Some(kind));
+    let (init, join) = (step(MASTER, StepKind::KubeadmInit), step(WORKER, StepKind::KubeadmJoin));
     for id in [init, join].into_iter().flatten() {
         let nth = survey.weightiest(id);
         for point in Point::OF_THE_AGENT {
@@ -125,13 +139,14 @@ fn of_a_bootstrap(survey: &Survey) -> Vec<Cell> {
             }
         }
     }
-    for id in [step(MASTER, "hosts"), step(WORKER, "hosts"), step(MASTER, "kernel"), step(WORKER, "kernel")]
+    for id in [StepKind::Hosts, StepKind::Kernel]
         .into_iter()
+        .flat_map(|kind| [MASTER, WORKER].map(|node| step(node, kind)))
         .flatten()
     {
         cells.extend(full_disks(id, survey));
     }
-    for id in [init, step(WORKER, "hosts")].into_iter().flatten() {
+    for id in [init, step(WORKER, StepKind::Hosts)].into_iter().flatten() {
         for side in [Side::Agent, Side::Coordinator] {
             for harm in [Harm::Corrupt, Harm::Truncated, Harm::Newer] {
                 cells.push(Cell::new(Kind::Journal(harm, side), id, 1));
@@ -151,15 +166,15 @@ fn full_disks(step: &StepId, survey: &Survey) -> Vec<Cell> {
 /// A journal of an agent that is lost takes the before-images along: what a reset does then is not what a clean one does.
 fn of_a_reset(survey: &Survey) -> Vec<Cell> {
     let mut cells = Vec::new();
-    let of = |name: &'static str| survey.steps.iter().filter(move |id| id.step() == name);
-    for id in of("kubeadm-reset") {
+    let of = |kind| survey.steps.iter().filter(move |id| id.kind() == Some(kind));
+    for id in of(StepKind::KubeadmReset) {
         cells.push(Cell::new(Kind::Stop(Point::Sent), id, 1));
         cells.push(Cell::new(Kind::Detach, id, 1));
         for harm in [Harm::Corrupt, Harm::Truncated, Harm::Newer] {
             cells.push(Cell::new(Kind::Journal(harm, Side::Coordinator), id, 1));
         }
     }
-    for id in of("restore") {
+    for id in of(StepKind::Restore) {
         cells.extend(full_disks(id, survey));
     }
     cells
@@ -192,8 +207,16 @@ mod tests {
 
     #[test]
     fn a_kind_of_step_that_no_scenario_asks_for_is_named() {
-        let all = Step::NAMES.iter().map(|name| if *name == "drain-node" { "drain-node.w1" } else { name });
-        assert_eq!(unasked(all), Vec::<&str>::new());
-        assert_eq!(unasked(Step::NAMES[1..].iter().copied()), [Step::NAMES[0]]);
+        let step = |id: &str| -> StepId { id.parse().unwrap() };
+        let all = ["m1/drain-node.w1", "m1/forget-node.w1", "w1/kubeadm-reset"].map(step);
+        assert_eq!(unasked(Scenario::Remove, &all), []);
+        assert_eq!(unasked(Scenario::Remove, &all[1..]), [StepKind::DrainNode]);
+        for scenario in Scenario::ALL {
+            let of = StepKind::ALL.iter().copied().filter(|kind| scenario_of(*kind) == scenario);
+            match scenario.only_step() {
+                Some(only) => assert!(of.eq([only]), "{scenario:?}"),
+                None => assert!(of.count() > 1, "{scenario:?}"),
+            }
+        }
     }
 }

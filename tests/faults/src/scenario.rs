@@ -2,6 +2,7 @@
 //! and what says that it came to its end.
 
 use muster_proto::names::StepId;
+use muster_proto::step_kind::StepKind;
 
 use crate::machine::Said;
 use crate::pair::{MASTER, WORKER};
@@ -95,18 +96,18 @@ impl Scenario {
     }
 
     /// The one step for whose sake there is the scenario; none when it has cells for all of its steps.
-    pub fn only_step(self) -> Option<&'static str> {
+    pub fn only_step(self) -> Option<StepKind> {
         match self {
             Self::Bootstrap | Self::Reset | Self::Remove => None,
-            Self::SmokeOnce => Some("smoke-cleanup"),
-            Self::AddWorker => Some("join-ticket"),
-            Self::OpenPort => Some("coordinator-port"),
+            Self::SmokeOnce => Some(StepKind::SmokeCleanup),
+            Self::AddWorker => Some(StepKind::JoinTicket),
+            Self::OpenPort => Some(StepKind::CoordinatorPort),
         }
     }
 
     /// Whether the step's cells are this scenario's: of a bootstrap's steps those that no other bootstrap takes.
     pub fn contributes(self, step: &StepId) -> bool {
-        self.only_step().is_none_or(|only| only == step.step())
+        self.only_step().is_none_or(|only| Some(only) == step.kind())
     }
 
     /// Whether the command says that all is done.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use muster_proto::step_kind::StepKind;
 use muster_proto::transport::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
 
 use crate::arm::prepare;
@@ -97,7 +98,7 @@ fn through(cell: &Cell, world: &World, pair: &mut Pair, folder: &Path) -> Done<(
 /// Whether a process is stopped for longer than a connection lives without a sign of life: where it costs most, and on each
 /// side. Elsewhere the connection survives.
 pub fn is_long(cell: &Cell) -> bool {
-    let central = matches!(cell.step.step(), "kubeadm-init" | "kubeadm-join");
+    let central = matches!(cell.step.kind(), Some(StepKind::KubeadmInit | StepKind::KubeadmJoin));
     matches!(cell.kind, Kind::Stop(_)) && cell.scenario == Scenario::Bootstrap && central
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use muster_proto::event::{Event, EventKind, StepState, transition};
 use muster_proto::journal::Journal;
 use muster_proto::names::StepId;
+use muster_proto::step_kind::StepKind;
 use serde_json::Value;
 
 use crate::machine::{Done, Machine, told};
@@ -33,11 +34,11 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Whether a step of this name changes something on every machine.
-    pub fn is_on_both(&self, name: &str) -> bool {
+    /// Whether a step of this kind changes something on every machine.
+    pub fn is_on_both(&self, kind: Option<StepKind>) -> bool {
         [MASTER, WORKER]
             .iter()
-            .all(|node| self.changes.keys().any(|id| id.node() == *node && id.step() == name))
+            .all(|node| self.changes.keys().any(|id| id.node() == *node && id.kind() == kind))
     }
 
     /// What was done after so many events of the coordinator's journal.

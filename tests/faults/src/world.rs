@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use muster_proto::event::EventKind;
 use muster_proto::names::StepId;
+use muster_proto::step_kind::StepKind;
 use serde_json::json;
 
 use crate::cell::Cell;
@@ -91,15 +92,13 @@ impl World {
         Ok(enumerate(scenario, &self.clean(scenario)?.survey))
     }
 
-    /// The agent's kinds of step that none of these scenarios asks for: not one that was made, and none that is there for one step.
-    pub fn unasked(&self, scenarios: &[Scenario]) -> Done<Vec<&'static str>> {
-        let mut seen: BTreeSet<String> =
-            Scenario::ALL.into_iter().filter_map(Scenario::only_step).map(str::to_owned).collect();
+    /// The kinds of step that one of these scenarios has to ask for, and does not.
+    pub fn unasked(&self, scenarios: &[Scenario]) -> Done<Vec<StepKind>> {
+        let mut lacking = Vec::new();
         for scenario in scenarios {
-            let survey = &self.clean(*scenario)?.survey;
-            seen.extend(survey.steps.iter().map(|step| step.step().to_owned()));
+            lacking.extend(unasked(*scenario, &self.clean(*scenario)?.survey.steps));
         }
-        Ok(unasked(seen.iter().map(String::as_str)))
+        Ok(lacking)
     }
 
     /// The disks from which the cell begins.

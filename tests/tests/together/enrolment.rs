@@ -208,7 +208,7 @@ async fn what_the_owner_of_a_machine_allowed_survives_a_new_enrolment() {
     let machine = Machine::fresh();
     machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
     let mut settings = muster_agent::connect::settings::Settings::load(&machine.paths.configuration).unwrap();
-    settings.allow_steps = Some(vec!["swap".into()]);
+    settings.allow_steps = Some(vec![muster_proto::step_kind::StepKind::Swap]);
     settings.write(&machine.paths.configuration).unwrap();
     machine.enrol(&coordinator, &coordinator.token("node-1")).await.unwrap();
     assert_eq!(

@@ -12,6 +12,7 @@ use muster_proto::event::Event;
 use muster_proto::hostile::{PIECES, is_inert, is_showable, short_values, values, yaml_bomb, yaml_depth};
 use muster_proto::kubernetes::runtime::{CgroupDriver, RuntimeName};
 use muster_proto::names::{KubernetesVersion, TEXT_TYPES};
+use muster_proto::step_kind::StepKind;
 use muster_proto::token::{EnrolmentToken, TokenId};
 use muster_proto::{pod_network, ufw};
 use proptest::prelude::*;
@@ -33,6 +34,7 @@ const OTHERS: &[(&str, Read)] = &[
     }),
     ("Endpoint", shown::<Endpoint>),
     ("CgroupDriver", shown::<CgroupDriver>),
+    ("StepKind", shown::<StepKind>),
     ("RuntimeName", |text| {
         text.parse::<RuntimeName>()
             .map(|runtime| runtime.word().to_owned())

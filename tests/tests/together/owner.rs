@@ -17,6 +17,7 @@ use muster_proto::agent::{
 };
 use muster_proto::event::{Complaint, EventKind, Outcome};
 use muster_proto::journal::Journal;
+use muster_proto::step_kind::StepKind;
 use tonic::{Code, Request};
 
 struct Machine {
@@ -62,9 +63,24 @@ impl Machine {
 
 #[tokio::test]
 async fn a_step_that_the_machines_owner_did_not_allow_is_refused() {
-    let machine = machine(Allowed { steps: Some(vec!["hostname".into()]), no_reset: false });
+    let machine = machine(Allowed { steps: Some(vec![StepKind::Hostname]), no_reset: false });
     machine.refuses("w1/swap", Kind::Swap(Swap {}), "agent.toml").await;
     let allowed = machine.asked("w1/hostname", Kind::Hostname(Hostname { name: "w1".into() })).await;
+    assert!(allowed.iter().all(Result::is_ok), "{allowed:?}");
+}
+
+#[tokio::test]
+async fn a_step_whose_id_names_another_kind_is_refused_whatever_label_it_bears() {
+    let machine = machine(Allowed::default());
+    let before = machine.host.snapshot();
+    for id in ["w1/hostname", "w1/hosts", "w1/hostname.swap", "w1/of-tomorrow", "w1/swap-"] {
+        for answer in machine.asked(id, Kind::Swap(Swap {})).await {
+            let (code, said) = answer.expect_err(id);
+            assert_eq!(code, Code::InvalidArgument, "{id}: {said}");
+        }
+    }
+    assert!(before == machine.host.snapshot());
+    let allowed = machine.asked("w1/swap.again", Kind::Swap(Swap {})).await;
     assert!(allowed.iter().all(Result::is_ok), "{allowed:?}");
 }
 

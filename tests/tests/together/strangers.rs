@@ -211,7 +211,7 @@ impl NodeAgent for Impostor {
     async fn inspect(&self, _: Request<InspectRequest>) -> Result<Response<HostReport>, Status> {
         Err(Status::unimplemented("an impostor"))
     }
-    type ListenStream = muster_agent::engine::ListenReplies;
+    type ListenStream = muster_agent::connect::service::ListenReplies;
     async fn listen(&self, _: Request<ListenRequest>) -> Result<Response<Self::ListenStream>, Status> {
         Err(Status::unimplemented("an impostor"))
     }

@@ -18,7 +18,6 @@ use crate::host::change::Change;
 use crate::host::query::{ObjectKind, Observe, is_ready, name_of};
 use crate::steps::{BadStep, Finding, Input};
 
-pub const NAME: &str = "addons";
 /// Images are there already; a scheduler and a readiness probe have their turn every few seconds.
 pub const SETTLE: Duration = Duration::from_secs(180);
 

@@ -20,7 +20,6 @@ use crate::host::change::{Change, Program, ProgramName};
 use crate::host::query::{ObjectKind, Observe, lacking};
 use crate::steps::{BadStep, Finding, Input, Yield};
 
-pub const NAME: &str = "join-ticket";
 pub const SETTLE: Duration = Duration::from_secs(60);
 
 const LIMIT: Duration = Duration::from_secs(60);

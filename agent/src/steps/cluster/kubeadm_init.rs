@@ -23,7 +23,6 @@ use crate::host::query::{KubernetesProgram, ObjectKind, Observe, name_of};
 use crate::steps::{BadStep, Finding, Input};
 use crate::undo::ledger::Progress;
 
-pub const NAME: &str = "kubeadm-init";
 /// After a reboot the API server needs up to a minute; slow disks more.
 pub const SETTLE: Duration = Duration::from_secs(240);
 

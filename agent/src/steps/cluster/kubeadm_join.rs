@@ -19,7 +19,7 @@ use muster_proto::names::{ApiEndpoint, KubernetesVersion, NodeName};
 
 use crate::cluster::kubeadm::{Dialect, has_cgroup_v1};
 use crate::cluster::membership::Membership;
-use crate::cluster::ticket::Ticket;
+use crate::cluster::ticket::{DISCOVERY_FILE, Ticket};
 use crate::host::HostError;
 use crate::host::change::{Change, FileMode, Program, ProgramName};
 use crate::host::query::{KubernetesProgram, Observe};
@@ -28,14 +28,11 @@ use crate::undo::ledger::Progress;
 
 mod configuration;
 
-pub const NAME: &str = "kubeadm-join";
 /// After a reboot the kubelet needs some seconds, on slow machines a minute.
 pub const SETTLE: Duration = Duration::from_secs(120);
 
 /// Two minutes of discovery, five of kubeadm's own wait for the kubelet, and the preflight checks.
 const LIMIT: Duration = Duration::from_secs(480);
-/// What kubeadm reads instead of cluster-info: the server and its CA certificate. Removed after the join.
-pub(crate) const DISCOVERY_FILE: &str = "/run/muster-agent/join-discovery.conf";
 
 #[derive(Debug, Clone)]
 pub struct KubeadmJoin {

@@ -16,7 +16,6 @@ use crate::host::change::{Change, FileMode};
 use crate::host::query::Observe;
 use crate::steps::{BadStep, Finding, Input};
 
-pub const NAME: &str = "kubeconfig";
 /// kubeadm may just be writing admin.conf.
 pub const SETTLE: Duration = Duration::from_secs(10);
 

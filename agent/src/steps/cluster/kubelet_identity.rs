@@ -11,7 +11,6 @@ use crate::host::HostError;
 use crate::host::query::Observe;
 use crate::steps::{BadStep, Finding, Input};
 
-pub const NAME: &str = "kubelet-identity";
 pub const SETTLE: Duration = Duration::from_secs(60);
 
 /// What the API server answers to a kubelet without a certificate.

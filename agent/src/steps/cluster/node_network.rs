@@ -18,7 +18,6 @@ use crate::host::HostError;
 use crate::host::query::Observe;
 use crate::steps::{BadStep, Finding, Input};
 
-pub const NAME: &str = "node-network";
 /// The pod network's image may have to be fetched first.
 pub const SETTLE: Duration = Duration::from_secs(300);
 

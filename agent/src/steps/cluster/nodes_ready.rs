@@ -15,7 +15,6 @@ use crate::host::HostError;
 use crate::host::query::{ObjectKind, Observe, is_ready, name_of};
 use crate::steps::{BadStep, Finding, Input};
 
-pub const NAME: &str = "nodes-ready";
 /// The pod network's image may have to be fetched on every node first.
 pub const SETTLE: Duration = Duration::from_secs(300);
 

@@ -15,7 +15,6 @@ use crate::host::HostError;
 use crate::host::query::{ObjectKind, Observe, name_of};
 use crate::steps::{BadStep, Finding, Input};
 
-pub const NAME: &str = "pod-network";
 pub const SETTLE: Duration = Duration::from_secs(60);
 
 /// The ConfigMap in kube-system that tells which manifest was applied.

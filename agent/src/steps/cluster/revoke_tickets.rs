@@ -12,7 +12,6 @@ use crate::host::change::Change;
 use crate::host::query::{ObjectKind, Observe, name_of};
 use crate::steps::{BadStep, Finding, Input};
 
-pub const NAME: &str = "revoke-tickets";
 pub const SETTLE: Duration = Duration::from_secs(30);
 
 /// What kubeadm writes when no configuration file gives its token another description.

@@ -15,7 +15,6 @@ use crate::host::HostError;
 use crate::host::query::{Observe, Page};
 use crate::steps::{BadStep, Finding, Input, Yield};
 
-pub const NAME: &str = "smoke-answer";
 /// Routes to a node that joined a moment ago may still be on their way.
 pub const SETTLE: Duration = Duration::from_secs(60);
 

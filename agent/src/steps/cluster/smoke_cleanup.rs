@@ -11,7 +11,6 @@ use crate::host::change::Change;
 use crate::host::query::{ObjectKind, Observe, name_of};
 use crate::steps::{BadStep, Finding, Input};
 
-pub const NAME: &str = "smoke-cleanup";
 pub const SETTLE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone)]

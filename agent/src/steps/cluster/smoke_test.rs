@@ -17,7 +17,6 @@ use crate::host::change::Change;
 use crate::host::query::{ObjectKind, Observe, name_of};
 use crate::steps::{BadStep, Finding, Input};
 
-pub const NAME: &str = "smoke-test";
 /// The image may have to be fetched.
 pub const SETTLE: Duration = Duration::from_secs(180);
 

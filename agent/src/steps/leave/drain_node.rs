@@ -14,7 +14,6 @@ use crate::host::change::{Change, Program, ProgramName};
 use crate::host::query::{KubernetesProgram, ObjectKind, Observe};
 use crate::steps::{BadStep, Finding, Input};
 
-pub const NAME: &str = "drain-node";
 pub const SETTLE: Duration = Duration::from_secs(30);
 
 const LIMIT: Duration = Duration::from_secs(180);

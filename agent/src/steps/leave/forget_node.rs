@@ -13,7 +13,6 @@ use crate::host::change::Change;
 use crate::host::query::{ObjectKind, Observe};
 use crate::steps::{BadStep, Finding, Input};
 
-pub const NAME: &str = "forget-node";
 pub const SETTLE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone)]

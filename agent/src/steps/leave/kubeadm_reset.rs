@@ -21,7 +21,6 @@ use remains::Remains;
 
 mod remains;
 
-pub const NAME: &str = "kubeadm-reset";
 pub const SETTLE: Duration = Duration::from_secs(15);
 
 /// After its end the last processes and mounts go by themselves, or not at all.

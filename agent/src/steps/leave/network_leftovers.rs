@@ -18,7 +18,6 @@ use crate::host::change::{Change, Program, ProgramName};
 use crate::host::query::{Family, Observe};
 use crate::steps::{BadStep, Finding, Input};
 
-pub const NAME: &str = "network-leftovers";
 /// Removed links go a moment later.
 pub const SETTLE: Duration = Duration::from_secs(15);
 

@@ -20,7 +20,6 @@ mod host_name;
 mod plain_file;
 mod secret_file;
 
-pub const NAME: &str = "restore";
 pub const SETTLE: Duration = Duration::from_secs(30);
 
 const LIMIT: Duration = Duration::from_secs(60);

@@ -13,7 +13,6 @@ use crate::host::query::Observe;
 use crate::host::ufw;
 use crate::steps::{BadStep, Finding, Input};
 
-pub const NAME: &str = "coordinator-port";
 pub const SETTLE: Duration = Duration::from_secs(5);
 
 /// ufw waits for its own lock; a rule is added in a second.

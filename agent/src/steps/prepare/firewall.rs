@@ -11,7 +11,6 @@ use crate::host::query::Observe;
 use crate::host::ufw;
 use crate::steps::{BadStep, Finding, Input};
 
-pub const NAME: &str = "firewall";
 pub const SETTLE: Duration = Duration::from_secs(5);
 
 const LIMIT: Duration = Duration::from_secs(60);

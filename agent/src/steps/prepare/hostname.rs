@@ -12,7 +12,6 @@ use crate::host::change::{Change, FileMode};
 use crate::host::query::Observe;
 use crate::steps::{BadStep, Finding, Input};
 
-pub const NAME: &str = "hostname";
 pub const SETTLE: Duration = Duration::from_secs(5);
 
 /// Only where cloud-init is installed: it would set the name of its metadata at every boot.

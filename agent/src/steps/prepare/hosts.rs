@@ -14,7 +14,6 @@ use crate::host::change::{Change, FileMode};
 use crate::host::query::Observe;
 use crate::steps::{BadStep, Finding, Input};
 
-pub const NAME: &str = "hosts";
 pub const SETTLE: Duration = Duration::from_secs(5);
 
 const FILE: &str = "/etc/hosts";

@@ -12,7 +12,6 @@ use crate::host::HostError;
 use crate::host::query::{Cri, Observe};
 use crate::steps::{BadStep, Finding, Input};
 
-pub const NAME: &str = "images";
 /// The runtime may just be starting.
 pub const SETTLE: Duration = Duration::from_secs(30);
 

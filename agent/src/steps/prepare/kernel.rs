@@ -12,7 +12,6 @@ use crate::host::change::{Change, FileMode, Program, ProgramName};
 use crate::host::query::Observe;
 use crate::steps::{BadStep, Finding, Input};
 
-pub const NAME: &str = "kernel";
 pub const SETTLE: Duration = Duration::from_secs(5);
 
 const MODULES_FILE: &str = "/etc/modules-load.d/muster.conf";

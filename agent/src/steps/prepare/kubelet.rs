@@ -15,7 +15,6 @@ use crate::host::change::{Change, FileMode};
 use crate::host::query::{KubernetesProgram, Observe};
 use crate::steps::{BadStep, Finding, Input};
 
-pub const NAME: &str = "kubelet";
 pub const SETTLE: Duration = Duration::from_secs(5);
 
 const FILE: &str = "/etc/systemd/system/kubelet.service.d/20-muster.conf";

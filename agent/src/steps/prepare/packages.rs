@@ -16,7 +16,6 @@ use crate::host::change::{Change, UnitAction};
 use crate::host::query::{KubernetesProgram, Observe};
 use crate::steps::{BadStep, Finding, Input};
 
-pub const NAME: &str = "packages";
 pub const SETTLE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone)]

@@ -17,7 +17,6 @@ use crate::host::change::{Change, FileMode, UnitAction};
 use crate::host::query::{Cri, KubernetesProgram, Observe, RuntimeFacts, RuntimeSettings, RuntimeWish};
 use crate::steps::{BadStep, Finding, Input};
 
-pub const NAME: &str = "runtime";
 pub const SETTLE: Duration = Duration::from_secs(60);
 
 /// Between the kubelet and Docker where the kubelet does not drive Docker itself.

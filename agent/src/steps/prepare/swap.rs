@@ -13,7 +13,6 @@ use crate::host::change::{Change, FileMode, UnitAction};
 use crate::host::query::Observe;
 use crate::steps::{BadStep, Finding, Input};
 
-pub const NAME: &str = "swap";
 pub const SETTLE: Duration = Duration::from_secs(10);
 
 const FSTAB: &str = "/etc/fstab";

@@ -3,6 +3,7 @@
 use muster_proto::agent;
 use muster_proto::hostile::{ENORMOUS, is_inert, is_showable, short_values, values};
 use muster_proto::names::{ApiEndpoint, is_bootstrap_token};
+use muster_proto::step_kind::StepKind;
 use proptest::prelude::*;
 use prost::Message;
 use prost::bytes::Buf;
@@ -56,8 +57,8 @@ fn every_text_of_every_step_is_refused_when_it_is_hostile() {
     let mut tried = 0;
     for value in short_values().chain([enormous]) {
         for (_, sample) in plan() {
-            let name = Step::parse(&sample).unwrap().name();
-            if value.is_empty() || (name == "kernel" && TAKEN.contains(&value.as_str())) {
+            let name = Step::parse(&sample).unwrap().kind();
+            if value.is_empty() || (name == StepKind::Kernel && TAKEN.contains(&value.as_str())) {
                 continue;
             }
             for variant in variants(&sample.encode_to_vec(), &value) {
@@ -85,7 +86,7 @@ proptest! {
                 if let Ok(step) = Step::parse(&message) {
                     let plain = value.chars().all(|c| c.is_ascii() && !c.is_ascii_control());
                     // A manifest is a text of many lines; its objects are read, and kubectl reads it on standard input.
-                    prop_assert!(plain || step.name() == "pod-network", "{} took {:?}", step.name(), value);
+                    prop_assert!(plain || step.kind() == StepKind::PodNetwork, "{} took {:?}", step.kind(), value);
                 }
             }
         }

@@ -34,42 +34,6 @@ pub(super) fn plan() -> Vec<(&'static str, Step)> {
     plan.into_iter().map(|(host, kind)| (host, Step { kind: Some(kind) })).collect()
 }
 
-/// The number of a kind in the protocol. A new kind does not compile until it stands here; then
-/// `every_kind_has_a_sample` demands its sample above.
-pub(super) fn number(kind: &Kind) -> usize {
-    match kind {
-        Kind::Hostname(_) => 1,
-        Kind::Hosts(_) => 2,
-        Kind::Swap(_) => 3,
-        Kind::Firewall(_) => 4,
-        Kind::Kernel(_) => 5,
-        Kind::Packages(_) => 6,
-        Kind::Runtime(_) => 7,
-        Kind::Images(_) => 8,
-        Kind::KubeadmInit(_) => 9,
-        Kind::JoinTicket(_) => 10,
-        Kind::Kubeconfig(_) => 11,
-        Kind::PodNetwork(_) => 12,
-        Kind::Untaint(_) => 13,
-        Kind::KubeadmJoin(_) => 14,
-        Kind::NodesReady(_) => 15,
-        Kind::RevokeTickets(_) => 16,
-        Kind::SmokeTest(_) => 17,
-        Kind::SmokeAnswer(_) => 18,
-        Kind::SmokeCleanup(_) => 19,
-        Kind::KubeadmReset(_) => 20,
-        Kind::NetworkLeftovers(_) => 21,
-        Kind::Restore(_) => 22,
-        Kind::DrainNode(_) => 23,
-        Kind::ForgetNode(_) => 24,
-        Kind::CoordinatorPort(_) => 25,
-        Kind::Kubelet(_) => 26,
-        Kind::KubeletIdentity(_) => 27,
-        Kind::NodeNetwork(_) => 28,
-        Kind::Addons(_) => 29,
-    }
-}
-
 fn preparation(host: &str) -> [Kind; 9] {
     let entry = |address: &str, name: &str| HostsEntry { address: address.into(), name: name.into() };
     let sysctl = |key: &str| Sysctl { key: key.into(), value: "1".into() };

@@ -1,7 +1,9 @@
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::doors::fleet::FleetError;
-use crate::plans::PlannedStep;
 use crate::plans::observed::{Member, Role};
+use crate::plans::{PlannedStep, let_nodes_in, remove};
 use muster_proto::agent::HostFacts;
 use muster_proto::coordinator::ClusterFiles;
 use muster_proto::names::StepId;
@@ -43,8 +45,28 @@ fn every_user_has_a_step_of_its_own_whatever_the_name() {
     );
     let node: NodeName = "m1".parse().unwrap();
     for label in labels(&["a_b", "web-", "_"]) {
-        StepId::new(&node, &format!("kubeconfig.{label}")).unwrap();
+        StepId::labelled(&node, K::Kubeconfig, &label).unwrap();
     }
+}
+
+#[test]
+fn every_kind_of_step_is_planned_by_some_verb_under_an_id_of_its_kind() {
+    let node = |text: &str| text.parse::<NodeName>().unwrap();
+    let member = |text: &str, role| Member { node: node(text), role, kubernetes_version: None };
+    let bootstrap = planned(1, true, false);
+    let members = vec![member("m1", Role::ControlPlane), member("w1", Role::Worker)];
+    let observed = Observed { cluster: bootstrap.cluster.clone(), made: true, members };
+    let leaves = [node("w1")];
+    let removal = remove::plan(&observed, &leaves, &["m1", "w1"].map(node).into()).unwrap();
+    let door = let_nodes_in::plan(&node("m1"), "10.88.0.11:7443".parse().unwrap()).unwrap();
+    let mut found = BTreeSet::new();
+    for step in bootstrap.steps.iter().chain(&removal.steps).chain(&door.steps) {
+        let kind = K::of(step.step.kind.as_ref().unwrap());
+        assert_eq!(step.id.kind(), Some(kind), "{}", step.id);
+        found.insert(kind);
+    }
+    let nowhere: Vec<&K> = K::ALL.iter().filter(|kind| !found.contains(kind)).collect();
+    assert!(nowhere.is_empty(), "no verb plans {nowhere:?}");
 }
 
 #[test]

@@ -85,7 +85,10 @@ fn matrix(folder: &std::path::Path, words: &[String], list: bool) -> Result<bool
     if words.is_empty() && verdicts.unclean.is_empty() {
         let unasked = world.unasked(&scenarios)?;
         if !unasked.is_empty() {
-            println!("FAILED  no scenario asks for these steps of the agent: {}", unasked.join(", "));
+            println!(
+                "FAILED  no scenario asks for these steps of the agent: {}",
+                unasked.iter().map(|kind| kind.word()).collect::<Vec<_>>().join(", ")
+            );
             holds = false;
         }
     }

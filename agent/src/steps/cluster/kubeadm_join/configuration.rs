@@ -4,9 +4,9 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use super::{DISCOVERY_FILE, KubeadmJoin};
+use super::KubeadmJoin;
 use crate::cluster::kubeadm::{Dialect, Registration, file_of};
-use crate::cluster::ticket::{PinnedCa, Ticket};
+use crate::cluster::ticket::{DISCOVERY_FILE, PinnedCa, Ticket};
 
 /// Whoever made the ticket has just spoken to the API server, so that this is time to open a firewall; kubeadm would wait 5
 /// minutes.
