@@ -7,7 +7,7 @@ import re
 import time
 
 from harness.cluster import USER
-from harness.lab import Failed, addresses, lab, run
+from harness.lab import Failed, addresses, run
 
 POLL = 0.5
 LIMIT = 300
@@ -68,13 +68,12 @@ class ByHand:
             self.step(f"prepare {machine}", lambda: run(machine, "sh", "-c", self.prepare.format(node=node, hosts=hosts)))
         said = self.step("kubeadm init", lambda: run(
             "m1", "kubeadm", "init", "--kubernetes-version=v1.20.2", f"--apiserver-advertise-address={own['m1']}",
-            "--pod-network-cidr=10.244.0.0/16", "--skip-phases=addon/coredns", timeout=LIMIT)).stdout
+            "--pod-network-cidr=10.244.0.0/16", timeout=LIMIT)).stdout
         self.step("kubeconfig", lambda: run("m1", "sh", "-c", f"""set -e
             install -d -o {USER} -g {USER} /home/{USER}/.kube
             install -o {USER} -g {USER} -m 600 /etc/kubernetes/admin.conf /home/{USER}/.kube/config
             echo 'source <(kubectl completion bash)' >> /home/{USER}/.bashrc"""))
-        lab("cp", str(self.pod_network), "m1:/root/pod-network.yaml")
-        self.step("pod network", lambda: self.kubectl("apply", "-f", "/root/pod-network.yaml"))
+        self.step("pod network", lambda: self.kubectl("apply", "-f", self.pod_network))
         self.step("untaint", lambda: self.kubectl("taint", "nodes", "--all", "node-role.kubernetes.io/master-"))
         join = re.search(r"kubeadm join (\S+) --token (\S+) \\\s+--discovery-token-ca-cert-hash (\S+)", said)
         for machine in list(self.nodes)[1:]:

@@ -11,12 +11,12 @@ STUDENT_NUMBER = "20251234"
 USER = "student"
 HOME = "/root/cluster"
 EXAMPLE = ROOT / "deploy/examples/cluster.yaml"
-POD_NETWORK = ROOT / "tests/lab/pod-network.yaml"
+# On every machine of the lab: flannel's own manifest.
+POD_NETWORK = "/usr/share/muster-lab/kube-flannel.yml"
 BOOTSTRAP_LIMIT = 600
 # What the cluster file says otherwise than the example, in each era of the lab.
 OF_ERA = {
-    # CoreDNS is not in Debian, so the lab has no image of it in that era.
-    "manual": [(r"(?m)^    # (skipPhases: \[addon/coredns\])$", r"    \1")],
+    "manual": [],
     # The lab's host has cgroups v1.
     "today": [(r"(?m)^(  kubernetesVersion:) .*$", r"\1 v1.36.3"), (r"(?m)^    # (cgroupV1: allow)$", r"    \1")],
 }
@@ -32,7 +32,7 @@ class Cluster:
         for index, name in enumerate(names[1:], 1):
             self.nodes[name] = f"k8s-node{number(index)}-{STUDENT_NUMBER}"
         self.runs_pods = runs_pods
-        self.era = era
+        self.era, self.nat_trap = era, nat_trap
         self.tokens = []
         lab("up", "--era", era, "--machines", str(machines), *(["--nat-trap"] if nat_trap else []), timeout=5400)
         self.address = addresses()["m1"]
@@ -75,10 +75,10 @@ class Cluster:
                 raise Failed(f"{EXAMPLE} has no place for {replacement!r}")
         run("m1", "mkdir", "-p", HOME)
         run("m1", "tee", f"{HOME}/cluster.yaml", input=text)
-        if self.era == "today":
-            run("m1", "cp", "/usr/share/muster-lab/kube-flannel.yml", f"{HOME}/pod-network.yaml")
-        else:
-            lab("cp", str(POD_NETWORK), f"m1:{HOME}/pod-network.yaml")
+        run("m1", "cp", POD_NETWORK, f"{HOME}/pod-network.yaml")
+        if self.nat_trap:
+            # flannel takes the card of the default route, which has the same address on every machine.
+            run("m1", "sed", "-i", "s/^\\( *\\)- --kube-subnet-mgr$/&\\n\\1- --iface=enp0s8/", f"{HOME}/pod-network.yaml")
 
     def name(self):
         """The cluster's, with which a reset has to be confirmed."""

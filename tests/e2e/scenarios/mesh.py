@@ -13,8 +13,6 @@ def mesh(report):
     """One of three nodes lets no VXLAN in, another loses large packets: each is named, for every node that suffers."""
     cluster = enrolled(3, report)
     master, blocked, narrow = (cluster.nodes[machine] for machine in ("m1", "w1", "w2"))
-    # VXLAN is what flannel's own manifest uses; nothing is applied here.
-    run("m1", "sed", "-i", 's/"Type": "host-gw"/"Type": "vxlan"/', f"{HOME}/pod-network.yaml")
     expect_complaints(cluster, [])
 
     run("w1", *BLOCKED)

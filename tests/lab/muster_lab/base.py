@@ -111,9 +111,8 @@ def _furnish(root, made, repository):
     _in_tree(root, "useradd", "--create-home", "--uid", "1000", "--shell", "/bin/bash", "--groups", "sudo", machine.USER)
     (root / "etc/sudoers.d/student").write_text(f"{machine.USER} ALL=(ALL) NOPASSWD: ALL\n")
     (root / "etc/sudoers.d/student").chmod(0o440)
-    if made != era.MANUAL:
-        # As a person would have fetched it beforehand.
-        shutil.copy(components.FLANNEL.built() / "kube-flannel.yml", root / "usr/share/muster-lab")
+    # As a person would have fetched it beforehand.
+    shutil.copy(components.FLANNEL.built() / "kube-flannel.yml", root / "usr/share/muster-lab")
     _in_tree(root, "systemctl", "enable", "-q", "muster-lab-hardware.service")
     # They would call for mirrors that no machine reaches, and hold dpkg's lock meanwhile.
     _in_tree(root, "systemctl", "mask", "-q", "apt-daily.timer", "apt-daily-upgrade.timer")

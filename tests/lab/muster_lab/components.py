@@ -9,7 +9,9 @@ KUBERNETES = ["kubeadm", "kubelet", "kubectl", "kube-apiserver", "kube-controlle
 CONTAINERD_VERSION, CRICTL_VERSION, FLANNEL_VERSION = "2.4.2", "1.37.0", "0.28.9"
 
 ETCD = Module("etcd-3.6.13", "1.26.8", {"go.etcd.io/etcd/server/v3": "etcd"})
-COREDNS = Module("coredns-1.14.2", "1.26.8", {"github.com/coredns/coredns": "coredns"})
+# By the version of Kubernetes that names it: newer ones than 1.7.0 ask 1.20's API server for what its kubeadm does not let them see.
+COREDNS = {version: Module(f"coredns-{own}", go, {"github.com/coredns/coredns": "coredns"})
+           for version, own, go in [("1.20.2", "1.7.0", "1.19.13"), ("1.36.3", "1.14.2", "1.26.8")]}
 CRICTL = Module(f"crictl-{CRICTL_VERSION}", "1.26.8", {"sigs.k8s.io/cri-tools/cmd/crictl": "crictl"},
                 {"sigs.k8s.io/cri-tools/pkg/version.Version": f"v{CRICTL_VERSION}"})
 CONTAINERD = Module(

@@ -16,8 +16,6 @@ from .state import cached, digest, say
 PAUSE_C = Path(__file__).parent.parent / "machine" / "pause.c"
 PACKAGES = ["ca-certificates", "conntrack", "iproute2", "iptables", "ipset", "kmod", "nginx-light"]
 PACKAGES_OF_1_20 = ["etcd-server"]
-# Stands in for flannel in the manual's era, as an image that idles does for CoreDNS there.
-POD_NETWORK = "muster-lab/pod-network:1"
 NGINX = "nginx:1.22"
 
 # nginx as its own image configures it: port 80, its welcome page, logs where `kubectl logs` finds them.
@@ -37,8 +35,9 @@ def archive(made):
 
 
 def key(made):
-    parts = [] if made == era.MANUAL else [components.FLANNEL.key(), components.FLANNEL_PLUGIN.key(), components.COREDNS.key(),
-                                           components.ETCD.key()]
+    parts = [components.FLANNEL.key(), components.FLANNEL_PLUGIN.key(), components.COREDNS[made.kubernetes].key()]
+    if made != era.MANUAL:
+        parts.append(components.ETCD.key())
     return digest(kubernetes.key(made), vars(made), Path(__file__), PAUSE_C, *parts)
 
 
@@ -52,9 +51,8 @@ def names(made):
 def _build(out, made):
     programs, name = kubernetes.programs(made), names(made)
     manual = made == era.MANUAL
-    if not manual:
-        flannel, plugin = components.FLANNEL.built(), components.FLANNEL_PLUGIN.built()
-        coredns, etcd = components.COREDNS.built(), components.ETCD.built()
+    flannel, plugin = components.FLANNEL.built(), components.FLANNEL_PLUGIN.built()
+    coredns = components.COREDNS[made.kubernetes].built()
     say(f"making the container images of Kubernetes {made.kubernetes}")
     debian.bootstrap(out / "debian.tar", made.debian, "essential", PACKAGES + (PACKAGES_OF_1_20 if manual else []), slim=True)
     subprocess.run(["gcc", "-static", "-Os", "-o", out / "pause", PAUSE_C], check=True)
@@ -69,18 +67,16 @@ def _build(out, made):
         program("usr/local/bin/kube-proxy", programs / "kube-proxy", [base], name=name["kube-proxy"])
         program("pause", out / "pause", name=name["pause"], Entrypoint=["/pause"])
         if manual:
-            program("usr/local/bin/kubectl", programs / "kubectl", [base], name=POD_NETWORK)
             archive_file.image(name["etcd"], [base])
-            program("pause", out / "pause", name=name["coredns"], Entrypoint=["/pause"])
         else:
-            program("usr/local/bin/etcd", etcd / "etcd", name=name["etcd"])
-            program("coredns", coredns / "coredns", name=name["coredns"], Entrypoint=["/coredns"])
-            for image in flannel_images(flannel):
-                if "cni-plugin" in image:
-                    program("flannel", plugin / "flannel", [base], name=image)
-                else:
-                    layer = archive_file.layer({f"opt/bin/{each}": flannel / each for each in ("flanneld", "install-conf")})
-                    archive_file.image(image, [base, layer])
+            program("usr/local/bin/etcd", components.ETCD.built() / "etcd", name=name["etcd"])
+        program("coredns", coredns / "coredns", name=name["coredns"], Entrypoint=["/coredns"])
+        for image in flannel_images(flannel):
+            if "cni-plugin" in image:
+                program("flannel", plugin / "flannel", [base], name=image)
+            else:
+                layer = archive_file.layer({f"opt/bin/{each}": flannel / each for each in ("flanneld", "install-conf")})
+                archive_file.image(image, [base, layer])
         program("etc/nginx/sites-available/default", NGINX_SITE, [base], name=NGINX, Cmd=["nginx", "-g", "daemon off;"],
                 StopSignal="SIGQUIT", ExposedPorts={"80/tcp": {}})
         archive_file.finish()
