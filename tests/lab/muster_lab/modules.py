@@ -99,7 +99,7 @@ def _go():
             found = re.search(r"go(\d+)\.(\d+)", said)
             if found and tuple(map(int, found.groups())) >= OLDEST_GO:
                 return place
-    raise LabError("today's Kubernetes is built with Go, of which this host has none from 1.21 on (that one fetches the exact "
+    raise LabError("CoreDNS, flannel and today's Kubernetes are built with Go, of which this host has none from 1.21 on (that fetches the exact "
                    "version by itself): unpack one from https://go.dev/dl/ into /usr/local/go, or install golang-go from "
                    "Debian 13 or bookworm-backports")
 
