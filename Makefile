@@ -48,8 +48,8 @@ bench: packages ## bootstrap against the same steps one after another; 2,000 str
 	cargo test --locked --release -p muster-tests --test together flood -- --ignored --nocapture
 
 .PHONY: demo
-demo: packages ## a cluster of two machines, from nothing, on this machine (as root; the first time 40 minutes)
-	tests/demo/run
+demo: packages ## today's Kubernetes on two machines, from nothing, on this machine (as root); ERA=manual: v1.20.2 on Docker
+	tests/demo/run --era $(or $(ERA),today)
 
 .PHONY: demo-down
 demo-down: ## remove every trace of the demo
