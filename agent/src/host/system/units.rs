@@ -116,13 +116,25 @@ pub(super) async fn reload() -> Result<(), HostError> {
     bus.systemd.reload().await.map_err(|error| refused("to read its unit files again", error))
 }
 
+/// Starts that failed before count against the unit's limit (`Start request repeated too quickly`), although what made them
+/// fail may be put right by now. A socket that starts a service fails with it (`service-start-limit-hit`), and while it is in
+/// that state the service does not start either: docker.socket does so (systemd 252, seen). A unit that systemd does not know
+/// has no count.
+async fn forget_failures(bus: &Bus, name: &str) {
+    let triggers = match bus.systemd.get_unit(name.to_owned()).await {
+        Ok(path) => bus.unit(&path).await.map(|unit| unit.texts("TriggeredBy")).unwrap_or_default(),
+        Err(_) => Vec::new(),
+    };
+    for unit in triggers.into_iter().chain([name.to_owned()]) {
+        let _ = bus.systemd.reset_failed_unit(unit).await;
+    }
+}
+
 /// One job to its end. Subscribed before the job exists, so that its end cannot be missed.
 async fn job(bus: &Bus, name: &str, action: UnitAction, what: &str) -> Result<(), HostError> {
     let failed = |error| refused(what, error);
     if matches!(action, UnitAction::Start | UnitAction::Restart) {
-        // Starts that failed before count against the unit's limit (`Start request repeated too quickly`), although what made
-        // them fail may be put right by now. A unit that systemd does not know has no count.
-        let _ = bus.systemd.reset_failed_unit(name.to_owned()).await;
+        forget_failures(bus, name).await;
     }
     bus.systemd.subscribe().await.map_err(failed)?;
     let mut removed = bus.systemd.receive_job_removed().await.map_err(failed)?;
