@@ -6,9 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use muster_agent::host::HostError;
-use muster_agent::host::change::{
-    Applied, Change, ChangeId, FileMode, Host, Program, ProgramName, UnitAction,
-};
+use muster_agent::host::change::{Applied, Change, ChangeId, Host, Program, ProgramName, UnitAction};
 use muster_agent::host::query::{KubernetesProgram, ObserveCluster, ObserveRuntime, ObserveSystem};
 use muster_agent::host::system::SystemHost;
 use muster_proto::kubernetes::runtime::RuntimeName;
@@ -148,8 +146,7 @@ async fn a_unit_is_started_kept_and_masked() {
     assert!(!host.unit(unit).await.unwrap().exists);
     assert!(act(UnitAction::Start).await.is_err(), "there is no such unit");
     let content = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n";
-    let write =
-        Change::WriteFile { path: file.into(), content: content.into(), mode: FileMode::IfNew(0o644) };
+    let write = Change::write(file, content);
     assert!(host.before(&write).await.unwrap().is_none());
     apply(write.clone()).await.unwrap();
     assert_eq!(host.before(&write).await.unwrap().unwrap()["mode"], 0o644);

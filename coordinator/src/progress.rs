@@ -166,6 +166,7 @@ pub(crate) fn shown(time: Timestamp) -> String {
 mod tests {
     use super::*;
     use crate::plans::kind::RunKind;
+    use muster_proto::change::Change;
     use muster_proto::event::reset_command;
 
     fn run(phase: RunPhase) -> Run {
@@ -200,7 +201,7 @@ mod tests {
     fn what_keeps_a_running_program_from_its_end_is_shown_while_it_runs() {
         let intended = EventKind::Intended {
             index: 0,
-            change: serde_json::Value::Null,
+            change: Change::ReloadUnits.record(),
             summary: "run kubeadm init".into(),
             before: None,
         };

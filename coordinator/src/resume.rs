@@ -41,6 +41,7 @@ mod tests {
     use super::*;
     use crate::plans::cluster::ClusterFacts;
     use crate::plans::kind::RunKind;
+    use muster_proto::change::Change;
     use muster_proto::event::{Complaint, EventKind};
 
     fn run(phase: RunPhase) -> Run {
@@ -68,7 +69,7 @@ mod tests {
     fn the_change_that_was_under_way_is_named() {
         let summary = "run kubeadm join".to_owned();
         let intended =
-            EventKind::Intended { index: 0, change: serde_json::Value::Null, summary, before: None };
+            EventKind::Intended { index: 0, change: Change::ReloadUnits.record(), summary, before: None };
         let events = events(vec![started(), intended]);
         assert_eq!(
             unfinished(&run(RunPhase::Interrupted), &events, &plan("lab")).unwrap(),

@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::change::Recorded;
 use crate::names::StepId;
 
 /// One line of a journal. The sequence is the journal's own: gap-free, from 1.
@@ -33,7 +34,7 @@ pub enum EventKind {
     /// Written before the change is made, with what stood there before.
     Intended {
         index: u32,
-        change: serde_json::Value,
+        change: Recorded,
         summary: String,
         before: Option<serde_json::Value>,
     },
@@ -270,9 +271,15 @@ impl EventKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::change::Change;
 
     fn intended(index: u32) -> EventKind {
-        EventKind::Intended { index, change: serde_json::Value::Null, summary: String::new(), before: None }
+        EventKind::Intended {
+            index,
+            change: Change::ReloadUnits.record(),
+            summary: String::new(),
+            before: None,
+        }
     }
     fn made(index: u32) -> EventKind {
         EventKind::Made { index, outcome: Outcome::default() }

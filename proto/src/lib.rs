@@ -3,6 +3,7 @@
 
 pub mod capability;
 pub mod cause;
+pub mod change;
 pub mod database;
 pub mod event;
 pub mod failpoint;

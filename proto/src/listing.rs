@@ -134,6 +134,7 @@ fn before_in_words(before: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::change::Change;
     use crate::names::StepId;
 
     fn journal(folder: &std::path::Path) -> Journal {
@@ -150,7 +151,7 @@ mod tests {
             EventKind::Started { content: "c".into(), attempt: 2 },
             EventKind::Intended {
                 index: 0,
-                change: Value::Null,
+                change: Change::ReloadUnits.record(),
                 summary: "run kubeadm init".into(),
                 before: Some(serde_json::json!({ "content": "old line\n", "mode": 420 })),
             },

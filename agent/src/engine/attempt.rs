@@ -95,7 +95,7 @@ impl<H: Host> Attempt<H> {
         let mut index = next_index(&self.inner.journal.of_step(&self.run, &self.id)?);
         let mut rounds = 0;
         let mut deadline = Instant::now() + self.step.settle();
-        let mut last_made: Vec<String> = Vec::new();
+        let mut last_made: Vec<Change> = Vec::new();
         let mut waiting_for = String::new();
         let mut pause = FIRST_PAUSE;
         loop {
@@ -117,11 +117,11 @@ impl<H: Host> Attempt<H> {
                     if looks_in_turn {
                         self.still_asked_for(&started)?;
                     }
-                    let wanted: Vec<String> = changes.iter().map(ToString::to_string).collect();
-                    if wanted == last_made {
-                        format!("to see the effect of: {}", wanted.join(", "))
+                    let wanted = || changes.iter().map(ToString::to_string).collect::<Vec<_>>();
+                    if changes == last_made {
+                        format!("to see the effect of: {}", wanted().join(", "))
                     } else if rounds == ROUNDS {
-                        return Err(Stop::Failed(self.going_in_circles(&wanted)));
+                        return Err(Stop::Failed(self.going_in_circles(&wanted())));
                     } else {
                         if turn.is_none() {
                             let free = inner.changing.try_lock().ok();
@@ -141,7 +141,7 @@ impl<H: Host> Attempt<H> {
                         }
                         changes_made += changes.len() as u32;
                         rounds += 1;
-                        last_made = wanted;
+                        last_made = changes;
                         deadline = Instant::now() + self.step.settle();
                         continue;
                     }

@@ -11,12 +11,11 @@ use muster_proto::event::{Complaint, Event, EventKind};
 use muster_proto::journal::JournalError;
 use muster_proto::names::{NodeName, StepId};
 use muster_proto::step_kind::StepKind;
-use serde_json::Value;
 
 use super::attempt::{Attempt, Stop, Yields};
 use crate::diagnosis;
 use crate::host::HostError;
-use crate::host::change::{Applied, ChangeId, Host};
+use crate::host::change::{Applied, Change, ChangeId, Host, Recorded};
 
 /// Who waits longer than this for another step's program says so.
 const SOON: Duration = Duration::from_secs(1);
@@ -25,7 +24,7 @@ const SOON: Duration = Duration::from_secs(1);
 struct Open<'a> {
     index: u32,
     run: &'a str,
-    change: &'a Value,
+    change: &'a Recorded,
     summary: &'a str,
     since: Timestamp,
     /// The content that its step was begun with.
@@ -34,7 +33,7 @@ struct Open<'a> {
 
 impl Open<'_> {
     fn is_program(&self) -> bool {
-        self.change["change"] == "run"
+        matches!(**self.change, Change::Run(_))
     }
 }
 
@@ -80,11 +79,11 @@ impl<H: Host> Attempt<H> {
             false => None,
         };
         for one in open {
-            if !one.is_program() {
-                self.end_unknown(one.run, one.index)?;
-                continue;
-            }
             let Open { index, run, change: record, summary, since, content } = one;
+            let Change::Run(program) = &**record else {
+                self.end_unknown(run, index)?;
+                continue;
+            };
             if run != self.run {
                 // From here on it is this run's, which tells how it ended.
                 let (change, summary) = (record.clone(), summary.to_owned());
@@ -92,19 +91,17 @@ impl<H: Host> Attempt<H> {
             }
             let same_content = content == self.content;
             let id = ChangeId { step: self.id.clone(), index };
-            let mut watch = self.watch_over_record(record, since);
+            let mut watch = self.watch_over(record, since);
             let attached = self.watched(self.inner.host.attach(&id), watch.as_mut(), index).await?;
             let Some(applied) = attached.map_err(|error| not_attached(&error))? else {
                 self.end_unknown(&self.run, index)?;
                 continue;
             };
-            let program = Yields { ticket: same_content && record["yields_ticket"] == true };
-            let failed = self.conclude(&id, Some(program), applied).await?;
+            let yields = Yields { ticket: same_content && program.yields_ticket };
+            let failed = self.conclude(&id, Some(yields), applied).await?;
             let Some(outcome) = failed.filter(|_| same_content) else { continue };
             if let Some(found) = self.look_back(watch).await {
-                let arguments: Vec<String> =
-                    serde_json::from_value(record["arguments"].clone()).unwrap_or_default();
-                let complaint = diagnosis::of_kubeadm(&arguments, &outcome, self.id.node(), &found);
+                let complaint = diagnosis::of_kubeadm(&program.arguments, &outcome, self.id.node(), &found);
                 return Err(Stop::Failed(complaint));
             }
             let said = outcome.output.lines().last().unwrap_or_default().to_owned();

@@ -22,13 +22,6 @@ impl<H: Host> Attempt<H> {
         Watch::over(verb, self.step.runtime()?, self.step.endpoint(), since)
     }
 
-    /// The same for a change as the journal holds it.
-    pub(super) fn watch_over_record(&self, change: &serde_json::Value, since: Timestamp) -> Option<Watch> {
-        let verb =
-            change["arguments"][0].as_str().filter(|_| change["program"] == ProgramName::Kubeadm.name())?;
-        Watch::over(verb, self.step.runtime()?, self.step.endpoint(), since)
-    }
-
     /// Waits for the end of a program and looks meanwhile.
     pub(super) async fn watched<T>(
         &self,

@@ -11,7 +11,7 @@ use crate::host::query::Observe;
 /// A unified difference for a file; empty for every other change, whose summary says it all, and for secret files.
 pub async fn of<H: Observe>(host: &H, change: &Change) -> Result<String, HostError> {
     match change {
-        Change::WriteFile { path, content, .. } => {
+        Change::WriteFile { path, content, secret: false, .. } => {
             let before = host.read_file(path).await?.unwrap_or_default();
             Ok(unified(path, &before, content))
         }

@@ -13,7 +13,7 @@ use super::query::{ObjectKind, Observe};
 use crate::cluster::kubeconfig_marks::Marks;
 
 /// The before-image of a change; none when nothing stands there yet. Never holds a secret: of a Secret only
-/// that it existed, of a user's secret file its digest and the names and digests of the entries that are new in it. `mode` is the mode of the file that the change names, when there is one.
+/// that it existed, of a secret file its digest, of a user's also the names and digests of the entries that are new in it. `mode` is the mode of the file that the change names, when there is one.
 pub(super) async fn image(
     host: &impl Observe,
     change: &Change,
@@ -24,6 +24,12 @@ pub(super) async fn image(
     Ok(match change {
         // kubeadm's own files hold keys and tokens, and a reset leaves them to kubeadm.
         Change::RemoveFile { path } if path.starts_with(FOLDER) => host.read_file(path).await?.map(hidden),
+        Change::WriteFile { path, secret: true, .. } => host.read_file(path).await?.map(|content| {
+            let digest = digest_of(&content);
+            let mut image = hidden(content);
+            image["digest"] = digest.into();
+            image
+        }),
         Change::WriteFile { path, .. } | Change::RemoveFile { path } => host.read_file(path).await?.map(file),
         Change::SetHostname { .. } => Some(json!({
             "kernel": host.hostname().await?,

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+pub use muster_proto::change::ObjectKind;
 use muster_proto::event::Complaint;
 use muster_proto::kubernetes::runtime::{CgroupDriver, RuntimeName};
 use muster_proto::names::{ImageReference, KubernetesVersion, NodeName, UserName};
@@ -303,35 +304,6 @@ impl KubernetesProgram {
             Self::Kubeadm => "kubeadm",
             Self::Kubelet => "kubelet",
             Self::Kubectl => "kubectl",
-        }
-    }
-}
-
-/// The kinds of Kubernetes objects that Muster reads or deletes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ObjectKind {
-    Node,
-    Pod,
-    ConfigMap,
-    Secret,
-    Deployment,
-    DaemonSet,
-    /// By which a kubelet tells every few seconds that it lives; from 1.14 on.
-    Lease,
-}
-
-impl ObjectKind {
-    /// The kind as it stands in manifests.
-    pub fn kind(self) -> &'static str {
-        match self {
-            Self::Node => "Node",
-            Self::Pod => "Pod",
-            Self::ConfigMap => "ConfigMap",
-            Self::Secret => "Secret",
-            Self::Deployment => "Deployment",
-            Self::DaemonSet => "DaemonSet",
-            Self::Lease => "Lease",
         }
     }
 }

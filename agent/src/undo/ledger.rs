@@ -73,7 +73,7 @@ impl Ledger {
         // Entries with the step that made them, oldest first.
         let mut entries: Vec<(String, Entry)> = standing_rules(&events[..begin]);
         // One changing step at a time: the change of a reset that was intended last.
-        let mut under_way: Option<Change> = None;
+        let mut under_way: Option<&Change> = None;
         for event in &events[begin..] {
             let kind = event.step.kind();
             if let EventKind::Done { .. } = event.kind {
@@ -91,17 +91,17 @@ impl Ledger {
             if kind == Some(StepKind::KubeadmReset) {
                 match &event.kind {
                     EventKind::Started { .. } => ledger.reset = None,
-                    EventKind::Made { outcome, .. } if under_way.as_ref().is_some_and(Change::resets) => {
+                    EventKind::Made { outcome, .. } if under_way.is_some_and(Change::resets) => {
                         ledger.reset = Some(ResetEnded::of(event.time, &outcome.output));
                     }
                     _ => {}
                 }
             }
-            if let (EventKind::Made { .. }, Some(made)) = (&event.kind, &under_way) {
-                ledger.pending.retain(|pending| pending.to_string() != made.to_string());
+            if let (EventKind::Made { .. }, Some(made)) = (&event.kind, under_way) {
+                ledger.made(made);
             }
             let EventKind::Intended { change, before, .. } = &event.kind else { continue };
-            let Ok(change) = serde_json::from_value::<Change>(change.clone()) else { continue };
+            let change: &Change = change;
             ledger.reset_begun |= change.resets() && kind == Some(StepKind::KubeadmReset);
             match change.kubeadm_verb() {
                 Some("init") => {
@@ -119,14 +119,19 @@ impl Ledger {
                     ledger.networks.or_else(|| serde_json::from_value(before["cni"].clone()).ok());
             }
             if kind.is_some_and(StepKind::undoes) {
-                ledger.take_undoing(&change, &mut entries);
+                ledger.take_undoing(change, &mut entries);
                 under_way = Some(change);
             } else {
-                note(&mut entries, event.step.step(), &change, before.as_ref());
+                note(&mut entries, event.step.step(), change, before.as_ref());
             }
         }
         ledger.entries = entries.into_iter().rev().map(|(_, entry)| entry).collect();
         ledger
+    }
+
+    /// What was made is pending no more.
+    fn made(&mut self, change: &Change) {
+        self.pending.retain(|pending| pending != change);
     }
 
     /// A restored file asks for its follow-up, which a later event may show as made.
@@ -134,10 +139,19 @@ impl Ledger {
         let (place, content) = match change {
             Change::WriteFile { path, content, .. } => (Place::Host(path.clone()), Some(content)),
             Change::RemoveFile { path } => (Place::Host(path.clone()), None),
-            Change::WriteUserFile { user, path, content, secret: false, .. } => {
+            Change::WriteUserFile { user, path, content, .. } => {
                 (Place::Home(user.clone(), path.clone()), Some(content))
             }
-            _ => return,
+            Change::RemoveUserFile { user, path } => (Place::Home(user.clone(), path.clone()), None),
+            Change::RemoveEtcdData
+            | Change::SetHostname { .. }
+            | Change::SwapOff { .. }
+            | Change::SetSysctl { .. }
+            | Change::Unit { .. }
+            | Change::ReloadUnits
+            | Change::RemoveTaints { .. }
+            | Change::DeleteObject { .. }
+            | Change::Run(_) => return,
         };
         for (_, entry) in entries {
             let Target::File { place: known, writes, .. } = &mut entry.target else { continue };
@@ -146,7 +160,7 @@ impl Ledger {
             }
             content.iter().for_each(|content| writes.undo(content));
             for follow_up in &entry.follow_up {
-                if !self.pending.iter().any(|known| known.to_string() == follow_up.to_string()) {
+                if !self.pending.contains(follow_up) {
                     self.pending.push(follow_up.clone());
                 }
             }
@@ -159,12 +173,12 @@ fn standing_rules(earlier: &[Event]) -> Vec<(String, Entry)> {
     let mut entries: Vec<(String, Entry)> = Vec::new();
     for event in earlier {
         let EventKind::Intended { change, .. } = &event.kind else { continue };
-        let Ok(Change::Run(program)) = serde_json::from_value(change.clone()) else { continue };
+        let Change::Run(program) = &**change else { continue };
         if program.program != ProgramName::Ufw {
             continue;
         }
         if Rule::of(&program.arguments).is_some() {
-            note(&mut entries, event.step.step(), &Change::Run(program), None);
+            note(&mut entries, event.step.step(), change, None);
         } else if let Some(gone) = Rule::deleted(&program.arguments) {
             entries
                 .retain(|(_, entry)| !matches!(entry.target, Target::FirewallRule { rule } if rule == gone));
@@ -179,14 +193,17 @@ fn note(entries: &mut Vec<(String, Entry)>, step: &str, change: &Change, before:
     let flag = |key: &str| before.is_some_and(|before| before[key] == true);
     let target = match change {
         Change::WriteFile { path, .. } | Change::RemoveFile { path } if is_kubeadms(path) => return,
-        Change::WriteFile { path, content, .. } => {
+        Change::WriteFile { path, content, secret: true, .. } => {
+            Target::Secret(SecretFile::of(Place::Host(path.clone()), content, before))
+        }
+        Change::WriteFile { path, content, secret: false, .. } => {
             file(Place::Host(path.clone()), text("content"), before, Some(content))
         }
         Change::RemoveFile { path } => file(Place::Host(path.clone()), text("content"), before, None),
         Change::WriteUserFile { user, path, content, secret: true, .. } => {
-            Target::Secret(SecretFile::of(user, path, content, before))
+            Target::Secret(SecretFile::of(Place::Home(user.clone(), path.clone()), content, before))
         }
-        Change::WriteUserFile { user, path, content, .. } => {
+        Change::WriteUserFile { user, path, content, secret: false, .. } => {
             file(Place::Home(user.clone(), path.clone()), text("content"), before, Some(content))
         }
         Change::SetHostname { name } => Target::Hostname {
@@ -215,11 +232,26 @@ fn note(entries: &mut Vec<(String, Entry)>, step: &str, change: &Change, before:
             return;
         }
         Change::SwapOff { device } if flag("active") => Target::Swap { device: device.clone() },
-        Change::Run(program) if program.program == ProgramName::Ufw => match Rule::of(&program.arguments) {
-            Some(rule) => Target::FirewallRule { rule },
-            None => Target::Firewall,
+        // It was off already.
+        Change::SwapOff { .. } => return,
+        Change::Run(program) => match program.program {
+            ProgramName::Ufw => match Rule::of(&program.arguments) {
+                Some(rule) => Target::FirewallRule { rule },
+                None => Target::Firewall,
+            },
+            // What kubeadm and kubectl made, `kubeadm reset` takes away; loaded modules stay until the next reboot.
+            ProgramName::Kubeadm | ProgramName::Kubectl | ProgramName::Modprobe => return,
+            // Only a reset runs them.
+            ProgramName::Swapon
+            | ProgramName::Ip
+            | ProgramName::IptablesRestore
+            | ProgramName::Ip6tablesRestore
+            | ProgramName::Ipvsadm => return,
         },
-        _ => return,
+        // Only a reset takes a user's file, or etcd's data, away.
+        Change::RemoveUserFile { .. } | Change::RemoveEtcdData => return,
+        // They are the cluster's, and go with it.
+        Change::RemoveTaints { .. } | Change::DeleteObject { .. } => return,
     };
     if !entries.iter_mut().any(|(_, entry)| entry.target.absorb(&target)) {
         entries.push((step.to_owned(), Entry { target, follow_up: Vec::new() }));
@@ -239,7 +271,7 @@ fn file(place: Place, found: Option<String>, before: Option<&Value>, left: Optio
 
 fn add_follow_up(entries: &mut [(String, Entry)], step: &str, change: &Change) {
     for (_, entry) in entries.iter_mut().filter(|(of, entry)| of == step && entry.target.is_file()) {
-        if !entry.follow_up.iter().any(|known| known.to_string() == change.to_string()) {
+        if !entry.follow_up.contains(change) {
             entry.follow_up.push(change.clone());
         }
     }

@@ -1,6 +1,6 @@
 use super::*;
+use crate::change::Change;
 use crate::event::Outcome;
-use serde_json::Value::Null;
 
 fn step() -> StepId {
     "node-1/swap".parse().unwrap()
@@ -164,7 +164,12 @@ fn a_copy_of_the_file_alone_of_a_journal_that_is_written_holds_every_step_that_e
 fn a_node_whose_journal_was_moved_away_in_the_middle_of_a_change_goes_on_and_the_change_is_closed_here() {
     let folder = tempfile::tempdir().unwrap();
     let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
-    let intended = |index| EventKind::Intended { index, change: Null, summary: String::new(), before: None };
+    let intended = |index| EventKind::Intended {
+        index,
+        change: Change::ReloadUnits.record(),
+        summary: String::new(),
+        before: None,
+    };
     let event = |sequence, kind| Event {
         sequence,
         time: format!("2026-11-26T10:00:0{sequence}Z").parse().unwrap(),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use muster_proto::change::Change;
 use muster_proto::coordinator::{ClusterStatus, NodeStatus, StepStatus};
 use muster_proto::event::{Complaint, EventKind, Outcome, StepState, transition};
 
@@ -132,7 +133,7 @@ fn events() -> Vec<EventKind> {
         EventKind::Started { content: String::new(), attempt: 1 },
         EventKind::Intended {
             index: 0,
-            change: serde_json::Value::Null,
+            change: Change::ReloadUnits.record(),
             summary: String::new(),
             before: None,
         },

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use muster_proto::change::Change;
 use muster_proto::event::{Event, EventKind, StepState, transition};
 use muster_proto::journal::Journal;
 use muster_proto::names::StepId;
 use muster_proto::step_kind::StepKind;
-use serde_json::Value;
 
 use crate::machine::{Done, Machine, told};
 use crate::pair::{MASTER, Pair, WORKER};
@@ -74,12 +74,11 @@ impl Survey {
     }
 }
 
-fn program_of(change: &Value) -> Option<(String, String)> {
-    let name =
-        change["program"].as_str().filter(|name| change["change"] == "run" && MISBEHAVE.contains(name))?;
-    let is_verb = |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
-    let words = change["arguments"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    Some((name.to_owned(), words.into_iter().find(is_verb).unwrap_or_default().to_owned()))
+fn program_of(change: &Change) -> Option<(String, String)> {
+    let Change::Run(program) = change else { return None };
+    let name = Some(program.program.name()).filter(|name| MISBEHAVE.contains(name))?;
+    let is_verb = |word: &&String| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    Some((name.to_owned(), program.arguments.iter().find(is_verb).cloned().unwrap_or_default()))
 }
 
 /// All events of a journal of a machine that is on, from a copy of the file.

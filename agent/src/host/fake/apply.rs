@@ -159,7 +159,7 @@ impl FakeHost {
     fn make(&self, change: &Change) -> Result<(), HostError> {
         let mut state = self.state();
         match change {
-            Change::WriteFile { path, content, mode } => {
+            Change::WriteFile { path, content, mode, .. } => {
                 put(&mut state.files, path.clone(), content.clone(), *mode);
             }
             Change::RemoveFile { path } => {

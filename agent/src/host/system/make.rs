@@ -29,7 +29,7 @@ impl Host for SystemHost {
         let begun = Instant::now();
         match change {
             Change::Run(program) => return self.transient.run(id, program).await,
-            Change::WriteFile { path, content, mode } => {
+            Change::WriteFile { path, content, mode, .. } => {
                 files::write(self.path(path), content.clone(), *mode).await?;
             }
             Change::RemoveFile { path } => files::remove(self.path(path)).await?,

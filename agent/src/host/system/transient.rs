@@ -206,12 +206,9 @@ impl Transient {
         };
         let command =
             vec![path.clone()].into_iter().chain(program.arguments.iter().cloned()).collect::<Vec<_>>();
-        let environment = vec![
-            format!("PATH={}", child::SEARCH_PATH),
-            "HOME=/root".into(),
-            "LANG=C".into(),
-            "KUBECONFIG=".into(),
-        ];
+        let mut environment =
+            vec![format!("PATH={}", child::SEARCH_PATH), "HOME=/root".into(), "LANG=C".into()];
+        environment.extend(program.environment.iter().map(|variable| variable.assignment().to_owned()));
         let mut properties = vec![
             ("Description", Variant::from(format!("Muster: {}, change {}: {program}", id.step, id.index))),
             ("Type", Variant::from("oneshot")),

@@ -157,8 +157,12 @@ impl KubeadmInit {
         }
         let program = Program::new(ProgramName::Kubeadm, arguments, LIMIT).yielding_ticket();
         let content = self.wanted.render(kubeadm, has_cgroup_v1(host).await?);
-        let mut changes =
-            vec![Change::WriteFile { path: CONFIG.into(), content, mode: FileMode::exactly(0o600) }];
+        let mut changes = vec![Change::WriteFile {
+            path: CONFIG.into(),
+            content,
+            mode: FileMode::exactly(0o600),
+            secret: false,
+        }];
         if kubeadm.release().validates {
             // init only warns of a field that it does not know, and goes on without it.
             let arguments = ["config", "validate", "--config", CONFIG];

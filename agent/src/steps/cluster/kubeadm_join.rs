@@ -135,6 +135,7 @@ impl KubeadmJoin {
                     path: DISCOVERY_FILE.into(),
                     content: self.discovery(ca),
                     mode: FileMode::exactly(0o600),
+                    secret: false,
                 },
                 Change::Run(
                     Program::new(ProgramName::Kubeadm, ["join", "--config", "/dev/stdin"], LIMIT)

@@ -88,7 +88,7 @@ impl Restore {
             }
         }
         for change in follow_up {
-            if !changes.iter().any(|known: &Change| known.to_string() == change.to_string()) {
+            if !changes.contains(&change) {
                 changes.push(change);
             }
         }
@@ -223,9 +223,10 @@ async fn is_gone<H: Observe>(host: &H, device: &Path) -> Result<bool, HostError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::change::digest_of;
     use crate::host::fake::{FakeCluster, FakeHost};
     use crate::steps::rehearsal::{carry_out, step};
-    use crate::undo::ledger::{Place, Writes};
+    use crate::undo::ledger::{Place, SecretFile, Writes};
     use muster_proto::agent::step::Kind;
 
     #[tokio::test]
@@ -262,6 +263,31 @@ mod tests {
             let finding = carry_out(&host, &wanted, &mut input).await;
             assert!(matches!(finding, Finding::Done(_)), "{finding:?}");
             assert!(host.with(|state| state.units[&unit].active), "what ran before runs afterwards");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_secret_file_goes_when_it_is_ours_alone_and_is_named_when_others_wrote_it_too() {
+        const PATH: &str = "/etc/credentials";
+        let wanted = step(Kind::Restore(agent::Restore::default()));
+        for (stood, now, stays) in
+            [(None, "ours", false), (None, "theirs", true), (Some("theirs"), "ours", true)]
+        {
+            let host = FakeHost::debian("m1", FakeCluster::default());
+            host.put_file(PATH, now);
+            let before = stood.map(|_| serde_json::json!({ "secret": true, "bytes": 6, "mode": 0o600 }));
+            let file = SecretFile::of(Place::Host(PATH.into()), &digest_of("ours"), before.as_ref());
+            let mut input = Input::default();
+            input.ledger.entries = vec![Entry { target: Target::Secret(file), follow_up: Vec::new() }];
+            if stays {
+                let finding = wanted.check(&host, &input).await.unwrap();
+                let Finding::Done(Yield::Left(named)) = finding else { panic!("{finding:?}") };
+                assert!(named[0].contains(PATH), "{named:?}");
+            } else {
+                let finding = carry_out(&host, &wanted, &mut input).await;
+                assert!(matches!(finding, Finding::Done(Yield::Nothing)), "{finding:?}");
+                assert!(host.file(PATH).is_none());
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use muster_proto::agent;
 use muster_proto::names::NodeName;
 
 use crate::host::HostError;
-use crate::host::change::{Change, FileMode};
+use crate::host::change::Change;
 use crate::host::query::Observe;
 use crate::steps::{BadStep, Finding, Input};
 
@@ -39,11 +39,7 @@ impl Hostname {
         }
         let cloud_init = !host.list_folder(Path::new(CLOUD_FOLDER)).await?.is_empty();
         if cloud_init && host.read_file(Path::new(CLOUD_FILE)).await?.as_deref() != Some(CLOUD_CONTENT) {
-            changes.push(Change::WriteFile {
-                path: CLOUD_FILE.into(),
-                content: CLOUD_CONTENT.into(),
-                mode: FileMode::IfNew(0o644),
-            });
+            changes.push(Change::write(CLOUD_FILE, CLOUD_CONTENT));
         }
         Ok(Finding::from_changes(changes))
     }

@@ -10,7 +10,7 @@ use muster_proto::names::NodeName;
 
 use crate::files::marked_block::with_block;
 use crate::host::HostError;
-use crate::host::change::{Change, FileMode};
+use crate::host::change::Change;
 use crate::host::query::Observe;
 use crate::steps::{BadStep, Finding, Input};
 
@@ -38,11 +38,7 @@ impl Hosts {
         if wanted == before {
             return Ok(Finding::DONE);
         }
-        Ok(Finding::Todo(vec![Change::WriteFile {
-            path: FILE.into(),
-            content: wanted,
-            mode: FileMode::IfNew(0o644),
-        }]))
+        Ok(Finding::Todo(vec![Change::write(FILE, wanted)]))
     }
 
     fn render(&self, before: &str) -> String {
@@ -85,6 +81,7 @@ impl Hosts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::change::FileMode;
     use crate::host::fake::{FakeCluster, FakeHost};
 
     fn hosts() -> Hosts {

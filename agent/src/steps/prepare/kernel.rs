@@ -8,7 +8,7 @@ use std::time::Duration;
 use muster_proto::agent;
 
 use crate::host::HostError;
-use crate::host::change::{Change, FileMode, Program, ProgramName};
+use crate::host::change::{Change, Program, ProgramName};
 use crate::host::query::Observe;
 use crate::steps::{BadStep, Finding, Input};
 
@@ -64,7 +64,7 @@ impl Kernel {
         let sysctls = lines(self.sysctls.iter().map(|(key, value)| format!("{key} = {value}\n")).collect());
         for (path, content) in [(MODULES_FILE, modules), (SYSCTL_FILE, sysctls)] {
             if host.read_file(Path::new(path)).await?.as_deref() != Some(&content) {
-                changes.push(Change::WriteFile { path: path.into(), content, mode: FileMode::IfNew(0o644) });
+                changes.push(Change::write(path, content));
             }
         }
         for (key, value) in &self.sysctls {

@@ -11,7 +11,7 @@ use muster_proto::kubernetes::release::Release;
 use muster_proto::names::KubernetesVersion;
 
 use crate::host::HostError;
-use crate::host::change::{Change, FileMode};
+use crate::host::change::Change;
 use crate::host::query::{KubernetesProgram, Observe};
 use crate::steps::{BadStep, Finding, Input};
 
@@ -51,12 +51,7 @@ impl Kubelet {
         if host.read_file(Path::new(FILE)).await?.as_deref() == Some(CONTENT) {
             return Ok(Finding::DONE);
         }
-        let write = Change::WriteFile {
-            path: FILE.into(),
-            content: CONTENT.to_owned(),
-            mode: FileMode::IfNew(0o644),
-        };
-        Ok(Finding::Todo(vec![write, Change::ReloadUnits]))
+        Ok(Finding::Todo(vec![Change::write(FILE, CONTENT), Change::ReloadUnits]))
     }
 }
 

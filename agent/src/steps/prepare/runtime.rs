@@ -13,7 +13,7 @@ use muster_proto::kubernetes::runtime::{CgroupDriver, RuntimeName};
 use muster_proto::names::{ImageReference, KubernetesVersion};
 
 use crate::host::HostError;
-use crate::host::change::{Change, FileMode, UnitAction};
+use crate::host::change::{Change, UnitAction};
 use crate::host::query::{Cri, KubernetesProgram, Observe, RuntimeFacts, RuntimeSettings, RuntimeWish};
 use crate::steps::{BadStep, Finding, Input};
 
@@ -113,7 +113,7 @@ impl Runtime {
             // A member's silent runtime is first started as it is.
             RuntimeSettings::Rewrite { .. } if member && running.is_none() => {}
             RuntimeSettings::Rewrite { path, content, restart: anew } => {
-                changes.push(Change::WriteFile { path, content, mode: FileMode::IfNew(0o644) });
+                changes.push(Change::write(path, content));
                 restart |= anew;
             }
             RuntimeSettings::Fit => {}

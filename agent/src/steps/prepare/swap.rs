@@ -9,7 +9,7 @@ use std::time::Duration;
 use muster_proto::agent;
 
 use crate::host::HostError;
-use crate::host::change::{Change, FileMode, UnitAction};
+use crate::host::change::{Change, UnitAction};
 use crate::host::query::Observe;
 use crate::steps::{BadStep, Finding, Input};
 
@@ -39,17 +39,12 @@ impl Swap {
         let before = host.read_file(Path::new(FSTAB)).await?.unwrap_or_default();
         let after = without_swap(&before);
         if after != before {
-            changes.push(Change::WriteFile {
-                path: FSTAB.into(),
-                content: after,
-                mode: FileMode::IfNew(0o644),
-            });
+            changes.push(Change::write(FSTAB, after));
         }
         if host.list_folder(Path::new(GENERATORS)).await?.iter().any(|name| name == "zram-generator")
             && host.read_file(Path::new(ZRAM_FILE)).await?.is_none()
         {
-            let content = ZRAM_CONTENT.to_owned();
-            changes.push(Change::WriteFile { path: ZRAM_FILE.into(), content, mode: FileMode::IfNew(0o644) });
+            changes.push(Change::write(ZRAM_FILE, ZRAM_CONTENT));
         }
         for service in SERVICES {
             let unit = host.unit(service).await?;

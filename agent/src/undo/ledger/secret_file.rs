@@ -1,16 +1,13 @@
-//! A user's file whose content no journal holds: what of it is ours is known by digests.
+//! A file whose content no journal holds: what of it is ours is known by digests.
 
-use std::path::{Path, PathBuf};
-
-use muster_proto::names::UserName;
 use serde_json::Value;
 
+use super::target::Place;
 use crate::cluster::kubeconfig_marks::Marks;
 
 #[derive(Debug, Clone)]
 pub struct SecretFile {
-    pub user: UserName,
-    pub path: PathBuf,
+    pub place: Place,
     /// No such file stood there before our first write, or before one later on, because somebody removed it.
     pub is_new: bool,
     /// The mode that it had before us.
@@ -19,7 +16,7 @@ pub struct SecretFile {
     pub whole: Vec<String>,
     /// The digest of what our last write left.
     pub last: String,
-    /// The entries that our writes put there. Empty in the journal of a release that did not note them.
+    /// The entries that our writes put into a kubeconfig. Empty in the journal of a release that did not note them.
     pub marks: Marks,
     /// The digest of what our last write found.
     found: Option<String>,
@@ -27,12 +24,11 @@ pub struct SecretFile {
 
 impl SecretFile {
     /// `written`: the digest of what one write left.
-    pub(super) fn of(user: &UserName, path: &Path, written: &str, before: Option<&Value>) -> Self {
+    pub fn of(place: Place, written: &str, before: Option<&Value>) -> Self {
         let image = before.unwrap_or(&Value::Null);
         let is_new = image["bytes"].is_null();
         Self {
-            user: user.clone(),
-            path: path.to_owned(),
+            place,
             is_new,
             mode: image["mode"].as_u64().and_then(|mode| u32::try_from(mode).ok()),
             whole: if is_new { vec![written.to_owned()] } else { Vec::new() },
@@ -44,7 +40,7 @@ impl SecretFile {
 
     /// Whether the later write was of the same file, and is now part of this account.
     pub(super) fn absorb(&mut self, later: &Self) -> bool {
-        if (&self.user, &self.path) != (&later.user, &later.path) {
+        if self.place != later.place {
             return false;
         }
         if later.is_new {

@@ -20,7 +20,7 @@ fn event(sequence: u64, step: &str, kind: EventKind) -> Event {
     }
 }
 fn write(path: &str, content: &str) -> Change {
-    Change::WriteFile { path: path.into(), content: content.into(), mode: FileMode::IfNew(0o644) }
+    Change::write(path, content)
 }
 fn stood(content: &str) -> Option<Value> {
     Some(json!({ "content": content, "mode": 0o600 }))
@@ -171,15 +171,29 @@ fn of_a_unit_that_was_restarted_and_then_started_counts_whether_it_ran_before_th
 
 #[test]
 fn of_a_secret_file_the_journal_holds_the_digest_alone() {
-    let change = Change::WriteUserFile {
+    let (content, mode) = ("a key".to_owned(), FileMode::exactly(0o600));
+    let of_a_user = Change::WriteUserFile {
         user: "student".parse().unwrap(),
         path: ".kube/config".into(),
-        content: "a key".into(),
-        mode: FileMode::exactly(0o600),
+        content: content.clone(),
+        mode,
         secret: true,
     };
-    assert!(!change.record().to_string().contains("a key"));
-    let ledger = Ledger::of(&[intended(1, "kubeconfig.student", &change, None)]);
-    let Target::Secret(file) = &ledger.entries[0].target else { panic!() };
-    assert_eq!(file.whole, [crate::host::change::digest_of("a key")]);
+    let of_the_host = Change::WriteFile { path: "/etc/key".into(), content, mode, secret: true };
+    for change in [of_a_user, of_the_host] {
+        assert!(!serde_json::to_string(&change.record()).unwrap().contains("a key"));
+        let ledger = Ledger::of(&[intended(1, "kubeconfig.student", &change, None)]);
+        let Target::Secret(file) = &ledger.entries[0].target else { panic!() };
+        assert_eq!(file.whole, [crate::host::change::digest_of("a key")]);
+    }
+}
+
+#[test]
+fn a_follow_up_is_pending_by_what_it_is_and_not_by_how_it_reads() {
+    // Two writes of one file read alike; only the one with this content is the one that was made.
+    let write = |content: &str| write("/etc/hosts", content);
+    assert_eq!(write("a").to_string(), write("b").to_string());
+    let mut ledger = Ledger { pending: vec![write("a"), write("b")], ..Ledger::default() };
+    ledger.made(&write("b"));
+    assert_eq!(ledger.pending, [write("a")]);
 }

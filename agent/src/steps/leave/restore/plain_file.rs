@@ -16,11 +16,7 @@ pub(super) async fn put_back<H: Observe>(
     mode: Option<u32>,
     writes: &Writes,
 ) -> Result<Undoing, HostError> {
-    let now = match place {
-        Place::Host(path) => host.read_file(path).await?,
-        Place::Home(user, path) => host.user_file(user, path).await?,
-    };
-    Ok(match content(now.as_deref(), writes) {
+    Ok(match content(read(host, place).await?.as_deref(), writes) {
         Content::Stays => Undoing::default(),
         Content::Becomes(content) => {
             // One that somebody else changed too keeps the mode that it has now.
@@ -29,6 +25,13 @@ pub(super) async fn put_back<H: Observe>(
         }
         Content::Kept(lines) => Undoing::kept(format!("{}: {}", shown(place), lines.join(" | "))),
     })
+}
+
+pub(super) async fn read<H: Observe>(host: &H, place: &Place) -> Result<Option<String>, HostError> {
+    match place {
+        Place::Host(path) => host.read_file(path).await,
+        Place::Home(user, path) => host.user_file(user, path).await,
+    }
 }
 
 /// What becomes of a file.
@@ -88,7 +91,7 @@ fn kept(now: &str, writes: &Writes) -> Content {
 pub(super) fn put(place: &Place, content: Option<String>, mode: Option<u32>) -> Change {
     let mode = mode.map_or(FileMode::IfNew(0o644), FileMode::exactly);
     match (place.clone(), content) {
-        (Place::Host(path), Some(content)) => Change::WriteFile { path, content, mode },
+        (Place::Host(path), Some(content)) => Change::WriteFile { path, content, mode, secret: false },
         (Place::Host(path), None) => Change::RemoveFile { path },
         (Place::Home(user, path), Some(content)) => {
             Change::WriteUserFile { user, path, content, mode, secret: false }

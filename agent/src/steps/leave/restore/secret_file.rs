@@ -1,21 +1,34 @@
-//! A user's kubeconfig: what is ours alone is removed, and out of every other one this cluster's entries are taken. One
-//! that cannot be read any more is left as it is and named: it keeps no reset from its end.
+//! A file whose content no journal holds: what is ours alone is removed, and out of every other kubeconfig this cluster's
+//! entries are taken. One that cannot be read any more, or of which nobody can tell what is ours, is left as it is and named:
+//! it keeps no reset from its end.
 
-use super::Undoing;
+use muster_proto::names::UserName;
+use std::path::Path;
+
+use super::{Undoing, plain_file};
 use crate::cluster::kubeconfig_marks::Rest;
 use crate::host::HostError;
 use crate::host::change::{Change, FileMode, digest_of};
 use crate::host::query::Observe;
-use crate::undo::ledger::SecretFile;
+use crate::undo::ledger::{Place, SecretFile};
 
 pub(super) async fn put_back<H: Observe>(host: &H, file: &SecretFile) -> Result<Undoing, HostError> {
-    let SecretFile { user, path, .. } = file;
-    let Some(now) = host.user_file(user, path).await? else { return Ok(Undoing::default()) };
-    let removal = || Undoing::change(Change::RemoveUserFile { user: user.clone(), path: path.clone() });
-    let digest = digest_of(&now);
-    if file.whole.contains(&digest) {
-        return Ok(removal());
+    let Some(now) = plain_file::read(host, &file.place).await? else { return Ok(Undoing::default()) };
+    if file.whole.contains(&digest_of(&now)) {
+        return Ok(Undoing::change(plain_file::put(&file.place, None, None)));
     }
+    Ok(match &file.place {
+        Place::Home(user, path) => without_our_entries(file, user, path, &now),
+        Place::Host(path) => Undoing::gone(format!(
+            "{} stays as it is: something else than Muster wrote it too, and no journal holds what a secret file held before",
+            path.display()
+        )),
+    })
+}
+
+/// A kubeconfig that others wrote too.
+fn without_our_entries(file: &SecretFile, user: &UserName, path: &Path, now: &str) -> Undoing {
+    let removal = || Undoing::change(plain_file::put(&file.place, None, None));
     let left = |why: String| {
         let path = path.display();
         Undoing::gone(format!(
@@ -24,19 +37,21 @@ pub(super) async fn put_back<H: Observe>(host: &H, file: &SecretFile) -> Result<
         ))
     };
     if file.marks.is_empty() {
-        return Ok(left(
-            "an earlier release of Muster wrote it and did not note which entries it added".into(),
-        ));
+        return left("an earlier release of Muster wrote it and did not note which entries it added".into());
     }
     // As with every file: one that somebody else changed since keeps the mode that it has now.
-    let mode = file.mode.filter(|_| digest == file.last).map_or(FileMode::IfNew(0o600), FileMode::exactly);
-    let (user, path) = (user.clone(), path.clone());
-    Ok(match file.marks.without(&now) {
+    let mode =
+        file.mode.filter(|_| digest_of(now) == file.last).map_or(FileMode::IfNew(0o600), FileMode::exactly);
+    match file.marks.without(now) {
         Ok(Rest::Same) => Undoing::default(),
         Ok(Rest::Empty(_)) if file.is_new => removal(),
-        Ok(Rest::Empty(content) | Rest::Others(content)) => {
-            Undoing::change(Change::WriteUserFile { user, path, content, mode, secret: true })
-        }
+        Ok(Rest::Empty(content) | Rest::Others(content)) => Undoing::change(Change::WriteUserFile {
+            user: user.clone(),
+            path: path.to_owned(),
+            content,
+            mode,
+            secret: true,
+        }),
         Err(problem) => left(problem),
-    })
+    }
 }
