@@ -1,5 +1,6 @@
 //! Everything the agent may ask of a host. Nothing here changes anything; every answer has a deadline.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -319,7 +320,13 @@ pub fn name_of(object: &Value) -> &str {
     object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
 }
 
+/// The objects by their names, so that N of them are asked for N names at the cost of N.
+pub fn by_name(objects: &[Value]) -> BTreeMap<&str, &Value> {
+    objects.iter().map(|object| (name_of(object), object)).collect()
+}
+
 /// Which of the names have no Node object.
 pub fn lacking<'a>(nodes: &[Value], names: &'a [NodeName]) -> Vec<&'a NodeName> {
-    names.iter().filter(|name| !nodes.iter().any(|node| name_of(node) == name.as_str())).collect()
+    let nodes = by_name(nodes);
+    names.iter().filter(|name| !nodes.contains_key(name.as_str())).collect()
 }

@@ -3,6 +3,7 @@
 //! and says of each pod why it is not ready. A pod of CoreDNS that began before the pod network was there, and got its address
 //! from another one, is deleted; its Deployment makes it anew. A crash in the middle only means looking again.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -49,8 +50,12 @@ impl Addons {
                 return Ok(absent("kube-proxy", "DaemonSet"));
             }
             let pods = living(host, KUBE_PROXY).await?;
+            let mut pods_of: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
+            for pod in &pods {
+                pods_of.entry(node_of(pod)).or_default().push(pod);
+            }
             for node in &self.nodes {
-                let here: Vec<&Value> = pods.iter().filter(|pod| node_of(pod) == node.as_str()).collect();
+                let here = pods_of.remove(node.as_str()).unwrap_or_default();
                 if here.iter().any(|pod| is_ready(pod)) {
                     continue;
                 }

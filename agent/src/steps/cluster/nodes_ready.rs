@@ -12,7 +12,7 @@ use muster_proto::names::NodeName;
 use serde_json::Value;
 
 use crate::host::HostError;
-use crate::host::query::{ObjectKind, Observe, is_ready, name_of};
+use crate::host::query::{ObjectKind, Observe, by_name, is_ready};
 use crate::steps::{BadStep, Finding, Input};
 
 /// The pod network's image may have to be fetched on every node first.
@@ -45,14 +45,14 @@ impl NodesReady {
     pub async fn check<H: Observe>(&self, host: &H, _: &Input) -> Result<Finding, HostError> {
         let nodes = host.objects(ObjectKind::Node, "", "").await?;
         let leases = host.objects(ObjectKind::Lease, LEASES, "").await?;
-        let now = Timestamp::now();
+        let (node_of, lease_of, now) = (by_name(&nodes), by_name(&leases), Timestamp::now());
         let (mut waits, mut elsewhere) = (Vec::new(), Vec::new());
         for (name, address) in &self.nodes {
-            let Some(node) = nodes.iter().find(|node| name_of(node) == name.as_str()) else {
+            let Some(node) = node_of.get(name.as_str()) else {
                 waits.push(format!("node {name} has no Node object: it has not joined"));
                 continue;
             };
-            let lease = leases.iter().find(|lease| name_of(lease) == name.as_str());
+            let lease = lease_of.get(name.as_str()).copied();
             if let Some(why) = not_ready(node) {
                 waits.push(format!("node {name} is NotReady: {why}"));
             } else if let Some(why) = not_fresh(node, lease, now) {
