@@ -1,6 +1,7 @@
 //! What of a cluster is alive on this host once kubeadm's files are gone: containers and processes of pods, a kubelet that
 //! listens, mounts. kubeadm only warns of what it could not end (1.20.2, phases/reset/cleanupnode.go), and then forgets it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use muster_proto::event::Complaint;
@@ -49,8 +50,9 @@ impl Remains {
         remains.kubelet_listens =
             ports.any(|port| KUBELET_PORTS.contains(&port)) && host.unit(kubelet::UNIT).await?.active;
         let table = text("/proc/self/mountinfo").await;
-        remains.mounts =
-            mount_points(&table).filter(|mount| remains.is_of_pods(mount)).map(str::to_owned).collect();
+        // One that is shared stands there more than once.
+        let places: BTreeSet<&str> = mount_points(&table).filter(|mount| remains.is_of_pods(mount)).collect();
+        remains.mounts = places.into_iter().map(str::to_owned).collect();
         if remains.is_alive() {
             // For the words alone.
             remains.listeners = host.listeners().await.unwrap_or_default();
