@@ -8,6 +8,7 @@ use muster_proto::agent::{self, CheckStepRequest, check_step_reply};
 use muster_proto::cause::chain;
 use muster_proto::event::Complaint;
 use muster_proto::names::StepId;
+use muster_proto::step_kind::StepKind;
 
 use crate::doors::fleet::Fleet;
 use crate::plans::PlannedStep;
@@ -24,7 +25,7 @@ pub enum Outlook {
     Done,
     Todo(Vec<agent::PlannedChange>),
     /// It is blocked or waits now, and may not be once this step before it is done.
-    Later(StepId, Option<Complaint>),
+    Later(StepId),
     Blocked(Complaint),
 }
 
@@ -37,9 +38,10 @@ pub async fn outlook(fleet: &Fleet, steps: &[PlannedStep]) -> Vec<Outlook> {
         // What an earlier step yields is there only in a run; of others the last one is the nearest.
         step.input_from.first().or(step.after.iter().rev().find(open)).cloned()
     };
+    let is_final = |step: &PlannedStep| step.id.kind().is_some_and(StepKind::is_final_from_the_start);
     let said = |(step, outlook): (&PlannedStep, &Outlook)| match (outlook, before(step)) {
-        (Outlook::Blocked(complaint), Some(first)) => Outlook::Later(first, Some(complaint.clone())),
-        (Outlook::Todo(changes), Some(first)) if changes.is_empty() => Outlook::Later(first, None),
+        (Outlook::Blocked(_), Some(first)) if !is_final(step) => Outlook::Later(first),
+        (Outlook::Todo(changes), Some(first)) if changes.is_empty() => Outlook::Later(first),
         _ => outlook.clone(),
     };
     steps.iter().zip(&looked).map(said).collect()

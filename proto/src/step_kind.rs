@@ -34,6 +34,7 @@ struct Facts {
     reads_ledger: bool,
     may_be_repeated: bool,
     looks_only: bool,
+    final_from_the_start: bool,
 }
 
 /// A kind of which nothing else is true.
@@ -45,7 +46,13 @@ const fn changes(word: &'static str, undone_by: UndoneBy) -> Facts {
         reads_ledger: false,
         may_be_repeated: false,
         looks_only: false,
+        final_from_the_start: false,
     }
+}
+
+/// A kind that makes a machine ready, and finds out before anything is done what it cannot mend.
+const fn prepares(word: &'static str) -> Facts {
+    Facts { final_from_the_start: true, ..changes(word, UndoneBy::Restore) }
 }
 
 const fn looks(word: &'static str) -> Facts {
@@ -54,7 +61,7 @@ const fn looks(word: &'static str) -> Facts {
 
 /// A kind that makes its node a member of a cluster, or takes it out. Each looks at what earlier ones did.
 const fn membership(word: &'static str, undone_by: UndoneBy) -> Facts {
-    Facts { of_membership: true, reads_ledger: true, ..changes(word, undone_by) }
+    Facts { of_membership: true, reads_ledger: true, final_from_the_start: true, ..changes(word, undone_by) }
 }
 
 const fn undoes(word: &'static str) -> Facts {
@@ -84,18 +91,18 @@ macro_rules! kinds {
 }
 
 kinds! {
-    Hostname: changes("hostname", UndoneBy::Restore),
-    Hosts: changes("hosts", UndoneBy::Restore),
-    Swap: changes("swap", UndoneBy::Restore),
-    Firewall: changes("firewall", UndoneBy::Restore),
-    Kernel: changes("kernel", UndoneBy::Restore),
-    Packages: looks("packages"),
-    Runtime: changes("runtime", UndoneBy::Restore),
-    Images: looks("images"),
+    Hostname: prepares("hostname"),
+    Hosts: prepares("hosts"),
+    Swap: prepares("swap"),
+    Firewall: prepares("firewall"),
+    Kernel: prepares("kernel"),
+    Packages: Facts { final_from_the_start: true, ..looks("packages") },
+    Runtime: prepares("runtime"),
+    Images: Facts { final_from_the_start: true, ..looks("images") },
     KubeadmInit: membership("kubeadm-init", UndoneBy::KubeadmReset),
     // What it yields dies with the agent.
     JoinTicket: Facts { may_be_repeated: true, ..changes("join-ticket", UndoneBy::EndOfCluster) },
-    Kubeconfig: changes("kubeconfig", UndoneBy::Restore),
+    Kubeconfig: prepares("kubeconfig"),
     PodNetwork: changes("pod-network", UndoneBy::EndOfCluster),
     Untaint: changes("untaint", UndoneBy::EndOfCluster),
     KubeadmJoin: membership("kubeadm-join", UndoneBy::KubeadmReset),
@@ -110,7 +117,7 @@ kinds! {
     DrainNode: changes("drain-node", UndoneBy::EndOfCluster),
     ForgetNode: changes("forget-node", UndoneBy::EndOfCluster),
     CoordinatorPort: changes("coordinator-port", UndoneBy::Restore),
-    Kubelet: changes("kubelet", UndoneBy::Restore),
+    Kubelet: prepares("kubelet"),
     // A kubelet that is started anew.
     KubeletIdentity: changes("kubelet-identity", UndoneBy::NothingStays),
     NodeNetwork: Facts { reads_ledger: true, ..changes("node-network", UndoneBy::NothingStays) },
@@ -157,6 +164,11 @@ impl StepKind {
     /// Whether it never changes anything.
     pub const fn looks_only(self) -> bool {
         self.facts().looks_only
+    }
+
+    /// Whether a `Blocked` of it holds whatever the steps before it will do: what those bring, it waits for.
+    pub const fn is_final_from_the_start(self) -> bool {
+        self.facts().final_from_the_start
     }
 }
 

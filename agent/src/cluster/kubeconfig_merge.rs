@@ -44,6 +44,23 @@ pub fn merged(existing: &str, admin: &str) -> Result<Option<String>, String> {
     serde_saphyr::to_string(&after).map(Some).map_err(|_| "it cannot be written as YAML again".into())
 }
 
+/// The current context of a user's file where it leads to another server than admin.conf, and the context that leads to
+/// admin.conf's; none where kubectl speaks to this cluster already, or cannot.
+pub fn other_context(existing: &str, admin: &str) -> Option<(String, String)> {
+    let (server, config) = (Admin::parse(admin).ok()?.server, parse(existing).ok()?);
+    let leads_to = |context: &str| {
+        let cluster = content(&config, CONTEXTS, context)?["cluster"].as_str()?;
+        content(&config, CLUSTERS, cluster)?["server"].as_str()
+    };
+    let current = config["current-context"].as_str().filter(|current| !current.is_empty())?;
+    if leads_to(current) == Some(server.as_str()) {
+        return None;
+    }
+    let names = entries(&config, CONTEXTS).filter_map(|entry| entry["name"].as_str());
+    let own = names.into_iter().find(|name| leads_to(name) == Some(server.as_str()))?;
+    Some((current.to_owned(), own.to_owned()))
+}
+
 /// What admin.conf holds of its current context.
 struct Admin {
     cluster_name: String,

@@ -19,8 +19,8 @@ use tokio::time::Instant;
 use super::{End, Inner, Refused};
 use crate::cluster::ticket::Ticket;
 use crate::diagnosis;
-use crate::host::HostError;
 use crate::host::change::{Applied, Change, ChangeId, Host};
+use crate::host::{HostError, obstacle};
 use crate::steps::{Finding, Input, Step, Yield};
 use crate::undo::ledger::Ledger;
 
@@ -135,6 +135,7 @@ impl<H: Host> Attempt<H> {
                                 continue;
                             }
                         }
+                        self.possible(&changes).await?;
                         self.make(&changes, &mut index).await?;
                         if !looks_in_turn {
                             turn = None;
@@ -174,11 +175,16 @@ impl<H: Host> Attempt<H> {
         match self.step.check(&self.inner.host, &input).await {
             Ok(finding) => Ok(finding),
             Err(error) if error.is_transient() => Ok(Finding::Wait(chain(&error))),
-            Err(error) => Err(Stop::Failed(Complaint::new(
-                chain(&error),
-                "",
-                "remove the cause and run the same command again",
-            ))),
+            Err(error) => Err(Stop::Failed(unseen(&error))),
+        }
+    }
+
+    /// Nothing is begun that a file which cannot be written would stop half-way.
+    async fn possible(&self, changes: &[Change]) -> Result<(), Stop> {
+        match obstacle::of_changes(&self.inner.host, changes).await {
+            Ok(None) => Ok(()),
+            Ok(Some(complaint)) => Err(Stop::Blocked(complaint)),
+            Err(error) => Err(Stop::Failed(unseen(&error))),
         }
     }
 
@@ -321,6 +327,11 @@ fn flaw(panicked: &Panicked) -> Complaint {
         "report it with this line and the end of `journalctl -u muster-agent`; once the agent is mended, or what brought it to light \
          is gone, the same command goes on from here",
     )
+}
+
+/// The host did not tell what has to be known.
+fn unseen(error: &HostError) -> Complaint {
+    Complaint::new(chain(error), "", "remove the cause and run the same command again")
 }
 
 fn not_possible(change: &Change, error: &HostError) -> Complaint {

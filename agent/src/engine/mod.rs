@@ -37,6 +37,7 @@ use crate::cluster::ticket::{NoTicket, Ticket};
 use crate::files::difference;
 use crate::host::HostError;
 use crate::host::change::Host;
+use crate::host::obstacle;
 use crate::steps::{BadStep, Finding, Input, Step};
 use crate::undo::ledger::Ledger;
 
@@ -152,6 +153,10 @@ impl<H: Host + 'static> Engine<H> {
             Finding::Blocked(complaint) => agent::check_step_reply::Finding::Blocked(complaint.into()),
             Finding::Wait(_) => agent::check_step_reply::Finding::Todo(agent::Todo { changes: Vec::new() }),
             Finding::Todo(changes) => {
+                if let Some(complaint) = obstacle::of_changes(host, &changes).await? {
+                    let finding = agent::check_step_reply::Finding::Blocked(complaint.into());
+                    return Ok(CheckStepReply { finding: Some(finding) });
+                }
                 let mut planned = Vec::with_capacity(changes.len());
                 for change in &changes {
                     let difference = difference::of(host, change).await?;

@@ -5,10 +5,12 @@ mod before;
 pub mod change;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+pub mod obstacle;
 pub(crate) mod owner;
 pub mod query;
 pub mod reach;
 pub mod system;
+mod text;
 pub(crate) mod ufw;
 
 use std::path::PathBuf;

@@ -13,6 +13,7 @@ use muster_proto::names::{ImageReference, KubernetesVersion, NodeName, UserName}
 use serde_json::Value;
 
 use super::HostError;
+use super::obstacle::Obstacle;
 
 type Answer<T> = Result<T, HostError>;
 
@@ -43,6 +44,14 @@ pub trait ObserveSystem: Send + Sync {
     fn user(&self, name: &UserName) -> impl Future<Output = Answer<Option<User>>> + Send;
     /// A file below a user's home, read as that user; `path` is relative. None when there is no such file.
     fn user_file(&self, name: &UserName, path: &Path) -> impl Future<Output = Answer<Option<String>>> + Send;
+    /// What would keep a file of the system from being replaced, made or removed; none when nothing is seen.
+    fn file_obstacle(&self, path: &Path) -> impl Future<Output = Answer<Option<Obstacle>>> + Send;
+    /// The same of a file below a user's home, which that user has to read as well; `path` is relative.
+    fn user_file_obstacle(
+        &self,
+        name: &UserName,
+        path: &Path,
+    ) -> impl Future<Output = Answer<Option<Obstacle>>> + Send;
     /// Which of these programs are not on the search path of root.
     fn missing_programs(
         &self,

@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use muster_proto::agent::step::Kind;
 use muster_proto::agent::{HostReport, InspectRequest, RuntimeReport};
 use muster_proto::coordinator::{Failure, PreflightReply};
 use muster_proto::event::Complaint;
 use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::{ApiEndpoint, NodeName};
 use muster_proto::redaction::printable;
+use muster_proto::step_kind::StepKind;
 
 use crate::doors::fleet::{ConnectedAgent, Fleet};
 use crate::outlook::{Outlook, outlook};
@@ -239,26 +239,30 @@ pub async fn preflight(
     let doors = mesh::doors(spec);
     let (outlooks, tries) =
         tokio::join!(outlook(fleet, &steps), mesh::try_doors(&hosts, &agents, &doors, spec.bind_port));
+    let no_programs: BTreeSet<NodeName> = steps
+        .iter()
+        .zip(&outlooks)
+        .filter(|(step, found)| {
+            step.id.kind() == Some(StepKind::Packages) && matches!(found, Outlook::Blocked(_))
+        })
+        .map(|(step, _)| step.node.clone())
+        .collect();
     for (step, found) in steps.iter().zip(outlooks) {
-        // What no earlier step changes: the users that there are, the runtime's settings, and what it holds once it answers.
-        let stays = || match &step.step.kind {
-            Some(Kind::Kubeconfig(_)) => true,
-            // A member of another cluster is told as that.
-            Some(Kind::Runtime(_)) => {
-                hosts.iter().any(|host| host.name == step.node && host.report.cluster.is_empty())
+        let without_programs = no_programs.contains(&step.node);
+        // A member of another cluster and what one left behind are told as that, and a machine without kubeadm by its packages.
+        let report = hosts.iter().find(|host| host.name == step.node).map(|host| &host.report);
+        let of_another = report.is_some_and(|report| !report.cluster.is_empty());
+        let left_over = report.is_some_and(|report| !report.begun_here && !report.leftovers.is_empty());
+        match step.id.kind() {
+            Some(StepKind::KubeadmInit | StepKind::KubeadmJoin)
+                if of_another || left_over || without_programs =>
+            {
+                continue;
             }
-            Some(Kind::Images(_)) => hosts.iter().any(|host| {
-                let own = host.runtime(spec.runtime());
-                host.name == step.node && own.is_some_and(|own| !own.version.is_empty())
-            }),
-            _ => false,
-        };
-        let complaint = match found {
-            Outlook::Blocked(complaint) => Some(complaint),
-            Outlook::Later(_, complaint) if stays() => complaint,
-            _ => None,
-        };
-        if let Some(complaint) = complaint {
+            Some(StepKind::Runtime) if of_another => continue,
+            _ => {}
+        }
+        if let Outlook::Blocked(complaint) = found {
             let (node, step) = (step.node.clone(), Some(step.id.step().to_owned()));
             findings.complaints.push(Found { node, check: Check::Steps, step, complaint });
         }

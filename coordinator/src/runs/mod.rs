@@ -324,7 +324,7 @@ fn step_plan(step: &PlannedStep, found: Outlook, cluster: &NodeName) -> StepPlan
             let changes = changes.into_iter().map(change).collect();
             StepPlan { finding: "todo".into(), changes, ..plan }
         }
-        Outlook::Later(first, ..) => StepPlan { finding: "later".into(), after: first.to_string(), ..plan },
+        Outlook::Later(first) => StepPlan { finding: "later".into(), after: first.to_string(), ..plan },
         Outlook::Blocked(complaint) => StepPlan {
             finding: "blocked".into(),
             complaint: Some(Failure { blocked: true, ..failure(&step.id, &complaint, cluster) }),

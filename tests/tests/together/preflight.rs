@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use muster_agent::host::change::ProgramName;
+use muster_agent::host::obstacle::Obstacle;
 use muster_proto::coordinator::{Failure, PreflightReply};
 use muster_tests::cluster::TestCluster;
 
@@ -177,4 +178,26 @@ async fn one_that_sorts_behind_the_pod_networks_is_a_note_and_the_bootstrap_ends
     cluster.host("w1").put_file("/etc/cni/net.d/87-podman-bridge.conflist", BRIDGE);
     let (_, end) = cluster.bootstrap("  controlPlane: {runsPods: true}\n").await;
     assert_eq!((end.phase.as_str(), lines(&end.failures)), ("done", vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_earlier_step_mends_is_told_at_once_by_plan_and_preflight_although_those_are_open() {
+    let cluster = TestCluster::of(&["m1", "w1"]).await;
+    cluster.host("m1").with(|state| {
+        state.put("/etc/docker/daemon.json", "{\n  \"log-driver\": \"json-file\",\n}\n");
+        let attribute = Obstacle::Attribute { path: "/etc/hosts".into(), letter: 'i' };
+        state.obstacles.insert("/etc/hosts".into(), attribute);
+    });
+    cluster.host("w1").put_file("/etc/sysctl.d/99-zzz.conf", "net.ipv4.ip_forward = 0\n");
+    let expected = [
+        "m1/hosts: /etc/hosts is immutable: not even root can replace it",
+        "w1/kernel: a file that is read later sets one of our kernel settings otherwise at every boot",
+        "m1/runtime: Docker's configuration cannot be read, and Docker would not start with it",
+    ];
+    assert_eq!(lines(&preflight(&cluster).await.complaints), expected);
+    let plan = cluster.runs.plan(cluster.files("")).await.unwrap();
+    let blocked = plan.nodes.iter().flat_map(|node| &node.steps).filter(|step| step.finding == "blocked");
+    let mut blocked: Vec<_> = blocked.map(|step| step.step_id.as_str()).collect();
+    blocked.sort_unstable();
+    assert_eq!(blocked, ["m1/hosts", "m1/runtime", "w1/kernel"]);
 }

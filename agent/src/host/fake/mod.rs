@@ -27,6 +27,7 @@ pub use cluster::{ClusterState, FakeCluster};
 pub use stock::{CA_CERTIFICATE, CA_HASH};
 
 use super::change::ProgramName;
+use super::obstacle::Obstacle;
 use super::query::{
     Disk, ExitedContainer, JournalLine, KubernetesProgram, Listener, PodContainer, RuntimeFacts, Unit, User,
 };
@@ -51,6 +52,9 @@ pub struct State {
     pub files: BTreeMap<PathBuf, File>,
     /// By user and path below the home.
     pub user_files: BTreeMap<(UserName, PathBuf), File>,
+    /// What keeps files of the system, and files below a home, from being written.
+    pub obstacles: BTreeMap<PathBuf, Obstacle>,
+    pub user_obstacles: BTreeMap<(UserName, PathBuf), Obstacle>,
     pub hostname: String,
     pub swaps: BTreeSet<PathBuf>,
     pub sysctls: BTreeMap<String, String>,

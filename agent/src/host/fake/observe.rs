@@ -11,6 +11,7 @@ use super::FakeHost;
 use super::cluster::ClusterState;
 use super::stock::stock_images;
 use crate::host::HostError;
+use crate::host::obstacle::Obstacle;
 use crate::host::query::{
     Disk, Family, Interface, JournalLine, KubernetesProgram, Listener, ObjectKind, ObserveCluster,
     ObserveSystem, Page, Unit, User, name_of,
@@ -95,6 +96,14 @@ impl ObserveSystem for FakeHost {
     async fn user_file(&self, name: &UserName, path: &Path) -> Answer<Option<String>> {
         let state = self.state();
         Ok(state.user_files.get(&(name.clone(), path.to_owned())).map(|file| file.content.clone()))
+    }
+
+    async fn file_obstacle(&self, path: &Path) -> Answer<Option<Obstacle>> {
+        Ok(self.state().obstacles.get(path).cloned())
+    }
+
+    async fn user_file_obstacle(&self, name: &UserName, path: &Path) -> Answer<Option<Obstacle>> {
+        Ok(self.state().user_obstacles.get(&(name.clone(), path.to_owned())).cloned())
     }
 
     async fn missing_programs(&self, names: &'static [&'static str]) -> Answer<Vec<&'static str>> {

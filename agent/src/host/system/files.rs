@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::obstacles;
 use super::plain_file::{FileProblem, Folder};
 use crate::host::HostError;
 use crate::host::change::FileMode;
+use crate::host::obstacle::Obstacle;
 use crate::host::query::Disk;
+use crate::host::text;
 
-/// The content of a plain file, none when there is no such file.
+/// The content of a plain file, whatever its bytes are (`text`); none when there is no such file.
 pub(super) async fn read(path: PathBuf) -> Result<Option<String>, HostError> {
     blocking(path, |path| {
         let (folder, name) = split(path)?;
@@ -18,7 +21,7 @@ pub(super) async fn read(path: PathBuf) -> Result<Option<String>, HostError> {
         folder.read(name)
     })
     .await
-    .and_then(|(path, content)| content.map(|content| text(&path, content)).transpose())
+    .map(|(_, content)| content.map(text::of_bytes))
 }
 
 /// The names in a folder; empty when there is no such folder.
@@ -59,7 +62,7 @@ pub(super) async fn written(path: PathBuf) -> Result<Option<Timestamp>, HostErro
 pub(super) async fn write(path: PathBuf, content: String, mode: FileMode) -> Result<(), HostError> {
     let written = blocking(path, move |path| {
         let (folder, name) = split(path)?;
-        make_folders(folder, 0o755)?.write(name, content.as_bytes(), mode)
+        make_folders(folder, 0o755)?.write(name, &text::to_bytes(&content), mode)
     });
     written.await.map(|_| ())
 }
@@ -71,6 +74,11 @@ pub(super) async fn remove(path: PathBuf) -> Result<(), HostError> {
         Folder::open(folder)?.map_or(Ok(()), |folder| folder.remove(name))
     });
     removed.await.map(|_| ())
+}
+
+/// What would keep the file from being written.
+pub(super) async fn obstacle(path: PathBuf) -> Result<Option<Obstacle>, HostError> {
+    blocking(path, |path| Ok(obstacles::of_file(path))).await.map(|(_, obstacle)| obstacle)
 }
 
 /// The file system of the path, or of its nearest folder that exists.
@@ -114,13 +122,6 @@ fn split(path: &Path) -> Result<(&Path, &Path), FileProblem> {
             Err(FileProblem::System { action: "finding it", source: std::io::ErrorKind::InvalidInput.into() })
         }
     }
-}
-
-fn text(path: &Path, content: Vec<u8>) -> Result<String, HostError> {
-    String::from_utf8(content).map_err(|error| HostError::Unexpected {
-        what: path.display().to_string(),
-        message: format!("it is no UTF-8 text (byte {})", error.utf8_error().valid_up_to()),
-    })
 }
 
 /// Runs file work on a thread that may wait for the disk.
@@ -184,10 +185,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn content_that_is_no_text_is_an_error_that_says_so() {
+    async fn a_line_is_added_to_a_file_in_another_encoding_and_its_other_bytes_stay() {
         let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("fstab");
-        std::fs::write(&path, b"ok\xff").unwrap();
-        assert!(read(path).await.unwrap_err().to_string().contains("no UTF-8 text (byte 2)"));
+        let path = place.path().join("hosts");
+        std::fs::write(&path, b"# Drucker im B\xfcro\r\n10.88.0.60\tprinter").unwrap();
+        let text = read(path.clone()).await.unwrap().unwrap();
+        write(path.clone(), format!("{text}\nours\n"), FileMode::IfNew(0o644)).await.unwrap();
+        let written = std::fs::read(&path).unwrap();
+        assert_eq!(written, b"# Drucker im B\xfcro\r\n10.88.0.60\tprinter\nours\n");
     }
 }

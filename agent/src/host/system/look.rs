@@ -11,6 +11,7 @@ use super::{
     SystemHost, child, errand, files, http, kubelet_certificate, listeners, network, programs, units, witness,
 };
 use crate::host::HostError;
+use crate::host::obstacle::Obstacle;
 use crate::host::query::{
     Disk, Family, Interface, JournalLine, KubernetesProgram, Listener, ObjectKind, ObserveCluster,
     ObserveSystem, Page, Unit, User,
@@ -57,6 +58,14 @@ impl ObserveSystem for SystemHost {
 
     async fn user_file(&self, name: &UserName, path: &Path) -> Answer<Option<String>> {
         self.read_user_file(name, path).await
+    }
+
+    async fn file_obstacle(&self, path: &Path) -> Answer<Option<Obstacle>> {
+        files::obstacle(self.path(path)).await
+    }
+
+    async fn user_file_obstacle(&self, name: &UserName, path: &Path) -> Answer<Option<Obstacle>> {
+        self.obstacle_of_user_file(name, path).await
     }
 
     async fn missing_programs(&self, names: &'static [&'static str]) -> Answer<Vec<&'static str>> {

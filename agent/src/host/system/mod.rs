@@ -14,6 +14,7 @@ mod listeners;
 mod look;
 mod make;
 mod network;
+mod obstacles;
 mod output;
 mod plain_file;
 mod programs;

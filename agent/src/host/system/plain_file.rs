@@ -17,15 +17,11 @@ use crate::host::change::FileMode;
 pub(super) const LARGEST: u64 = 16 * 1024 * 1024;
 
 /// What can stand where a plain file should.
-pub(super) const KINDS: [&str; 7] = [
-    "a symbolic link",
-    "a folder",
-    "a device",
-    "a named pipe",
-    "a socket",
-    "a file with a second name (hard link)",
-    "not below a real folder",
-];
+pub(super) const KINDS: [&str; 6] =
+    ["a symbolic link", "a folder", "a device", "a named pipe", "a socket", ELSEWHERE];
+
+/// What a path leads to that goes over a link, or out of the folder in which it has to stay.
+pub(super) const ELSEWHERE: &str = "not below a real folder";
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FileProblem {
@@ -70,7 +66,7 @@ impl Folder {
         let mut folder = self;
         for part in path.components() {
             let Component::Normal(name) = part else {
-                return Err(FileProblem::NotPlain { what: KINDS[6] });
+                return Err(FileProblem::NotPlain { what: ELSEWHERE });
             };
             let open = || rustix::fs::openat(&folder.0, name, flags, Mode::empty());
             let opened = match (open(), make) {
@@ -94,7 +90,7 @@ impl Folder {
             };
             folder = match opened {
                 Ok(opened) => Self(opened),
-                Err(Errno::LOOP | Errno::NOTDIR) => return Err(FileProblem::NotPlain { what: KINDS[6] }),
+                Err(Errno::LOOP | Errno::NOTDIR) => return Err(FileProblem::NotPlain { what: ELSEWHERE }),
                 Err(error) => return Err(failed("opening the folder")(error)),
             };
         }
@@ -145,7 +141,8 @@ impl Folder {
         Ok(self.plain(name)?.and_then(time))
     }
 
-    /// Replaces a plain file, or makes it. It belongs to whom the old one belonged to.
+    /// Replaces a plain file, or makes it. It belongs to whom the old one belonged to. Another name of the old one (a hard link,
+    /// as backups make them) keeps the old content.
     pub(super) fn write(&self, name: &Path, content: &[u8], mode: FileMode) -> Result<(), FileProblem> {
         let mut replacement = self.begin(name, mode)?;
         let written = replacement.file.write_all(content).map_err(failed_io("writing"));
@@ -161,9 +158,6 @@ impl Folder {
     /// An empty file beside the one that it will replace, with the final owner and mode already.
     fn begin<'a>(&'a self, name: &'a Path, mode: FileMode) -> Result<Replacement<'a>, FileProblem> {
         let old = self.plain(name)?;
-        if old.is_some_and(|old| old.st_nlink > 1) {
-            return Err(FileProblem::NotPlain { what: KINDS[5] });
-        }
         // Always the same name, so that no more than one leftover of a killed writer can exist; it is removed here.
         let temporary = format!(".{}.muster-new", name.to_string_lossy());
         match rustix::fs::unlinkat(&self.0, &temporary, AtFlags::empty()) {
@@ -241,15 +235,19 @@ fn for_another_group(mode: u32) -> u32 {
 }
 
 fn kind_of(stat: &Stat) -> Result<(), FileProblem> {
-    let what = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => return Ok(()),
-        FileType::Symlink => KINDS[0],
-        FileType::Directory => KINDS[1],
-        FileType::Fifo => KINDS[3],
-        FileType::Socket => KINDS[4],
-        _ => KINDS[2],
-    };
-    Err(FileProblem::NotPlain { what })
+    what_is(FileType::from_raw_mode(stat.st_mode)).map_or(Ok(()), |what| Err(FileProblem::NotPlain { what }))
+}
+
+/// In words; none for a plain file.
+pub(super) fn what_is(kind: FileType) -> Option<&'static str> {
+    match kind {
+        FileType::RegularFile => None,
+        FileType::Symlink => Some(KINDS[0]),
+        FileType::Directory => Some(KINDS[1]),
+        FileType::Fifo => Some(KINDS[3]),
+        FileType::Socket => Some(KINDS[4]),
+        _ => Some(KINDS[2]),
+    }
 }
 
 /// A file on its way to replace another. Dropped before `commit`, the old file stands untouched.

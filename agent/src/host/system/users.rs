@@ -13,10 +13,13 @@ use tokio::process::Command;
 use super::SystemHost;
 use super::child::{self, Answer};
 use super::errand::{self, Errand};
-use super::plain_file::{FileProblem, Folder, KINDS, LARGEST};
+use super::obstacles;
+use super::plain_file::{ELSEWHERE, FileProblem, Folder, KINDS, LARGEST};
 use crate::host::HostError;
 use crate::host::change::FileMode;
+use crate::host::obstacle::Obstacle;
 use crate::host::query::User;
+use crate::host::text;
 
 /// The hidden subcommand of the agent's binary; `main` hands its arguments to `run_child`.
 pub const SUBCOMMAND: &str = "user-file";
@@ -59,11 +62,7 @@ impl SystemHost {
         name: &UserName,
         path: &Path,
     ) -> Result<Option<String>, HostError> {
-        let Some((full, content)) = self.ask_user_file("read", name, path).await? else { return Ok(None) };
-        String::from_utf8(content).map(Some).map_err(|_| HostError::Unexpected {
-            what: full.display().to_string(),
-            message: "it is no UTF-8 text".to_owned(),
-        })
+        Ok(self.ask_user_file("read", name, path).await?.map(|(_, content)| text::of_bytes(content)))
     }
 
     /// The permission bits of a user's file, none when there is no such file.
@@ -77,6 +76,19 @@ impl SystemHost {
         u32::from_str_radix(&said, 8).map(Some).map_err(|_| HostError::Unexpected {
             what: full.display().to_string(),
             message: format!("its mode is {said:?}"),
+        })
+    }
+
+    /// What would keep the user from writing a file.
+    pub(super) async fn obstacle_of_user_file(
+        &self,
+        name: &UserName,
+        path: &Path,
+    ) -> Result<Option<Obstacle>, HostError> {
+        let Some((full, said)) = self.ask_user_file("obstacle", name, path).await? else { return Ok(None) };
+        serde_json::from_slice(&said).map(Some).map_err(|error| HostError::Unexpected {
+            what: format!("what keeps {} from being written", full.display()),
+            message: error.to_string(),
         })
     }
 
@@ -112,7 +124,7 @@ impl SystemHost {
         };
         let mut arguments = vec!["write".into(), user.home.clone(), path.into()];
         arguments.extend(words_of(mode).map(PathBuf::from));
-        let answer = self.as_user(&user, &arguments, Some(content.as_bytes())).await?;
+        let answer = self.as_user(&user, &arguments, Some(&text::to_bytes(content))).await?;
         outcome(answer, &user, &user.home.join(path)).map(|_| ())
     }
 
@@ -177,7 +189,8 @@ fn words_of(mode: FileMode) -> impl Iterator<Item = String> {
     std::iter::once(format!("{bits:o}")).chain(exactly)
 }
 
-/// The child's side: `read HOME PATH` writes the file to `output`, `mode HOME PATH` its permission bits, `write HOME PATH
+/// The child's side: `read HOME PATH` writes the file to `output`, `mode HOME PATH` its permission bits, `obstacle HOME PATH` what
+/// would keep it from being written, `write HOME PATH
 /// MODE [exactly]` replaces it with what `input` holds, `remove HOME PATH` removes it. It does what its caller could do anyway, so it need not be hidden from anybody.
 pub fn run_child(
     arguments: impl IntoIterator<Item = OsString>,
@@ -201,6 +214,13 @@ fn child(arguments: &[OsString], input: impl Read, mut output: impl Write) -> u8
                 Err(problem) => Err(problem),
             }
         }
+        [verb, home, path] if verb == Path::new("obstacle") => match obstacles::of_file_below(home, path) {
+            None => return ABSENT,
+            Some(obstacle) => serde_json::to_vec(&obstacle)
+                .map_err(io::Error::from)
+                .and_then(|said| output.write_all(&said).and_then(|()| output.flush()))
+                .map_err(told),
+        },
         [verb, home, path] if verb == Path::new("remove") => remove(home, path),
         [verb, home, path, ref mode @ ..] if verb == Path::new("write") => match mode_of(mode) {
             Some(mode) => write(home, path, mode, input),
@@ -239,7 +259,7 @@ fn split(path: &Path) -> Result<(&Path, &Path), FileProblem> {
     let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
     match (path.parent(), path.file_name()) {
         (Some(folder), Some(name)) if inside => Ok((folder, Path::new(name))),
-        _ => Err(FileProblem::NotPlain { what: KINDS[6] }),
+        _ => Err(FileProblem::NotPlain { what: ELSEWHERE }),
     }
 }
 
@@ -330,9 +350,9 @@ mod tests {
         let home = place.path().to_str().unwrap();
         symlink(outside.path(), place.path().join(".kube")).unwrap();
         for path in [".kube/config", "../config", "/etc/passwd", ".", "a/../../b"] {
-            assert_eq!(call(&["write", home, path, "600"], "x").0, NOT_PLAIN + 6, "{path}");
-            assert_eq!(call(&["read", home, path], "").0, NOT_PLAIN + 6, "{path}");
-            assert_eq!(call(&["remove", home, path], "").0, NOT_PLAIN + 6, "{path}");
+            assert_eq!(call(&["write", home, path, "600"], "x").0, NOT_PLAIN + 5, "{path}");
+            assert_eq!(call(&["read", home, path], "").0, NOT_PLAIN + 5, "{path}");
+            assert_eq!(call(&["remove", home, path], "").0, NOT_PLAIN + 5, "{path}");
         }
         assert!(std::fs::read_dir(outside.path()).unwrap().next().is_none());
     }

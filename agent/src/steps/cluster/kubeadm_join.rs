@@ -107,6 +107,9 @@ impl KubeadmJoin {
             return self.half_done(host, input, &half, &missing).await;
         }
         let Some(ticket) = &input.ticket else {
+            if input.began.is_none() {
+                return Ok(Finding::Wait("for the control plane to make a join ticket".to_owned()));
+            }
             return Ok(Finding::blocked(
                 format!("no join ticket was sent to {}", self.node),
                 format!("there is no {KUBELET_CONF}: the node has not joined"),
@@ -231,6 +234,7 @@ async fn lacks_identity<H: Observe>(host: &H, kubelet_conf: &str) -> Result<Opti
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use muster_proto::agent::step::Kind;
     use secrecy::ExposeSecret;
 
@@ -269,7 +273,9 @@ mod tests {
         let token = input.ticket.as_ref().unwrap().token.expose_secret();
         assert!(program.input.as_ref().unwrap().expose_secret().contains(token));
         assert!(!serde_json::to_string(&changes).unwrap().contains(token));
-        assert_eq!(cause_of(look(&worker, &Input::default()).await), "no join ticket was sent to w1");
+        waits_for(look(&worker, &Input::default()).await);
+        let attempted = Input { began: Some(Timestamp::now()), ..Input::default() };
+        assert_eq!(cause_of(look(&worker, &attempted).await), "no join ticket was sent to w1");
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Afterwards: `kubectl` of the named user speaks to this cluster: ~/.kube/config is admin.conf, or holds its entries
-//! beside those of other clusters, whose current context stays. With completion, ~/.bashrc loads kubectl's. Both files
-//! are written as that user and survive everything but a new cluster, whose entries replace the old ones.
+//! beside those of other clusters, whose current context stays. With completion, ~/.bashrc loads kubectl's; where that file
+//! cannot be written (a link into a folder of dotfiles), it is left as it is and told. Both files are written as that user and
+//! survive everything but a new cluster, whose entries replace the old ones.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,11 +11,11 @@ use muster_proto::kubernetes::files::ADMIN_CONF;
 use muster_proto::names::UserName;
 
 use crate::cluster::kubeconfig_form::parse;
-use crate::cluster::kubeconfig_merge::merged;
-use crate::host::HostError;
+use crate::cluster::kubeconfig_merge::{merged, other_context};
 use crate::host::change::{Change, FileMode};
 use crate::host::query::Observe;
-use crate::steps::{BadStep, Finding, Input};
+use crate::host::{HostError, obstacle};
+use crate::steps::{BadStep, Finding, Input, Yield};
 
 /// kubeadm may just be writing admin.conf.
 pub const SETTLE: Duration = Duration::from_secs(10);
@@ -46,6 +47,10 @@ impl Kubeconfig {
                 ),
             ));
         }
+        // Before there is a cluster too: then the checks before a bootstrap tell it.
+        if let Some(complaint) = obstacle::of_user_file(host, user, Path::new(FILE)).await? {
+            return Ok(Finding::Blocked(complaint));
+        }
         let existing = host.user_file(user, Path::new(FILE)).await?;
         let unreadable = |problem: String| {
             Finding::blocked(
@@ -54,18 +59,24 @@ impl Kubeconfig {
                 format!("correct ~{user}/{FILE} or move it away, then run again"),
             )
         };
-        // Before there is a cluster too: then the checks before a bootstrap tell it.
         if let Some(Err(problem)) = existing.as_deref().map(parse) {
             return Ok(unreadable(problem));
         }
         let Some(admin) = host.read_file(Path::new(ADMIN_CONF)).await? else {
             return Ok(Finding::Wait(format!("for kubeadm to write {ADMIN_CONF}")));
         };
-        let mut changes = Vec::new();
+        let (mut changes, mut left) = (Vec::new(), Vec::new());
         let write = |path: &str, content, mode, secret| {
             let (user, path) = (user.clone(), path.into());
             Change::WriteUserFile { user, path, content, mode, secret }
         };
+        if let Some((current, own)) = existing.as_deref().and_then(|existing| other_context(existing, &admin))
+        {
+            left.push(format!(
+                "kubectl of {user} speaks to another cluster ({current} is the current context of ~{user}/{FILE}); `kubectl config \
+                 use-context {own}` as {user} makes it speak to this one"
+            ));
+        }
         let wanted = match existing {
             None => Some(admin),
             Some(existing) if existing == admin => None,
@@ -75,12 +86,22 @@ impl Kubeconfig {
             },
         };
         changes.extend(wanted.map(|content| write(FILE, content, FileMode::exactly(0o600), true)));
-        if self.completion {
+        if self.completion
+            && let Some(complaint) = obstacle::of_user_file(host, user, Path::new(SHELL_FILE)).await?
+        {
+            left.push(format!(
+                "no completion for kubectl was set up: {}; add the line `{COMPLETION}` where the shell of {user} reads it",
+                complaint.cause
+            ));
+        } else if self.completion {
             let before = host.user_file(user, Path::new(SHELL_FILE)).await?.unwrap_or_default();
             let mode = FileMode::IfNew(0o644);
             changes.extend(with_completion(&before).map(|content| write(SHELL_FILE, content, mode, false)));
         }
-        Ok(Finding::from_changes(changes))
+        Ok(match (changes.is_empty(), left.is_empty()) {
+            (true, false) => Finding::Done(Yield::Left(left)),
+            _ => Finding::from_changes(changes),
+        })
     }
 }
 
@@ -99,6 +120,7 @@ fn with_completion(file: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::host::fake::{FakeCluster, FakeHost, File};
+    use crate::host::obstacle::Obstacle;
     use crate::steps::rehearsal::{carry_out, cause_of, master, step, waits_for};
     use muster_proto::agent::step::Kind;
 
@@ -156,5 +178,88 @@ mod tests {
             ),
             other => panic!("{other:?}"),
         }
+    }
+
+    fn student() -> UserName {
+        "student".parse().unwrap()
+    }
+
+    fn link(path: &str) -> Obstacle {
+        Obstacle::NotPlain { path: path.into(), what: "a symbolic link".into() }
+    }
+
+    fn left(finding: Finding) -> String {
+        match finding {
+            Finding::Done(Yield::Left(left)) => left.join("\n"),
+            other => panic!("nothing was left: {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn completion_that_cannot_be_set_up_costs_nobody_the_kubeconfig() {
+        let (host, mut input) = master().await;
+        host.with(|state| {
+            let place = (student(), SHELL_FILE.into());
+            state.user_obstacles.insert(place, link("/home/student/.bashrc"));
+        });
+        let told = left(carry_out(&host, &of("student"), &mut input).await);
+        assert!(told.contains("/home/student/.bashrc is a symbolic link"), "{told}");
+        assert!(told.contains("source <(kubectl completion bash)"), "{told}");
+        host.with(|state| {
+            assert!(state.user_files.contains_key(&(student(), FILE.into())));
+            assert!(!state.user_files.contains_key(&(student(), SHELL_FILE.into())));
+        });
+    }
+
+    #[tokio::test]
+    async fn a_kubeconfig_that_its_user_cannot_write_is_told_before_there_is_a_cluster() {
+        let host = FakeHost::debian("m1", FakeCluster::default());
+        let not_ours =
+            Obstacle::NotOurs { path: "/home/student/.kube".into(), owner: "root".into(), mode: 0o700 };
+        for (obstacle, cause, remedy) in [
+            (
+                not_ours,
+                "student cannot write /home/student/.kube: it belongs to root (0700)",
+                "chown -R student: /home/student/.kube",
+            ),
+            (
+                link("/home/student/.kube"),
+                "/home/student/.kube is a symbolic link",
+                "mv /home/student/.kube /home/student/.kube.old",
+            ),
+            (
+                Obstacle::NoHome { path: "/home/ci".into() },
+                "the home /home/ci of user student does not exist",
+                "mkhomedir_helper student",
+            ),
+        ] {
+            host.with(|state| state.user_obstacles.insert((student(), FILE.into()), obstacle));
+            let Finding::Blocked(complaint) = of("student").check(&host, &Input::default()).await.unwrap()
+            else {
+                panic!("{cause}")
+            };
+            assert!(complaint.cause.starts_with(cause), "{complaint}");
+            assert!(complaint.remedy.contains(remedy), "{complaint}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_has_another_current_context_keeps_it_and_is_told_how_to_change_it() {
+        let (host, mut input) = master().await;
+        let content = "clusters:\n- name: minikube\n  cluster: {server: \"https://192.168.49.2:8443\"}\ncontexts:\n- name: minikube\n  context: {cluster: minikube, user: minikube}\ncurrent-context: minikube\n";
+        host.with(|state| {
+            let file = File { content: content.into(), mode: 0o600 };
+            state.user_files.insert((student(), FILE.into()), file);
+        });
+        let told = left(carry_out(&host, &of("student"), &mut input).await);
+        assert!(told.contains("minikube is the current context"), "{told}");
+        assert!(told.contains("`kubectl config use-context kubernetes-10.88.0.11`"), "{told}");
+        let written = host.with(|state| state.user_files[&(student(), FILE.into())].content.clone());
+        let chosen = written.replace("current-context: minikube", "current-context: kubernetes-10.88.0.11");
+        host.with(|state| {
+            let file = File { content: chosen, mode: 0o600 };
+            state.user_files.insert((student(), FILE.into()), file);
+        });
+        assert!(matches!(of("student").check(&host, &input).await.unwrap(), Finding::Done(Yield::Nothing)));
     }
 }

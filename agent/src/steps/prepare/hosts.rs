@@ -1,7 +1,8 @@
 //! Afterwards: every node's name resolves to its address on this node, from a marked block in /etc/hosts, and no line
-//! outside the block gives one of these names another address (Debian's `127.0.1.1 NAME` would mislead).
+//! outside the block gives one of these names another address (Debian's `127.0.1.1 NAME` would mislead). `localhost` has an
+//! address of IPv4 too: kubeadm asks the kubelet at http://localhost:10248, and static pods are probed there.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::steps::{BadStep, Finding, Input};
 pub const SETTLE: Duration = Duration::from_secs(5);
 
 const FILE: &str = "/etc/hosts";
+const LOCALHOST: &str = "127.0.0.1 localhost\n";
 
 #[derive(Debug, Clone)]
 pub struct Hosts {
@@ -42,8 +44,7 @@ impl Hosts {
     }
 
     fn render(&self, before: &str) -> String {
-        let block: String =
-            self.entries.iter().map(|(address, name)| format!("{address} {name}\n")).collect();
+        let entries = self.entries.iter().map(|(address, name)| format!("{address} {name}\n"));
         let mut inside = false;
         let others: String = before
             .split_inclusive('\n')
@@ -53,7 +54,9 @@ impl Hosts {
                 if inside { Some(line.to_owned()) } else { self.without_our_names(line) }
             })
             .collect();
-        with_block(&others, "hosts", &block)
+        let outside = with_block(&others, "hosts", "");
+        let localhost = (!outside.lines().any(is_localhost)).then(|| LOCALHOST.to_owned());
+        with_block(&others, "hosts", &localhost.into_iter().chain(entries).collect::<String>())
     }
 
     /// The line as it is when it names none of our nodes; without these names otherwise; none when no name is left.
@@ -73,9 +76,20 @@ impl Hosts {
         if left.is_empty() {
             return None;
         }
+        let end = &line[line.trim_end_matches(['\r', '\n']).len()..];
         let comment = comment.map(|text| format!(" #{}", text.trim_end())).unwrap_or_default();
-        Some(format!("{address}\t{}{comment}\n", left.join(" ")))
+        Some(format!("{address}\t{}{comment}{end}", left.join(" ")))
     }
+}
+
+/// Whether a line gives `localhost` an address of IPv4 that is this machine's own.
+fn is_localhost(line: &str) -> bool {
+    let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+    let own = words
+        .next()
+        .and_then(|word| word.parse().ok())
+        .is_some_and(|address: Ipv4Addr| address.is_loopback());
+    own && words.any(|name| name.eq_ignore_ascii_case("localhost"))
 }
 
 #[cfg(test)]
@@ -104,9 +118,39 @@ mod tests {
     fn a_line_that_gives_a_node_a_loopback_address_loses_that_name() {
         let after = hosts().render("127.0.1.1 m1.lab m1 # clone\n127.0.1.1 m1\n");
         assert!(after.starts_with("127.0.1.1\tm1.lab # clone\n# BEGIN"), "{after}");
+        let after =
+            hosts().render("127.0.0.1\tlocalhost\r\n127.0.1.1 m1.lab m1 # clone\r\n10.88.0.60\tprinter");
+        let expected = "127.0.0.1\tlocalhost\r\n127.0.1.1\tm1.lab # clone\r\n10.88.0.60\tprinter\n# BEGIN";
+        assert!(after.starts_with(expected), "{after:?}");
         let others = "10.88.0.50\tnas M1-old\n";
         let after = hosts().render(&format!("127.0.1.1\tM1.Lab.Example M1 W1\t# clone\n{others}"));
         assert!(after.starts_with(&format!("127.0.1.1\tM1.Lab.Example # clone\n{others}# BEGIN")), "{after}");
+    }
+
+    #[test]
+    fn localhost_gets_its_address_where_no_line_gives_it_one_and_nowhere_else() {
+        let block = |localhost| {
+            format!("# BEGIN muster hosts\n{localhost}10.88.0.11 m1\n10.88.0.12 w1\n# END muster hosts\n")
+        };
+        for (before, outside) in [
+            ("10.88.0.11 m1\n10.88.0.12 w1\n", ""),
+            ("::1 localhost ip6-localhost\n", "::1 localhost ip6-localhost\n"),
+            ("127.0.0.1 m1 m1.lab.example\n", "127.0.0.1\tm1.lab.example\n"),
+            ("# 127.0.0.1 localhost\n", "# 127.0.0.1 localhost\n"),
+            ("", ""),
+        ] {
+            let after = hosts().render(before);
+            assert_eq!(after, format!("{outside}{}", block(LOCALHOST)));
+            assert_eq!(hosts().render(&after), after, "twice");
+        }
+        for before in
+            ["127.0.0.1 localhost\n", "127.0.1.1\tprinter LocalHost.\n127.0.0.1 x Localhost # own\n"]
+        {
+            assert_eq!(hosts().render(before), format!("{before}{}", block("")));
+        }
+        // A person added the line meanwhile.
+        let own = "127.0.0.1 localhost\n";
+        assert_eq!(hosts().render(&format!("{}{own}", block(LOCALHOST))), format!("{}{own}", block("")));
     }
 
     #[tokio::test]

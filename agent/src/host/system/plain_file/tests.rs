@@ -66,14 +66,15 @@ fn a_planted_link_is_refused_and_its_target_untouched() {
 }
 
 #[test]
-fn a_planted_hard_link_is_not_replaced() {
+fn a_second_name_of_a_file_keeps_its_old_content() {
     let (place, folder) = folder();
-    let target = place.path().join("target");
-    fs::write(&target, "untouched").unwrap();
-    fs::hard_link(&target, place.path().join("file")).unwrap();
-    let problem = folder.write(name(), b"x", FileMode::IfNew(0o644)).unwrap_err();
-    assert!(matches!(problem, FileProblem::NotPlain { what } if what == KINDS[5]), "{problem}");
-    assert_eq!(fs::metadata(&target).unwrap().nlink(), 2);
+    let backup = place.path().join("backup");
+    fs::write(&backup, "untouched").unwrap();
+    fs::hard_link(&backup, place.path().join("file")).unwrap();
+    folder.write(name(), b"x", FileMode::IfNew(0o644)).unwrap();
+    assert_eq!(fs::read(&backup).unwrap(), b"untouched");
+    assert_eq!(fs::metadata(&backup).unwrap().nlink(), 1);
+    assert_eq!(fs::read(place.path().join("file")).unwrap(), b"x");
 }
 
 #[test]
