@@ -66,7 +66,7 @@ impl Daemon {
         let store = Store::open(&paths.state.join("nodes.db"))?;
         let fleet = Fleet::new();
         let journal = Journal::open(&paths.journal())?;
-        let record = paths.state.join("runs.db");
+        let record = paths.runs();
         let runs = Runs::open(journal.clone(), &record, fleet.clone(), store.clone())?;
 
         let port = listener::listen(SocketAddr::new(settings.address, settings.port))?;

@@ -1,5 +1,6 @@
 //! The coordinator: decides what is done, where and in which order, keeps the record, and answers questions.
 
+pub mod account;
 pub mod admin;
 pub mod cli;
 pub mod daemon;
@@ -11,6 +12,7 @@ pub mod preflight;
 pub mod progress;
 pub mod record;
 pub mod removal;
+pub mod report;
 pub mod resume;
 pub mod runs;
 pub mod settings;

@@ -10,16 +10,17 @@ use muster_proto::step_kind::StepKind;
 use rusqlite::{Connection, Params, Row, params};
 use serde::{Deserialize, Serialize};
 
+use crate::account::Account;
 use crate::plans::cluster::ClusterFacts;
 use crate::plans::kind::RunKind;
 
 const SCHEMA: Schema = Schema {
     what: "record of runs",
-    version: 2,
+    version: 3,
     tables: "CREATE TABLE run (
                  number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, cluster TEXT NOT NULL,
                  plan_digest TEXT NOT NULL, steps TEXT NOT NULL, started TEXT NOT NULL, finished TEXT,
-                 phase TEXT NOT NULL) STRICT;",
+                 phase TEXT NOT NULL, account TEXT) STRICT;",
     upgrades: &[
         // Runs told what they were for by their steps alone, of the cluster only its name, and the pods' range stood beside.
         "ALTER TABLE run RENAME TO run_of_schema_1;
@@ -42,6 +43,8 @@ const SCHEMA: Schema = Schema {
              FROM run_of_schema_1 AS old;
          DROP TABLE run_of_schema_1;
          DROP TABLE pod_network;",
+        // What a report tells of a run was not kept.
+        "ALTER TABLE run ADD COLUMN account TEXT;",
     ],
     remedy: "move {} and {}-wal away, keep them, and restart muster-coordinator; then the same bootstrap goes on by looking at \
              the machines",
@@ -139,13 +142,35 @@ impl Record {
         Ok(Self { path: path.to_owned(), connection: Arc::new(Mutex::new(connection)) })
     }
 
-    pub fn begin(&self, run: &Run) -> Result<(), RecordError> {
+    /// All runs of a record, or of a copy of one, oldest first, for reading only; nothing is marked. None of a record whose form
+    /// is too old to be read without being changed.
+    pub fn history(path: &Path) -> Result<Option<Vec<(Run, Account)>>, RecordError> {
+        let connection = SCHEMA.read_only(path)?;
+        let failed = |source| SCHEMA.error(path, source);
+        let version: i64 =
+            connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+        let account = match version {
+            ..2 => return Ok(None),
+            2 => "NULL",
+            _ => "account",
+        };
+        let query = format!("SELECT {COLUMNS}, {account} FROM run ORDER BY number");
+        let mut statement = connection.prepare(&query).map_err(failed)?;
+        let rows = statement.query_map([], |row| Ok(read(row).and_then(|run| Ok((run, read_account(row)?)))));
+        let rows: Vec<_> = rows.map_err(failed)?.collect::<Result<_, _>>().map_err(failed)?;
+        let runs: Result<_, String> = rows.into_iter().collect();
+        Ok(Some(runs.map_err(|found| SCHEMA.damaged(path, found))?))
+    }
+
+    pub fn begin(&self, run: &Run, account: &Account) -> Result<(), RecordError> {
+        let account = serde_json::to_string(account).expect("an account has no key that is not text");
         let steps = serde_json::to_string(&run.steps).expect("step ids are text");
         let cluster = serde_json::to_string(&run.cluster).expect("a cluster has no key that is not text");
         let (kind, started, phase) = (run.kind.word(), run.started.to_string(), run.phase.word());
         self.execute(
-            "INSERT INTO run (id, kind, cluster, plan_digest, steps, started, phase) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            params![run.id, kind, cluster, run.plan_digest, steps, started, phase],
+            "INSERT INTO run (id, kind, cluster, plan_digest, steps, started, phase, account)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            params![run.id, kind, cluster, run.plan_digest, steps, started, phase, account],
         )
     }
 
@@ -196,9 +221,7 @@ impl Record {
     }
 
     fn select(&self, which: &str, values: impl Params) -> Result<Vec<Run>, RecordError> {
-        let query = format!(
-            "SELECT id, kind, cluster, plan_digest, steps, started, finished, phase FROM run {which}"
-        );
+        let query = format!("SELECT {COLUMNS} FROM run {which}");
         let found: Vec<Result<Run, String>> = self.with(|connection| {
             connection.prepare_cached(&query)?.query_map(values, |row| Ok(read(row)))?.collect()
         })?;
@@ -213,6 +236,17 @@ impl Record {
     fn with<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, RecordError> {
         let connection = self.connection.lock().expect("no holder of the lock panics");
         work(&connection).map_err(|source| SCHEMA.error(&self.path, source).into())
+    }
+}
+
+/// What `read` reads. The account is large, and read for a report alone.
+const COLUMNS: &str = "id, kind, cluster, plan_digest, steps, started, finished, phase";
+
+/// Empty where none was kept.
+fn read_account(row: &Row<'_>) -> Result<Account, String> {
+    match row.get::<_, Option<String>>(8).map_err(|error| error.to_string())? {
+        Some(account) => serde_json::from_str(&account).map_err(|error| error.to_string()),
+        None => Ok(Account::default()),
     }
 }
 
@@ -248,7 +282,7 @@ mod tests {
             started: Timestamp::now(),
             ..Run::of_test(RunKind::Bootstrap, &["m1/swap"], RunPhase::Running)
         };
-        record.begin(&run).unwrap();
+        record.begin(&run, &Account::default()).unwrap();
         assert_eq!(record.last().unwrap().unwrap(), run);
         drop(record);
         let again = Record::open(&path).unwrap();
@@ -258,7 +292,7 @@ mod tests {
         assert!(again.was_done("d").unwrap());
         let steps = vec!["m1/kubeadm-reset".parse().unwrap()];
         let reset = Run { id: "r2".into(), kind: RunKind::Reset, steps, ..run };
-        again.begin(&reset).unwrap();
+        again.begin(&reset, &Account::default()).unwrap();
         assert!(!again.was_done("d").unwrap(), "what was reset is not done any more");
         assert_eq!(again.last_bootstrap(None).unwrap().unwrap().id, "r1");
         assert_eq!(again.last_bootstrap(Some(&"other".parse().unwrap())).unwrap(), None);

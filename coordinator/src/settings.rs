@@ -67,6 +67,11 @@ impl Paths {
     pub fn journal(&self) -> PathBuf {
         self.state.join("journal.db")
     }
+
+    /// The record of runs.
+    pub fn runs(&self) -> PathBuf {
+        self.state.join("runs.db")
+    }
 }
 
 /// How much a peer that proved nothing may take.

@@ -5,6 +5,7 @@ pub mod capability;
 pub mod cause;
 pub mod change;
 pub mod database;
+pub mod difference;
 pub mod event;
 pub mod failpoint;
 #[cfg(any(test, feature = "hostile"))]

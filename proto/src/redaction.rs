@@ -8,7 +8,8 @@ use regex::Regex;
 pub const REDACTED: &str = "<redacted>";
 
 /// Bootstrap tokens anywhere; 64 hexadecimal digits only after the words that kubeadm puts before a certificate key,
-/// because a CA hash has the same form and is no secret; PEM private keys; kubeconfig key data and bearer tokens.
+/// because a CA hash has the same form and is no secret; PEM private keys; kubeconfig key data and bearer tokens; who logs
+/// in as what in an address; passwords behind their own word.
 static SECRETS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     [
         (r"\b[a-z0-9]{6}\.[a-z0-9]{16}\b", "<redacted>"),
@@ -17,6 +18,8 @@ static SECRETS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"((?:client-key-data|token|token-secret):\s*)[A-Za-z0-9+/=._-]{16,}", "${1}<redacted>"),
         (r"(?i)(authorization:\s*bearer\s+)\S+", "${1}<redacted>"),
         (r"muster-token\.1\.[A-Za-z0-9_.-]+", "<redacted>"),
+        (r#"(://)[^/\s@"']+@"#, "${1}<redacted>@"),
+        (r#"(?i)(\bpass(?:word|wd)["']?\s*[:=]\s*["']?)[^\s"',;]+"#, "${1}<redacted>"),
     ]
     .map(|(pattern, replacement)| {
         (Regex::new(pattern).expect("the pattern is constant and valid"), replacement)
@@ -102,6 +105,18 @@ mod tests {
             format!("    client-key-data: {key}=="),
         ] {
             assert!(!redact(&text).contains(&key), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_taken_out_of_an_address_and_behind_its_word_and_the_rest_stays() {
+        for (text, clean) in [
+            ("http://me:hunter2@proxy:3128/", "http://<redacted>@proxy:3128/"),
+            ("\"password\": \"hunter2\", \"user\"", "\"password\": \"<redacted>\", \"user\""),
+            ("PASSWD=hunter2", "PASSWD=<redacted>"),
+            ("https://10.88.0.11:6443/api @here", "https://10.88.0.11:6443/api @here"),
+        ] {
+            assert_eq!(redact(text), clean);
         }
     }
 

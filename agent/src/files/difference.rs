@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use similar::TextDiff;
+use muster_proto::difference;
 
 use crate::host::HostError;
 use crate::host::change::Change;
@@ -24,6 +24,5 @@ pub async fn of<H: Observe>(host: &H, change: &Change) -> Result<String, HostErr
 }
 
 fn unified(path: &Path, before: &str, after: &str) -> String {
-    let name = path.display().to_string();
-    TextDiff::from_lines(before, after).unified_diff().context_radius(2).header(&name, &name).to_string()
+    difference::unified(&path.display().to_string(), before, after)
 }

@@ -12,6 +12,7 @@ mod journal;
 pub mod node;
 mod plan;
 mod preflight;
+mod report;
 mod reset;
 mod screen;
 pub mod service;
@@ -74,6 +75,8 @@ enum Command {
     Wait(wait::Arguments),
     /// Show what was sent to the nodes and what they reported; the daemon need not run
     Journal(journal::Arguments),
+    /// The record of a run to hand in: what was done, changed, said and mended; the daemon need not run
+    Report(report::Arguments),
     /// The daemon; systemd starts it
     #[command(hide = true)]
     Serve,
@@ -135,6 +138,7 @@ pub async fn run() -> ExitCode {
         Command::Reset(arguments) => reset::run(&Paths::under(&root), arguments).await,
         Command::Status(arguments) => status::run(&Paths::under(&root), arguments).await,
         Command::Journal(arguments) => journal::run(&Paths::under(&root), arguments),
+        Command::Report(arguments) => report::run(&Paths::under(&root), arguments),
         Command::Schema { name } => {
             anstream::println!("{:#}", crate::view::schema(name));
             Ok(())

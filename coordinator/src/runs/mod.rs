@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use tonic::Status;
 
 use self::under_way::Active;
+use crate::account::Account;
 use crate::doors::fleet::Fleet;
 use crate::doors::store::Store;
 use crate::executor::{AGENT_PATIENCE, Executor};
@@ -87,7 +88,7 @@ impl Runs {
     /// What bootstrap would change on every host: the agents look, with the same code, and change nothing.
     pub async fn plan(&self, files: ClusterFiles) -> Result<PlanReply, Status> {
         let plan = match self.make_plan(&files).await? {
-            Ok((_, plan)) => self.without_done_once(plan)?,
+            Ok((_, plan, _)) => self.without_done_once(plan)?,
             Err(problems) => {
                 return Ok(PlanReply { problems: Some(problems.into()), ..PlanReply::default() });
             }
@@ -107,7 +108,7 @@ impl Runs {
     pub async fn preflight(&self, files: ClusterFiles) -> Result<PreflightReply, Status> {
         let ignored = ignored_checks(&files)?;
         match self.make_plan(&files).await? {
-            Ok((spec, plan)) => {
+            Ok((spec, plan, _)) => {
                 let _checking = self.checking.lock().await;
                 self.refuse_beside(None)?;
                 Ok(preflight(&self.fleet, &spec, &plan, &ignored).await.into())
@@ -128,7 +129,7 @@ impl Runs {
         if let Some(attached) = self.attached(&asked) {
             return Ok(attached);
         }
-        let (spec, plan) = match self.make_plan(&files).await? {
+        let (spec, plan, hosts) = match self.make_plan(&files).await? {
             Ok(planned) => planned,
             Err(problems) => {
                 let refused = Progress { item: Some(progress::Item::Problems(problems.into())) };
@@ -150,7 +151,9 @@ impl Runs {
                 return Ok(Box::pin(stream::iter([Ok(told(found))])));
             }
         }
-        let (active, before) = self.begin(self.without_done_once(plan)?, asked, digest, Vec::new())?;
+        let plan = self.without_done_once(plan)?;
+        let account = Account::of(&plan).with(&files, &hosts);
+        let (active, before) = self.begin(plan, account, asked, digest, Vec::new())?;
         let notes = (!found.notes.is_empty()).then(|| told(found));
         let first = before.into_iter().chain(notes).map(Ok);
         Ok(Box::pin(stream::iter(first).chain(self.clone().progress(active))))
@@ -198,7 +201,8 @@ impl Runs {
         let plan = plan.map_err(refused)?;
         let leaving = if request.remove { nodes } else { Vec::new() };
         let digest = plan.digest();
-        let (active, before) = self.begin(plan, String::new(), digest, leaving)?;
+        let account = Account::of(&plan);
+        let (active, before) = self.begin(plan, account, String::new(), digest, leaving)?;
         let gone = gone.map(|text| Progress { item: Some(progress::Item::Found(text)) });
         let first = before.into_iter().chain(gone).map(Ok);
         Ok(Box::pin(stream::iter(first).chain(self.clone().progress(active))))
@@ -285,7 +289,10 @@ impl Runs {
     }
 
     /// The plan, or everything that is wrong with the file and with what it says of the hosts.
-    async fn make_plan(&self, files: &ClusterFiles) -> Result<Result<(ClusterSpec, Plan), Problems>, Status> {
+    async fn make_plan(
+        &self,
+        files: &ClusterFiles,
+    ) -> Result<Result<(ClusterSpec, Plan, Hosts), Problems>, Status> {
         let enrolled = self.enrolled()?;
         let spec = match ClusterSpec::parse(files, &enrolled) {
             Ok(spec) => spec,
@@ -302,7 +309,7 @@ impl Runs {
         let observed = self.observed(Some(&spec.name), &enrolled)?;
         let plan = bootstrap::plan(&spec, &hosts, observed.as_ref())
             .map_err(|problems| Problems::new(files, problems));
-        Ok(plan.map(|plan| (spec, plan)))
+        Ok(plan.map(|plan| (spec, plan, hosts)))
     }
 }
 

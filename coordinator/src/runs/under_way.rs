@@ -14,6 +14,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::{Runs, RunsError};
+use crate::account::Account;
 use crate::plans::{Plan, digest_of};
 use crate::progress::failure;
 use crate::record::{Run, RunPhase};
@@ -74,6 +75,7 @@ impl Runs {
     pub(super) fn begin(
         &self,
         plan: Plan,
+        account: Account,
         asked: String,
         plan_digest: String,
         leaving: Vec<NodeName>,
@@ -102,7 +104,7 @@ impl Runs {
             finished: None,
             phase: RunPhase::Running,
         };
-        self.record.begin(&run).map_err(RunsError::from)?;
+        self.record.begin(&run, &account).map_err(RunsError::from)?;
         let (ended, end) = watch::channel(false);
         let unrecorded = Arc::default();
         let active =

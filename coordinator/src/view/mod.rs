@@ -4,6 +4,7 @@
 pub mod findings;
 pub mod journal;
 pub mod plan;
+pub mod report;
 pub mod status;
 
 use muster_proto::coordinator as proto;
@@ -15,6 +16,7 @@ use serde_json::Value;
 use self::findings::Findings;
 use self::journal::JournalEvent;
 use self::plan::Plan;
+use self::report::Report;
 use self::status::Status;
 
 /// What `coordinator schema` knows.
@@ -31,6 +33,8 @@ pub enum SchemaName {
     Findings,
     /// A line of `journal -o json`
     Journal,
+    /// `report -o json`
+    Report,
 }
 
 /// The JSON Schema (draft 2020-12) of this name.
@@ -41,6 +45,7 @@ pub fn schema(name: SchemaName) -> Value {
         SchemaName::Plan => of::<Plan>(),
         SchemaName::Findings => of::<Findings>(),
         SchemaName::Journal => of::<JournalEvent>(),
+        SchemaName::Report => of::<Report>(),
     }
 }
 

@@ -19,6 +19,7 @@ mod owner;
 mod preflight;
 mod put_back;
 mod removal;
+mod report;
 mod reset;
 mod resume;
 mod security_document;
