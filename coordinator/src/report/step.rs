@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use muster_proto::event::{Event, EventKind, Outcome, StepState as State, transition};
 use muster_proto::names::StepId;
 
-use super::change::recorded;
+use super::change::written;
 use super::{clean, milliseconds, precise};
 use crate::view::report::{Change, ChangeEnd, Step, Wait};
 use crate::view::status::StepState;
@@ -66,7 +66,6 @@ impl Fold {
                 self.step.attempts = *attempt;
             }
             EventKind::Intended { index, change, summary, before } => {
-                let recorded = recorded(change, before.as_ref());
                 self.changing = Some(*index);
                 self.step.changes.push(Change {
                     summary: clean(summary),
@@ -77,8 +76,7 @@ impl Fold {
                     output: String::new(),
                     output_cut: 0,
                     error: None,
-                    input: recorded.input,
-                    written: recorded.written,
+                    written: written(change, before.as_ref()),
                 });
             }
             EventKind::Made { outcome, .. } => self.ended(at, ChangeEnd::Made, outcome),

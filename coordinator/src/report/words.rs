@@ -196,7 +196,6 @@ words! {
     left: "left as it is", "保持原样";
     exit_code: "exit code", "退出码";
     output: "Output", "输出";
-    input: "Input", "输入";
     cut: "bytes left out of its middle", "字节（中间部分）已省略";
     content: "what was written", "写入内容";
     not_told: "the content is not told here (not every user of that machine may read the file); that node's own journal holds it",

@@ -155,8 +155,6 @@ pub struct Change {
     pub output_cut: u64,
     /// Why it failed where no program says so.
     pub error: Option<String>,
-    /// What the program was given to read; null: nothing, or it may hold a secret.
-    pub input: Option<String>,
     /// Of a change that writes a file.
     pub written: Option<Written>,
 }
