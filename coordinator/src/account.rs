@@ -99,6 +99,7 @@ impl Host {
 
 #[cfg(test)]
 mod tests {
+    use crate::plans::content::Content;
     use std::sync::Arc;
 
     use muster_proto::agent;
@@ -115,7 +116,7 @@ mod tests {
             PlannedStep {
                 node: id.node().parse().unwrap(),
                 id,
-                step: Arc::new(agent::Step { kind: None }),
+                step: Arc::new(Content::of(agent::Step { kind: None })),
                 after: after.iter().map(|id| id.parse().unwrap()).collect(),
                 input_from: Vec::new(),
                 once: false,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use muster_proto::agent::{self, RunStepRequest, StepInput, StepOutput, run_step_reply::Item};
+use muster_proto::agent::{RunStepRequest, StepInput, StepOutput, run_step_reply::Item};
 use muster_proto::cause::chain;
 use muster_proto::event::{Complaint, Event, EventKind, StepState};
 use muster_proto::failpoint::{self, Point, Then};
@@ -131,17 +131,21 @@ impl Executor {
                 })?;
             let held = self.journal.adopted_from(step.node.as_str(), &self.run, &step.id);
             let after_sequence = if silent { 0 } else { held.map_err(|error| unrecorded(&error))? };
-            let request = RunStepRequest {
-                run_id: self.run.clone(),
-                step_id: step.id.to_string(),
-                step: Some(agent::Step::clone(&step.step)),
-                input: input.clone(),
-                after_sequence,
+            let send = |asked, content| {
+                let request = RunStepRequest {
+                    run_id: self.run.clone(),
+                    step_id: step.id.to_string(),
+                    step: asked,
+                    input: input.clone(),
+                    after_sequence,
+                    content,
+                };
+                let mut client = agent.client.clone();
+                async move { client.run_step(request).await }
             };
-            let mut client = agent.client.clone();
-            let answer = client.run_step(request.clone()).await;
+            let answer = agent.ask(&step.step, send).await;
             if failpoint::reach(Point::Sent, &step.id).await == Then::Replay {
-                let _ = client.run_step(request).await;
+                let _ = agent.ask(&step.step, send).await;
             }
             let lost = match answer {
                 Ok(stream) => match self.follow(step, stream.into_inner()).await? {
@@ -281,6 +285,7 @@ fn unrecorded(error: &JournalError) -> Complaint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use muster_proto::agent;
 
     #[test]
     fn a_ticket_whose_hash_is_not_that_of_the_ca_file_is_never_used() {

@@ -59,10 +59,12 @@ async fn look(fleet: &Fleet, step: &PlannedStep) -> Outlook {
         Ok(agent) => agent,
         Err(error) => return blocked(chain(&error)),
     };
-    let request =
-        CheckStepRequest { step_id: step.id.to_string(), step: Some(agent::Step::clone(&step.step)) };
-    let mut client = agent.client.clone();
-    let Ok(answer) = tokio::time::timeout(LOOK, client.check_step(request)).await else {
+    let ask = |asked, content| {
+        let request = CheckStepRequest { step_id: step.id.to_string(), step: asked, content };
+        let mut client = agent.client.clone();
+        async move { client.check_step(request).await }
+    };
+    let Ok(answer) = tokio::time::timeout(LOOK, agent.ask(&step.step, ask)).await else {
         return blocked(format!("the agent of {} gave no answer within {} s", step.node, LOOK.as_secs()));
     };
     match answer.map(|reply| reply.into_inner().finding) {

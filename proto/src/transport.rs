@@ -13,6 +13,10 @@ use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Code, Status};
 
+/// A step whose encoding has this many bytes or more is sent to a node once, and called by its digest from then on: what every
+/// node is told of every node grows with their square.
+pub const SENT_ONCE: usize = 256;
+
 /// The largest message either side sends or takes.
 pub const MESSAGE_LIMIT: usize = 8 * 1024 * 1024;
 

@@ -1,7 +1,7 @@
 //! The version handshake: both sides state what they speak, a mismatch is refused in one sentence.
 
 /// The version of the messages between agent and coordinator; raised by every incompatible change.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// The version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

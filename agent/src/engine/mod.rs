@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod asked_again;
 mod attempt;
+mod contents;
 mod follow;
 pub(crate) mod inspect;
 mod leaving;
@@ -17,7 +18,6 @@ mod watched;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aws_lc_rs::digest;
 use futures_util::Stream;
 use muster_proto::agent::{self, CheckStepReply, CheckStepRequest, RunStepReply, RunStepRequest};
 use muster_proto::cause::chain;
@@ -26,11 +26,11 @@ use muster_proto::journal::{Journal, JournalError};
 use muster_proto::names::{Malformed, StepId};
 use muster_proto::panics::{self, Panicked};
 use muster_proto::step_kind::StepKind;
-use prost::Message;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
 use attempt::{Attempt, output_of};
+use contents::Contents;
 use follow::follow;
 
 use crate::cluster::ticket::{NoTicket, Ticket};
@@ -63,6 +63,8 @@ pub enum Refused {
          then run the same command again"
     )]
     NoReset,
+    #[error("this agent does not have the step that is called by its digest")]
+    NotKept,
     #[error("what was asked: {0}")]
     Asked(String),
     #[error("looking at the host")]
@@ -99,6 +101,7 @@ struct Inner<H> {
     journal: Journal,
     allowed: Allowed,
     memory: Mutex<Memory>,
+    contents: Contents,
     /// The account of the host, as of this sequence of the journal.
     ledger: Mutex<Option<(u64, Ledger)>>,
     /// One CHANGING step at a time per node; waiting blocks nobody, nor does looking but that of a step of membership.
@@ -130,6 +133,7 @@ impl<H: Host + 'static> Engine<H> {
             journal,
             allowed,
             memory: Mutex::default(),
+            contents: Contents::default(),
             ledger: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
         };
@@ -142,7 +146,8 @@ impl<H: Host + 'static> Engine<H> {
 
     /// What running the step would change. Changes nothing: `check` cannot.
     pub async fn check(&self, request: CheckStepRequest) -> Result<CheckStepReply, Refused> {
-        let step = self.inner.admit(&request.step_id.parse()?, request.step.as_ref())?;
+        let (asked, _) = self.inner.contents.meant(request.step, &request.content)?;
+        let step = self.inner.admit(&request.step_id.parse()?, asked.as_ref())?;
         let mut input = Input { ticket: self.inner.memory().ticket.clone(), ..Input::default() };
         if step.kind().reads_ledger() {
             input.ledger = self.inner.ledger()?;
@@ -175,9 +180,9 @@ impl<H: Host + 'static> Engine<H> {
         request: RunStepRequest,
     ) -> Result<impl Stream<Item = Result<RunStepReply, Refused>> + use<H>, Refused> {
         let id: StepId = request.step_id.parse()?;
-        let step = self.inner.admit(&id, request.step.as_ref())?;
+        let (asked, content) = self.inner.contents.meant(request.step, &request.content)?;
+        let step = self.inner.admit(&id, asked.as_ref())?;
         let input = self.inner.input(request.input.as_ref())?;
-        let content = content_of(request.step.as_ref());
         let end = self.start(&request.run_id, &id, step, content, input)?;
         let (events, stream) = mpsc::channel(64);
         tokio::spawn(follow(
@@ -335,12 +340,6 @@ impl<H: Host> Inner<H> {
             ..Input::default()
         })
     }
-}
-
-/// The identity of what is asked: a digest of the step's part of the spec, without the inputs of an attempt.
-fn content_of(step: Option<&agent::Step>) -> String {
-    let bytes = step.map(Message::encode_to_vec).unwrap_or_default();
-    digest::digest(&digest::SHA256, &bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

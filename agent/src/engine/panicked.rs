@@ -56,7 +56,8 @@ async fn a_panic_in_what_the_coordinator_asks_is_its_answer() {
     let engine = life(&host, folder.path());
     host.panic_when_looking_for_users(true);
     let step = Some(agent::Step { kind: Some(kubeconfig()) });
-    let asked = CheckStepRequest { step_id: "m1/kubeconfig.student".into(), step };
+    let asked =
+        CheckStepRequest { step_id: "m1/kubeconfig.student".into(), step, ..CheckStepRequest::default() };
     let status = Steps::check(&engine, asked).await.unwrap_err();
     assert_eq!(status.code(), Code::Internal);
     assert!(status.message().contains("observe.rs:"), "{status}");

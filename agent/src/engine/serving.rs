@@ -27,6 +27,7 @@ impl From<Refused> for Status {
             | Refused::OtherKind { .. }
             | Refused::Ticket(_)
             | Refused::Asked(_) => Status::invalid_argument(message),
+            Refused::NotKept => Status::not_found(message),
             Refused::OtherContent(_) | Refused::Host(_) => Status::failed_precondition(message),
             Refused::NotAllowed(_) | Refused::NoReset => Status::permission_denied(message),
             Refused::Journal(_) | Refused::Stopped(_) | Refused::Panicked(_) => Status::internal(message),

@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
+use super::contents::Given;
+
 /// An agent that cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FleetError {
@@ -55,6 +57,8 @@ pub struct ConnectedAgent {
     pub facts: HostFacts,
     pub agent_version: String,
     pub client: NodeAgentClient<Channel>,
+    /// What it was given over this connection.
+    pub(super) given: Given,
 }
 
 /// The connected agents; cheap to clone, all clones are one.
@@ -243,6 +247,7 @@ where
         facts,
         agent_version: printable(&reply.agent_version),
         client,
+        given: Given::default(),
     })
 }
 

@@ -1,8 +1,9 @@
 //! Where the coordinator meets everybody else: its port and who may come in there (listener, enrolment, admission,
-//! authority, tls), who is enrolled (store), who is connected (fleet), and the unix sockets of people and scripts.
+//! authority, tls), who is enrolled (store), who is connected (fleet) and was given what (contents), and the unix sockets of people and scripts.
 
 pub mod admission;
 pub mod authority;
+mod contents;
 pub mod enrolment;
 pub mod fleet;
 pub mod listener;

@@ -54,6 +54,7 @@ impl Order {
 mod tests {
     use std::sync::Arc;
 
+    use crate::plans::content::Content;
     use muster_proto::agent;
 
     use super::*;
@@ -67,7 +68,7 @@ mod tests {
             PlannedStep {
                 node: id.node().parse().unwrap(),
                 id,
-                step: Arc::new(agent::Step { kind: None }),
+                step: Arc::new(Content::of(agent::Step { kind: None })),
                 after: after.iter().map(|id| id.parse().unwrap()).collect(),
                 input_from: Vec::new(),
                 once: false,

@@ -8,6 +8,7 @@ use muster_proto::names::{Malformed, NodeName, StepId};
 use muster_proto::step_kind::StepKind;
 
 use super::PlannedStep;
+use super::content::Content;
 
 /// One line of an order: what is done, where, what is sent there, and after which lines above it.
 pub(super) struct Line<C> {
@@ -94,7 +95,7 @@ pub(super) fn build<C>(order: &[Line<C>], context: &C) -> Result<Vec<PlannedStep
     let mut planned = Planned::default();
     for line in order {
         let once = (line.once)(context);
-        let mut same: Option<Arc<agent::Step>> = None;
+        let mut same: Option<Arc<Content>> = None;
         let mut now = Vec::new();
         for place in (line.places)(context) {
             let step = match &line.message {
@@ -115,8 +116,8 @@ pub(super) fn build<C>(order: &[Line<C>], context: &C) -> Result<Vec<PlannedStep
     Ok(steps)
 }
 
-fn sent(kind: Kind) -> Arc<agent::Step> {
-    Arc::new(agent::Step { kind: Some(kind) })
+fn sent(kind: Kind) -> Arc<Content> {
+    Arc::new(Content::of(agent::Step { kind: Some(kind) }))
 }
 
 /// The steps of the lines above.

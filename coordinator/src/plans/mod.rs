@@ -4,6 +4,7 @@ mod addresses;
 pub mod bootstrap;
 mod builder;
 pub mod cluster;
+pub mod content;
 pub mod kind;
 pub mod let_nodes_in;
 pub mod observed;
@@ -15,11 +16,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use muster_proto::agent::{self, HostFacts};
+use muster_proto::agent::HostFacts;
 use muster_proto::names::{NodeName, StepId};
-use prost::Message;
 
 use self::cluster::ClusterFacts;
+use self::content::Content;
 use self::kind::RunKind;
 use crate::doors::fleet::FleetError;
 
@@ -29,7 +30,7 @@ pub struct PlannedStep {
     pub id: StepId,
     pub node: NodeName,
     /// Shared between the nodes that are told the same: what every node is told of every node grows with their square otherwise.
-    pub step: Arc<agent::Step>,
+    pub step: Arc<Content>,
     /// Runs once all of these are done.
     pub after: Vec<StepId>,
     /// The steps whose outputs this one is given (a join ticket, the pods' addresses); they stand in `after` too.
@@ -56,15 +57,9 @@ impl Plan {
             RunKind::Remove => " remove",
             RunKind::Bootstrap | RunKind::Reset | RunKind::LetNodesIn => "",
         };
-        let mut contents: BTreeMap<*const agent::Step, [u8; 32]> = BTreeMap::new();
         let mut parts: Vec<Vec<u8>> = vec![self.cluster.name.as_str().into()];
         for step in &self.steps {
-            // What is shared is read once.
-            let content = contents.entry(Arc::as_ptr(&step.step)).or_insert_with(|| {
-                let digest = digest::digest(&digest::SHA256, &step.step.encode_to_vec());
-                digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
-            });
-            parts.extend([step.id.as_str().into(), content.to_vec()]);
+            parts.extend([step.id.as_str().into(), step.step.digest().to_vec()]);
         }
         digest_of(parts.iter().map(Vec::as_slice)) + kind
     }

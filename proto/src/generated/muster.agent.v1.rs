@@ -265,6 +265,10 @@ pub struct CheckStepRequest {
     pub step_id: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub step: ::core::option::Option<Step>,
+    /// Instead of the step, where this agent was given the very same one before: the SHA-256 of its encoding, in hexadecimal.
+    /// An agent that does not have it any more answers NOT_FOUND, and is given the step.
+    #[prost(string, tag = "3")]
+    pub content: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CheckStepReply {
@@ -322,6 +326,9 @@ pub struct RunStepRequest {
     /// Events of this node that the coordinator holds already end here; later ones are sent.
     #[prost(uint64, tag = "5")]
     pub after_sequence: u64,
+    /// As of CheckStepRequest.
+    #[prost(string, tag = "6")]
+    pub content: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RunStepReply {

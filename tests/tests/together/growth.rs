@@ -1,12 +1,14 @@
 //! What a run of 50, 500 and 2,000 nodes costs the coordinator by itself: its plan, and the execution with real journal and
 //! real calls over in-memory streams; every agent is a stand-in that answers each step with the events of one that finds
-//! nothing to do. It measures, so it runs alone:
+//! nothing to do. The clock is no part of the tests that always run: those count what each node is told. The measurement runs alone:
 //! `cargo test --release -p muster-tests --test together growth -- --ignored --nocapture`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -15,14 +17,15 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use muster_coordinator::doors::fleet::Fleet;
 use muster_coordinator::executor::Executor;
+use muster_coordinator::outlook::outlook;
 use muster_coordinator::plans::bootstrap::plan;
 use muster_coordinator::plans::{Hosts, Plan};
 use muster_coordinator::spec::ClusterSpec;
 use muster_proto::agent::node_agent_server::{NodeAgent, NodeAgentServer};
 use muster_proto::agent::{
-    AgentEvent, CheckStepReply, CheckStepRequest, HelloReply, HelloRequest, HostFacts, HostReport,
-    InspectRequest, ListenReply, ListenRequest, ReachReply, ReachRequest, RunStepReply, RunStepRequest,
-    StepOutput, run_step_reply,
+    AgentEvent, CheckStepReply, CheckStepRequest, Done, HelloReply, HelloRequest, HostFacts, HostReport,
+    InspectRequest, ListenReply, ListenRequest, ReachReply, ReachRequest, RunStepReply, RunStepRequest, Step,
+    StepOutput, check_step_reply, run_step_reply, step::Kind,
 };
 use muster_proto::coordinator::ClusterFiles;
 use muster_proto::event::{Event, EventKind};
@@ -40,6 +43,20 @@ const PODS: &str = "10.128.0.0/10";
 /// A node whose every step holds already.
 struct StandIn {
     facts: HostFacts,
+    told: Told,
+}
+
+/// How many lines about nodes all stand-ins were told.
+type Told = Arc<AtomicUsize>;
+
+impl StandIn {
+    fn note(&self, step: Option<&Step>, content: &str) {
+        match step.and_then(|step| step.kind.as_ref()) {
+            Some(Kind::Hosts(hosts)) => drop(self.told.fetch_add(hosts.entries.len(), Ordering::Relaxed)),
+            Some(_) => {}
+            None => assert_eq!(content.len(), 64, "a step that is not sent is called by its digest"),
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -57,6 +74,7 @@ impl NodeAgent for StandIn {
         request: Request<RunStepRequest>,
     ) -> Result<Response<Self::RunStepStream>, Status> {
         let request = request.into_inner();
+        self.note(request.step.as_ref(), &request.content);
         // Numbers of its own for each step: a node's sequence is looked up by number and step.
         let event = |sequence: u64, kind: EventKind| {
             let step = request.step_id.parse().unwrap();
@@ -70,8 +88,13 @@ impl NodeAgent for StandIn {
         Ok(Response::new(stream::iter(replies.map(Ok)).boxed()))
     }
 
-    async fn check_step(&self, _: Request<CheckStepRequest>) -> Result<Response<CheckStepReply>, Status> {
-        Err(Status::unimplemented("no part of the measurement"))
+    async fn check_step(
+        &self,
+        request: Request<CheckStepRequest>,
+    ) -> Result<Response<CheckStepReply>, Status> {
+        let request = request.into_inner();
+        self.note(request.step.as_ref(), &request.content);
+        Ok(Response::new(CheckStepReply { finding: Some(check_step_reply::Finding::Done(Done {})) }))
     }
 
     async fn inspect(&self, _: Request<InspectRequest>) -> Result<Response<HostReport>, Status> {
@@ -146,14 +169,15 @@ fn planned(nodes: usize) -> (Plan, Hosts) {
     (plan(&spec, &hosts, None).unwrap(), hosts)
 }
 
-async fn connected(hosts: &Hosts) -> Fleet {
+async fn connected(hosts: &Hosts, told: &Told) -> Fleet {
     let fleet = Fleet::new();
     for (name, facts) in hosts {
         let facts = facts.as_ref().unwrap().clone();
         let peer: IpAddr = facts.address.parse().unwrap();
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let incoming = stream::iter([Ok::<_, io::Error>(InMemory(ours))]).chain(stream::pending());
-        let server = transport::server().add_service(NodeAgentServer::new(StandIn { facts }));
+        let server =
+            transport::server().add_service(NodeAgentServer::new(StandIn { facts, told: told.clone() }));
         tokio::spawn(server.serve_with_incoming(incoming));
         let (fleet, name) = (fleet.clone(), name.clone());
         tokio::spawn(async move {
@@ -166,6 +190,33 @@ async fn connected(hosts: &Hosts) -> Fleet {
     fleet
 }
 
+/// The looks before a run, the run and the one after it: of each line one copy goes to each node, and the plan itself has one.
+#[tokio::test]
+async fn what_every_node_is_told_of_every_node_goes_to_each_of_them_once() {
+    for nodes in [20, 40] {
+        let (plan, hosts) = planned(nodes);
+        let copies: BTreeSet<_> = plan
+            .steps
+            .iter()
+            .filter(|step| matches!(step.step.kind, Some(Kind::Hosts(_))))
+            .map(|step| Arc::as_ptr(&step.step))
+            .collect();
+        assert_eq!(copies.len(), 1, "all nodes share it");
+        let told = Told::default();
+        let fleet = connected(&hosts, &told).await;
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        outlook(&fleet, &plan.steps).await;
+        for run in ["r1", "r2"] {
+            let (fleet, journal, run) = (fleet.clone(), journal.clone(), run.to_owned());
+            let ended =
+                Executor { fleet, journal, run, patience: Duration::from_secs(60) }.execute(&plan).await;
+            assert_eq!((ended.done.len(), ended.failed.len()), (plan.steps.len(), 0));
+        }
+        assert_eq!(told.load(Ordering::Relaxed), nodes * nodes, "of {nodes} nodes");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement: it takes minutes and wants the machine for itself"]
 async fn growth_of_a_plan_and_of_its_execution_with_the_number_of_nodes() {
@@ -175,7 +226,7 @@ async fn growth_of_a_plan_and_of_its_execution_with_the_number_of_nodes() {
         let (plan, hosts) = planned(nodes);
         let _ = plan.digest();
         let planning = begun.elapsed();
-        let fleet = connected(&hosts).await;
+        let fleet = connected(&hosts, &Told::default()).await;
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let run = "r1".to_owned();

@@ -40,7 +40,8 @@ impl Machine {
     /// What is said to looking, and to doing.
     async fn asked(&self, id: &str, kind: Kind) -> [Result<(), (Code, String)>; 2] {
         let step = Some(Step { kind: Some(kind) });
-        let check = CheckStepRequest { step_id: id.into(), step: step.clone() };
+        let check =
+            CheckStepRequest { step_id: id.into(), step: step.clone(), ..CheckStepRequest::default() };
         let run =
             RunStepRequest { run_id: "r".into(), step_id: id.into(), step, ..RunStepRequest::default() };
         let told = |status: tonic::Status| (status.code(), status.message().to_owned());
