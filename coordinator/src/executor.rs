@@ -143,9 +143,9 @@ impl Executor {
                 let mut client = agent.client.clone();
                 async move { client.run_step(request).await }
             };
-            let answer = agent.ask(&step.step, send).await;
+            let answer = agent.given.ask(&step.step, send).await;
             if failpoint::reach(Point::Sent, &step.id).await == Then::Replay {
-                let _ = agent.ask(&step.step, send).await;
+                let _ = agent.given.ask(&step.step, send).await;
             }
             let lost = match answer {
                 Ok(stream) => match self.follow(step, stream.into_inner()).await? {

@@ -6,7 +6,7 @@ pub mod cli;
 pub mod daemon;
 pub mod doors;
 pub mod executor;
-pub mod outlook;
+pub mod preview;
 pub mod plans;
 pub mod preflight;
 pub mod progress;

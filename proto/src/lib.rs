@@ -13,6 +13,7 @@ pub mod hostile;
 pub mod journal;
 pub mod kubernetes;
 pub mod listing;
+pub mod malformed;
 pub mod names;
 pub mod panics;
 pub mod pod_network;

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::step::Kind;
-use crate::names::Malformed;
+use crate::malformed::Malformed;
 
 /// What takes a step's effect away when its node, or the whole cluster, is undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

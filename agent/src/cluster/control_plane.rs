@@ -1,6 +1,6 @@
 //! The control plane that is wanted, and the configuration file from which `kubeadm init` makes it.
 
-mod held;
+mod existing;
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -5,7 +5,12 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use serde_saphyr::Spanned;
 
-use crate::cluster::kubeconfig_merge::LISTS;
+/// The three lists of a kubeconfig, and the key below which an entry holds its content.
+pub(crate) const LISTS: [(&str, &str); 3] =
+    [("clusters", "cluster"), ("users", "user"), ("contexts", "context")];
+pub(crate) const CLUSTERS: usize = 0;
+pub(crate) const USERS: usize = 1;
+pub(crate) const CONTEXTS: usize = 2;
 
 /// The file as a kubeconfig whose three lists are lists of named entries with a mapping each; an empty file has none. What is
 /// wrong names the line and the field, and no piece of the file's text, which may be a key.

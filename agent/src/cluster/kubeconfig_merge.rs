@@ -2,14 +2,7 @@
 
 use serde_json::{Value, json};
 
-pub(crate) use crate::cluster::kubeconfig_form::parse;
-
-/// The three lists of a kubeconfig, and the key below which an entry holds its content.
-pub(crate) const LISTS: [(&str, &str); 3] =
-    [("clusters", "cluster"), ("users", "user"), ("contexts", "context")];
-pub(crate) const CLUSTERS: usize = 0;
-pub(crate) const USERS: usize = 1;
-pub(crate) const CONTEXTS: usize = 2;
+pub(crate) use crate::cluster::kubeconfig_form::{CLUSTERS, CONTEXTS, LISTS, USERS, parse};
 
 /// The user's file with admin.conf's cluster, user and context in it; none when it has them already, or what keeps it
 /// from being read (never a piece of its text, which may hold keys).

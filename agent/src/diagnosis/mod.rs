@@ -3,7 +3,7 @@
 
 mod containers;
 mod kubelet;
-mod preflight;
+mod kubeadm_preflight;
 mod sign;
 mod watch;
 mod words;
@@ -12,13 +12,13 @@ use muster_proto::event::{Complaint, Outcome, reset_command};
 
 use crate::host::change::Change;
 use sign::{Sign, Surroundings, first, short};
-pub use watch::{Findings, Watch};
+pub use watch::{Symptoms, Watch};
 
 /// Lines of output that are shown as evidence when nothing better is known.
 const LAST_LINES: usize = 12;
 
 /// What to say of a change that was not made on this node; `found` is what was seen while a `kubeadm init` or `join` ran.
-pub fn of_change(change: &Change, outcome: &Outcome, node: &str, found: Option<&Findings>) -> Complaint {
+pub fn of_change(change: &Change, outcome: &Outcome, node: &str, found: Option<&Symptoms>) -> Complaint {
     let Change::Run(program) = change else {
         let cause = format!("could not {change}");
         return Complaint::new(
@@ -34,10 +34,10 @@ pub fn of_change(change: &Change, outcome: &Outcome, node: &str, found: Option<&
 }
 
 /// What to say of a `kubeadm init` or `kubeadm join` with these arguments that failed.
-pub fn of_kubeadm(arguments: &[String], outcome: &Outcome, node: &str, found: &Findings) -> Complaint {
+pub fn of_kubeadm(arguments: &[String], outcome: &Outcome, node: &str, found: &Symptoms) -> Complaint {
     let verb = arguments.first().map(String::as_str).unwrap_or_default();
     let place = Surroundings { node, endpoint: found.endpoint.as_deref(), runtime: found.runtime };
-    if let Some(complaint) = preflight::complaint(&outcome.output, &place, &more(arguments, false, node)) {
+    if let Some(complaint) = kubeadm_preflight::complaint(&outcome.output, &place, &more(arguments, false, node)) {
         return complaint;
     }
     let said = last_word(&format!("kubeadm {verb}"), outcome);
@@ -154,8 +154,8 @@ mod tests {
     fn ended(output: &str) -> Outcome {
         Outcome { exit_code: Some(1), output: output.to_owned(), ..Outcome::default() }
     }
-    fn found(signs: Vec<Sign>) -> Findings {
-        Findings { signs, ..Findings::on(RuntimeName::Docker) }
+    fn found(signs: Vec<Sign>) -> Symptoms {
+        Symptoms { signs, ..Symptoms::on(RuntimeName::Docker) }
     }
 
     #[test]
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn a_time_out_without_a_known_cause_is_never_alone() {
         let seen =
-            Findings { errors: vec!["E1122 something odd".into()], ..Findings::on(RuntimeName::Docker) };
+            Symptoms { errors: vec!["E1122 something odd".into()], ..Symptoms::on(RuntimeName::Docker) };
         let complaint = of_change(&init(), &ended(TIMED_OUT), "m1", Some(&seen));
         assert!(complaint.cause.ends_with("name no cause that is known"), "{complaint}");
         assert!(complaint.evidence.starts_with("the kubelet's journal: E1122 something odd"), "{complaint}");
@@ -212,7 +212,7 @@ mod tests {
     fn a_join_that_failed_before_it_wrote_anything_needs_no_reset() {
         let output = "[preflight] Running pre-flight checks\nerror execution phase preflight: couldn't validate the identity of the API Server: could not find a JWS signature in the cluster-info ConfigMap for token ID \"z5rppa\"\n";
         let arguments = ["join", "--config", "/dev/stdin"].map(str::to_owned);
-        let complaint = of_kubeadm(&arguments, &ended(output), "w1", &Findings::on(RuntimeName::Docker));
+        let complaint = of_kubeadm(&arguments, &ended(output), "w1", &Symptoms::on(RuntimeName::Docker));
         assert_eq!(
             complaint.cause,
             "the cluster does not know the join token: it has expired or was deleted"

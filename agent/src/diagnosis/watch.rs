@@ -16,7 +16,7 @@ const PERSISTENT: u32 = 2;
 
 /// What was found so far.
 #[derive(Debug, Clone)]
-pub struct Findings {
+pub struct Symptoms {
     /// The node's.
     pub(super) runtime: RuntimeName,
     pub(super) signs: Vec<Sign>,
@@ -26,7 +26,7 @@ pub struct Findings {
     pub(super) endpoint: Option<String>,
 }
 
-impl Findings {
+impl Symptoms {
     /// Nothing yet, on a node with this runtime.
     pub fn on(runtime: RuntimeName) -> Self {
         Self { runtime, signs: Vec::new(), errors: Vec::new(), endpoint: None }
@@ -36,7 +36,7 @@ impl Findings {
 /// Looks at one run of kubeadm.
 #[derive(Debug)]
 pub struct Watch {
-    found: Findings,
+    found: Symptoms,
     /// `init` or `join`
     verb: &'static str,
     /// The journal was read up to here.
@@ -52,7 +52,7 @@ impl Watch {
     pub fn over(verb: &str, runtime: RuntimeName, endpoint: Option<&str>, since: Timestamp) -> Option<Self> {
         let verb = ["init", "join"].into_iter().find(|known| *known == verb)?;
         Some(Self {
-            found: Findings { endpoint: endpoint.map(str::to_owned), ..Findings::on(runtime) },
+            found: Symptoms { endpoint: endpoint.map(str::to_owned), ..Symptoms::on(runtime) },
             verb,
             read: since,
             kubelet_stopped: 0,
@@ -62,7 +62,7 @@ impl Watch {
         })
     }
 
-    pub fn into_findings(self) -> Findings {
+    pub fn into_symptoms(self) -> Symptoms {
         self.found
     }
 

@@ -20,7 +20,7 @@ use super::{End, Inner, Refused};
 use crate::cluster::ticket::Ticket;
 use crate::diagnosis;
 use crate::host::change::{Applied, Change, ChangeId, Host};
-use crate::host::{HostError, obstacle};
+use crate::host::{HostError, foreseen};
 use crate::steps::{Finding, Input, Step, Yield};
 use crate::undo::ledger::Ledger;
 
@@ -181,7 +181,7 @@ impl<H: Host> Attempt<H> {
 
     /// Nothing is begun that a file which cannot be written would stop half-way.
     async fn possible(&self, changes: &[Change]) -> Result<(), Stop> {
-        match obstacle::of_changes(&self.inner.host, changes).await {
+        match foreseen::of_changes(&self.inner.host, changes).await {
             Ok(None) => Ok(()),
             Ok(Some(complaint)) => Err(Stop::Blocked(complaint)),
             Err(error) => Err(Stop::Failed(unseen(&error))),

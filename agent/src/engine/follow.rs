@@ -5,7 +5,7 @@ use muster_proto::journal::Journal;
 use muster_proto::names::StepId;
 use tokio::sync::{mpsc, watch};
 
-use super::leaving::leaving;
+use super::outgoing::outgoing;
 use super::{End, Refused};
 
 /// Sends the journal's events of one step in one run, as they come, then the output. Ends when nobody listens.
@@ -29,7 +29,7 @@ pub(super) async fn follow(
                 let held = sent;
                 for event in all.into_iter().filter(|event| event.sequence > held) {
                     sent = event.sequence;
-                    let body = serde_json::to_string(&leaving(event)).unwrap_or_default();
+                    let body = serde_json::to_string(&outgoing(event)).unwrap_or_default();
                     let item = agent::run_step_reply::Item::Event(agent::AgentEvent { sequence: sent, body });
                     if events.send(Ok(RunStepReply { item: Some(item) })).await.is_err() {
                         return;

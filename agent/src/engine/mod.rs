@@ -7,11 +7,11 @@ mod attempt;
 mod contents;
 mod follow;
 pub(crate) mod inspect;
-mod leaving;
-mod left_open;
+mod open_changes;
+mod outgoing;
 #[cfg(test)]
 mod panicked;
-mod preflight;
+mod host_checks;
 mod serving;
 mod watched;
 
@@ -37,7 +37,7 @@ use crate::cluster::ticket::{NoTicket, Ticket};
 use crate::files::difference;
 use crate::host::HostError;
 use crate::host::change::Host;
-use crate::host::obstacle;
+use crate::host::foreseen;
 use crate::steps::{BadStep, Finding, Input, Step};
 use crate::undo::ledger::Ledger;
 
@@ -158,7 +158,7 @@ impl<H: Host + 'static> Engine<H> {
             Finding::Blocked(complaint) => agent::check_step_reply::Finding::Blocked(complaint.into()),
             Finding::Wait(_) => agent::check_step_reply::Finding::Todo(agent::Todo { changes: Vec::new() }),
             Finding::Todo(changes) => {
-                if let Some(complaint) = obstacle::of_changes(host, &changes).await? {
+                if let Some(complaint) = foreseen::of_changes(host, &changes).await? {
                     let finding = agent::check_step_reply::Finding::Blocked(complaint.into());
                     return Ok(CheckStepReply { finding: Some(finding) });
                 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use muster_proto::event::EventKind;
 
 use super::attempt::{Attempt, Stop};
-use crate::diagnosis::{Findings, Watch};
+use crate::diagnosis::{Symptoms, Watch};
 use crate::host::HostError;
 use crate::host::change::{Change, Host, ProgramName};
 
@@ -48,9 +48,9 @@ impl<H: Host> Attempt<H> {
     }
 
     /// After a failure it is looked once more; all that was found.
-    pub(super) async fn look_back(&self, watch: Option<Watch>) -> Option<Findings> {
+    pub(super) async fn look_back(&self, watch: Option<Watch>) -> Option<Symptoms> {
         let mut watch = watch?;
         watch.look_back(&self.inner.host).await;
-        Some(watch.into_findings())
+        Some(watch.into_symptoms())
     }
 }

@@ -5,6 +5,7 @@ mod before;
 pub mod change;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+pub(crate) mod foreseen;
 pub mod obstacle;
 pub(crate) mod owner;
 pub mod query;

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::cluster::ticket::DISCOVERY_FILE;
 use crate::host::change::{Change, ProgramName, UnitAction};
 
+mod place;
 mod progress;
 mod reset_ended;
 mod secret_file;
@@ -21,10 +22,11 @@ mod target;
 mod tests;
 mod writes;
 
+pub use place::Place;
 pub use progress::{Etcd, Progress};
 pub use reset_ended::ResetEnded;
 pub use secret_file::SecretFile;
-pub use target::{Place, Target};
+pub use target::Target;
 pub use writes::Writes;
 
 /// The account of one host.

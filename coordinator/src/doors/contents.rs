@@ -8,20 +8,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use muster_proto::agent;
 use tonic::{Code, Response, Status};
 
-use super::fleet::ConnectedAgent;
 use crate::plans::content::Content;
 
 /// The digests of what an agent was given over its connection; clones are one.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Given(Arc<Mutex<BTreeSet<[u8; 32]>>>);
+pub struct Given(Arc<Mutex<BTreeSet<[u8; 32]>>>);
 
 impl Given {
     fn with<T>(&self, work: impl FnOnce(&mut BTreeSet<[u8; 32]>) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
 
-impl ConnectedAgent {
     /// Asks the agent something about a step; `ask` gets the step, or none and the digest that stands for it.
     pub async fn ask<T, F>(
         &self,
@@ -31,7 +28,7 @@ impl ConnectedAgent {
     where
         F: Future<Output = Result<Response<T>, Status>> + Send,
     {
-        if self.given.with(|given| given.contains(&content.digest())) {
+        if self.with(|given| given.contains(&content.digest())) {
             match ask(None, content.name()).await {
                 // An agent keeps a few of them only.
                 Err(status) if status.code() == Code::NotFound => {}
@@ -40,7 +37,7 @@ impl ConnectedAgent {
         }
         let answer = ask(Some(agent::Step::clone(content)), String::new()).await;
         if answer.is_ok() && content.is_large() {
-            self.given.with(|given| given.insert(content.digest()));
+            self.with(|given| given.insert(content.digest()));
         }
         answer
     }

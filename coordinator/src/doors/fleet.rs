@@ -58,7 +58,7 @@ pub struct ConnectedAgent {
     pub agent_version: String,
     pub client: NodeAgentClient<Channel>,
     /// What it was given over this connection.
-    pub(super) given: Given,
+    pub given: Given,
 }
 
 /// The connected agents; cheap to clone, all clones are one.

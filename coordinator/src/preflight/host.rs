@@ -4,7 +4,8 @@ use muster_proto::event::Complaint;
 use muster_proto::kubernetes::files::KUBELET_FOLDER;
 use muster_proto::kubernetes::network::CONFIGURATION_FOLDER;
 use muster_proto::kubernetes::release::CgroupV1;
-use muster_proto::kubernetes::runtime::{Suits, numbers};
+use muster_proto::kubernetes::runtime::numbers;
+use muster_proto::kubernetes::suits::Suits;
 use muster_proto::pod_network::configuration_files;
 
 use super::{Check, Findings, Host, ports};

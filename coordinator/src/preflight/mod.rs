@@ -23,7 +23,7 @@ use muster_proto::redaction::printable;
 use muster_proto::step_kind::StepKind;
 
 use crate::doors::fleet::{ConnectedAgent, Fleet};
-use crate::outlook::{Outlook, outlook};
+use crate::preview::{Preview, preview};
 use crate::plans::{Plan, PlannedStep};
 use crate::spec::ClusterSpec;
 
@@ -237,17 +237,17 @@ pub async fn preflight(
     let unsettled = |step: &&PlannedStep| !hosts.iter().any(|host| host.settled && host.name == step.node);
     let steps: Vec<PlannedStep> = plan.steps.iter().filter(unsettled).cloned().collect();
     let doors = mesh::doors(spec);
-    let (outlooks, tries) =
-        tokio::join!(outlook(fleet, &steps), mesh::try_doors(&hosts, &agents, &doors, spec.bind_port));
+    let (previews, tries) =
+        tokio::join!(preview(fleet, &steps), mesh::try_doors(&hosts, &agents, &doors, spec.bind_port));
     let no_programs: BTreeSet<NodeName> = steps
         .iter()
-        .zip(&outlooks)
+        .zip(&previews)
         .filter(|(step, found)| {
-            step.id.kind() == Some(StepKind::Packages) && matches!(found, Outlook::Blocked(_))
+            step.id.kind() == Some(StepKind::Packages) && matches!(found, Preview::Blocked(_))
         })
         .map(|(step, _)| step.node.clone())
         .collect();
-    for (step, found) in steps.iter().zip(outlooks) {
+    for (step, found) in steps.iter().zip(previews) {
         let without_programs = no_programs.contains(&step.node);
         // A member of another cluster and what one left behind are told as that, and a machine without kubeadm by its packages.
         let report = hosts.iter().find(|host| host.name == step.node).map(|host| &host.report);
@@ -262,7 +262,7 @@ pub async fn preflight(
             Some(StepKind::Runtime) if of_another => continue,
             _ => {}
         }
-        if let Outlook::Blocked(complaint) = found {
+        if let Preview::Blocked(complaint) = found {
             let (node, step) = (step.node.clone(), Some(step.id.step().to_owned()));
             findings.complaints.push(Found { node, check: Check::Steps, step, complaint });
         }

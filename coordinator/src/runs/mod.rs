@@ -29,7 +29,7 @@ use crate::account::Account;
 use crate::doors::fleet::Fleet;
 use crate::doors::store::Store;
 use crate::executor::{AGENT_PATIENCE, Executor};
-use crate::outlook::{Outlook, outlook};
+use crate::preview::{Preview, preview};
 use crate::plans::observed::each_once;
 use crate::plans::{Hosts, Plan, PlannedStep, bootstrap, remove, reset, restore};
 use crate::preflight::{Check, preflight};
@@ -94,7 +94,7 @@ impl Runs {
             }
         };
         let mut nodes: Vec<NodePlan> = Vec::new();
-        for (step, found) in plan.steps.iter().zip(outlook(&self.fleet, &plan.steps).await) {
+        for (step, found) in plan.steps.iter().zip(preview(&self.fleet, &plan.steps).await) {
             let found = step_plan(step, found, &plan.cluster.name);
             match nodes.iter_mut().find(|node| node.node == step.node.as_str()) {
                 Some(node) => node.steps.push(found),
@@ -321,18 +321,18 @@ fn told(found: PreflightReply) -> Progress {
     Progress { item: Some(progress::Item::Preflight(found)) }
 }
 
-fn step_plan(step: &PlannedStep, found: Outlook, cluster: &NodeName) -> StepPlan {
+fn step_plan(step: &PlannedStep, found: Preview, cluster: &NodeName) -> StepPlan {
     let plan = StepPlan { step_id: step.id.to_string(), ..StepPlan::default() };
     match found {
-        Outlook::Done => StepPlan { finding: "done".into(), ..plan },
-        Outlook::Todo(changes) => {
+        Preview::Done => StepPlan { finding: "done".into(), ..plan },
+        Preview::Todo(changes) => {
             let change =
                 |change: PlannedChange| ChangePlan { summary: change.summary, difference: change.difference };
             let changes = changes.into_iter().map(change).collect();
             StepPlan { finding: "todo".into(), changes, ..plan }
         }
-        Outlook::Later(first) => StepPlan { finding: "later".into(), after: first.to_string(), ..plan },
-        Outlook::Blocked(complaint) => StepPlan {
+        Preview::Later(first) => StepPlan { finding: "later".into(), after: first.to_string(), ..plan },
+        Preview::Blocked(complaint) => StepPlan {
             finding: "blocked".into(),
             complaint: Some(Failure { blocked: true, ..failure(&step.id, &complaint, cluster) }),
             ..plan

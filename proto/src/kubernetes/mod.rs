@@ -5,3 +5,4 @@ pub mod files;
 pub mod network;
 pub mod release;
 pub mod runtime;
+pub mod suits;

@@ -17,7 +17,7 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use muster_coordinator::doors::fleet::Fleet;
 use muster_coordinator::executor::Executor;
-use muster_coordinator::outlook::outlook;
+use muster_coordinator::preview::preview;
 use muster_coordinator::plans::bootstrap::plan;
 use muster_coordinator::plans::{Hosts, Plan};
 use muster_coordinator::spec::ClusterSpec;
@@ -206,7 +206,7 @@ async fn what_every_node_is_told_of_every_node_goes_to_each_of_them_once() {
         let fleet = connected(&hosts, &told).await;
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
-        outlook(&fleet, &plan.steps).await;
+        preview(&fleet, &plan.steps).await;
         for run in ["r1", "r2"] {
             let (fleet, journal, run) = (fleet.clone(), journal.clone(), run.to_owned());
             let ended =

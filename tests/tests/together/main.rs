@@ -11,6 +11,7 @@ mod failures;
 mod flood;
 mod growth;
 mod hostile_values;
+mod house;
 mod journal_secrets;
 mod kept_modes;
 mod known_cluster;

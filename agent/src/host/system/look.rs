@@ -8,7 +8,7 @@ use muster_proto::names::{ImageReference, KubernetesVersion, NodeName, UserName}
 use serde_json::Value;
 
 use super::{
-    SystemHost, child, errand, files, http, kubelet_certificate, listeners, network, programs, units, witness,
+    SystemHost, child, errand, files, http, kubelet_certificate, listeners, network, programs, units, evidence,
 };
 use crate::host::HostError;
 use crate::host::obstacle::Obstacle;
@@ -85,7 +85,7 @@ impl ObserveSystem for SystemHost {
     }
 
     async fn unreachable(&self, endpoint: &str) -> Answer<Option<String>> {
-        Ok(witness::unreachable(endpoint).await)
+        Ok(evidence::unreachable(endpoint).await)
     }
 
     async fn addresses(&self) -> Answer<Vec<IpAddr>> {
@@ -118,7 +118,7 @@ impl ObserveSystem for SystemHost {
 
 impl ObserveCluster for SystemHost {
     async fn kubernetes_version(&self, program: KubernetesProgram) -> Answer<Option<KubernetesVersion>> {
-        programs::kubernetes_version(&self.remembered, program).await
+        programs::kubernetes_version(&self.answers, program).await
     }
 
     async fn kubeadm_images(
@@ -126,7 +126,7 @@ impl ObserveCluster for SystemHost {
         version: KubernetesVersion,
         repository: Option<&str>,
     ) -> Answer<Vec<ImageReference>> {
-        programs::kubeadm_images(&self.remembered, version, repository).await
+        programs::kubeadm_images(&self.answers, version, repository).await
     }
 
     async fn object(&self, kind: ObjectKind, namespace: &str, name: &str) -> Answer<Option<Value>> {
@@ -156,6 +156,6 @@ impl ObserveCluster for SystemHost {
     }
 
     async fn kubelet_journal(&self, since: Timestamp) -> Answer<Vec<JournalLine>> {
-        witness::kubelet_journal(since).await
+        evidence::kubelet_journal(since).await
     }
 }

@@ -19,13 +19,13 @@ mod output;
 mod plain_file;
 mod programs;
 mod reach;
-mod remembered;
+mod answers;
 mod result;
 pub(crate) mod runtime;
 mod transient;
 mod units;
 pub mod users;
-mod witness;
+mod evidence;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 use crate::cluster::kubernetes::Kubernetes;
-use remembered::Remembered;
+use answers::Answers;
 use transient::Transient;
 
 /// The host that the agent runs on.
@@ -45,7 +45,7 @@ pub struct SystemHost {
     own_binary: PathBuf,
     transient: Transient,
     kubernetes: Kubernetes,
-    remembered: Remembered,
+    answers: Answers,
     /// Set once the errands of an earlier life of the agent are over.
     left: Arc<OnceCell<()>>,
 }
@@ -62,7 +62,7 @@ impl SystemHost {
             own_binary: "/proc/self/exe".into(),
             transient: Transient { folder: root.join("run/muster-agent/output") },
             kubernetes: Kubernetes::new(root.join("etc/kubernetes/admin.conf")),
-            remembered: Remembered::default(),
+            answers: Answers::default(),
             left: Arc::default(),
         }
     }

@@ -8,7 +8,7 @@ use muster_proto::redaction::printable;
 
 use super::child::{find, not_found, run};
 use super::errand::{self, Errand};
-use super::remembered::Remembered;
+use super::answers::Answers;
 use crate::host::HostError;
 use crate::host::query::{Family, KubernetesProgram};
 
@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// The version that a program says of itself; none when it is not installed.
 pub(super) async fn kubernetes_version(
-    remembered: &Remembered,
+    answers: &Answers,
     program: KubernetesProgram,
 ) -> Result<Option<KubernetesVersion>, HostError> {
     let name = program.name();
@@ -26,7 +26,7 @@ pub(super) async fn kubernetes_version(
         KubernetesProgram::Kubelet => &["--version"],
         KubernetesProgram::Kubectl => &["version", "--client", "-o", "json"],
     };
-    let Some(said) = remembered.ask(name, arguments, LIMIT).await? else { return Ok(None) };
+    let Some(said) = answers.ask(name, arguments, LIMIT).await? else { return Ok(None) };
     parse_version(program, &said).map(Some).ok_or_else(|| HostError::Unexpected {
         what: format!("{name} {}", arguments.join(" ")),
         message: printable(said.trim()),
@@ -63,7 +63,7 @@ pub(super) async fn packet_filter(family: Family) -> Result<Option<String>, Host
 
 /// The images that kubeadm wants for a version. The version is given, so that kubeadm asks nobody on the internet.
 pub(super) async fn kubeadm_images(
-    remembered: &Remembered,
+    answers: &Answers,
     version: KubernetesVersion,
     repository: Option<&str>,
 ) -> Result<Vec<ImageReference>, HostError> {
@@ -72,7 +72,7 @@ pub(super) async fn kubeadm_images(
     if let Some(repository) = repository {
         arguments.extend(["--image-repository", repository]);
     }
-    let said = remembered.ask("kubeadm", &arguments, LIMIT).await?.ok_or_else(|| not_found("kubeadm"))?;
+    let said = answers.ask("kubeadm", &arguments, LIMIT).await?.ok_or_else(|| not_found("kubeadm"))?;
     let images =
         said.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::parse::<ImageReference>);
     images.collect::<Result<_, _>>().map_err(|error| HostError::Unexpected {

@@ -14,7 +14,7 @@ use crate::cluster::kubeconfig_form::parse;
 use crate::cluster::kubeconfig_merge::{merged, other_context};
 use crate::host::change::{Change, FileMode};
 use crate::host::query::Observe;
-use crate::host::{HostError, obstacle};
+use crate::host::{HostError, foreseen};
 use crate::steps::{BadStep, Finding, Input, Yield};
 
 /// kubeadm may just be writing admin.conf.
@@ -48,7 +48,7 @@ impl Kubeconfig {
             ));
         }
         // Before there is a cluster too: then the checks before a bootstrap tell it.
-        if let Some(complaint) = obstacle::of_user_file(host, user, Path::new(FILE)).await? {
+        if let Some(complaint) = foreseen::of_user_file(host, user, Path::new(FILE)).await? {
             return Ok(Finding::Blocked(complaint));
         }
         let existing = host.user_file(user, Path::new(FILE)).await?;
@@ -87,7 +87,7 @@ impl Kubeconfig {
         };
         changes.extend(wanted.map(|content| write(FILE, content, FileMode::exactly(0o600), true)));
         if self.completion
-            && let Some(complaint) = obstacle::of_user_file(host, user, Path::new(SHELL_FILE)).await?
+            && let Some(complaint) = foreseen::of_user_file(host, user, Path::new(SHELL_FILE)).await?
         {
             left.push(format!(
                 "no completion for kubectl was set up: {}; add the line `{COMPLETION}` where the shell of {user} reads it",

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::target::Place;
+use super::place::Place;
 use crate::cluster::kubeconfig_marks::Marks;
 
 #[derive(Debug, Clone)]

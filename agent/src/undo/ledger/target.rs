@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use muster_proto::names::UserName;
 use muster_proto::ufw::Rule;
 
+use super::place::Place;
 use super::secret_file::SecretFile;
 use super::writes::Writes;
 use crate::host::change::UnitAction;
@@ -46,13 +46,6 @@ pub enum Target {
     FirewallRule {
         rule: Rule,
     },
-}
-
-/// Where a file is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    Host(PathBuf),
-    Home(UserName, PathBuf),
 }
 
 impl Target {

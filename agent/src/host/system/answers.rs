@@ -15,7 +15,7 @@ const KEPT: usize = 32;
 
 /// What was answered so far; cheap to clone, all clones are one.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Remembered {
+pub(super) struct Answers {
     answers: Arc<Mutex<BTreeMap<Question, String>>>,
 }
 
@@ -30,7 +30,7 @@ struct Question {
     arguments: Vec<String>,
 }
 
-impl Remembered {
+impl Answers {
     /// The standard output of a program that ended with 0; none when it is not installed.
     pub(super) async fn ask(
         &self,
@@ -76,12 +76,12 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_is_asked_for_once_and_kept_by_arguments() {
-        let remembered = Remembered::default();
+        let answers = Answers::default();
         let limit = Duration::from_secs(5);
-        let first = remembered.ask("date", &["+%N"], limit).await.unwrap().unwrap();
-        assert_eq!(remembered.ask("date", &["+%N"], limit).await.unwrap().unwrap(), first);
-        assert_ne!(remembered.ask("date", &["+%s.%N"], limit).await.unwrap().unwrap(), first);
-        assert_eq!(remembered.ask("no-such-program", &[], limit).await.unwrap(), None);
-        assert!(remembered.ask("false", &[], limit).await.is_err());
+        let first = answers.ask("date", &["+%N"], limit).await.unwrap().unwrap();
+        assert_eq!(answers.ask("date", &["+%N"], limit).await.unwrap().unwrap(), first);
+        assert_ne!(answers.ask("date", &["+%s.%N"], limit).await.unwrap().unwrap(), first);
+        assert_eq!(answers.ask("no-such-program", &[], limit).await.unwrap(), None);
+        assert!(answers.ask("false", &[], limit).await.is_err());
     }
 }

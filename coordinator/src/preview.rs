@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_secs(120);
 
 /// What looking at one step says.
 #[derive(Debug, Clone)]
-pub enum Outlook {
+pub enum Preview {
     Done,
     Todo(Vec<agent::PlannedChange>),
     /// It is blocked or waits now, and may not be once this step before it is done.
@@ -30,26 +30,26 @@ pub enum Outlook {
 }
 
 /// Looks at all steps at once; the answers in their order.
-pub async fn outlook(fleet: &Fleet, steps: &[PlannedStep]) -> Vec<Outlook> {
+pub async fn preview(fleet: &Fleet, steps: &[PlannedStep]) -> Vec<Preview> {
     let looked = join_all(steps.iter().map(|step| look(fleet, step))).await;
-    let found: BTreeMap<&StepId, &Outlook> = steps.iter().map(|step| &step.id).zip(&looked).collect();
+    let found: BTreeMap<&StepId, &Preview> = steps.iter().map(|step| &step.id).zip(&looked).collect();
     let before = |step: &PlannedStep| {
-        let open = |id: &&StepId| found.get(id).is_some_and(|found| !matches!(found, Outlook::Done));
+        let open = |id: &&StepId| found.get(id).is_some_and(|found| !matches!(found, Preview::Done));
         // What an earlier step yields is there only in a run; of others the last one is the nearest.
         step.input_from.first().or(step.after.iter().rev().find(open)).cloned()
     };
     let is_final = |step: &PlannedStep| step.id.kind().is_some_and(StepKind::is_final_from_the_start);
-    let said = |(step, outlook): (&PlannedStep, &Outlook)| match (outlook, before(step)) {
-        (Outlook::Blocked(_), Some(first)) if !is_final(step) => Outlook::Later(first),
-        (Outlook::Todo(changes), Some(first)) if changes.is_empty() => Outlook::Later(first),
-        _ => outlook.clone(),
+    let said = |(step, preview): (&PlannedStep, &Preview)| match (preview, before(step)) {
+        (Preview::Blocked(_), Some(first)) if !is_final(step) => Preview::Later(first),
+        (Preview::Todo(changes), Some(first)) if changes.is_empty() => Preview::Later(first),
+        _ => preview.clone(),
     };
     steps.iter().zip(&looked).map(said).collect()
 }
 
-async fn look(fleet: &Fleet, step: &PlannedStep) -> Outlook {
+async fn look(fleet: &Fleet, step: &PlannedStep) -> Preview {
     let blocked = |cause: String| {
-        Outlook::Blocked(Complaint::new(
+        Preview::Blocked(Complaint::new(
             cause,
             "",
             format!("on {}: `systemctl status muster-agent`", step.node),
@@ -64,13 +64,13 @@ async fn look(fleet: &Fleet, step: &PlannedStep) -> Outlook {
         let mut client = agent.client.clone();
         async move { client.check_step(request).await }
     };
-    let Ok(answer) = tokio::time::timeout(LOOK, agent.ask(&step.step, ask)).await else {
+    let Ok(answer) = tokio::time::timeout(LOOK, agent.given.ask(&step.step, ask)).await else {
         return blocked(format!("the agent of {} gave no answer within {} s", step.node, LOOK.as_secs()));
     };
     match answer.map(|reply| reply.into_inner().finding) {
-        Ok(Some(check_step_reply::Finding::Done(_))) => Outlook::Done,
-        Ok(Some(check_step_reply::Finding::Todo(todo))) => Outlook::Todo(todo.changes),
-        Ok(Some(check_step_reply::Finding::Blocked(complaint))) => Outlook::Blocked(complaint.into()),
+        Ok(Some(check_step_reply::Finding::Done(_))) => Preview::Done,
+        Ok(Some(check_step_reply::Finding::Todo(todo))) => Preview::Todo(todo.changes),
+        Ok(Some(check_step_reply::Finding::Blocked(complaint))) => Preview::Blocked(complaint.into()),
         Ok(None) => blocked("the agent gave no finding that this version knows".to_owned()),
         Err(status) => blocked(status.message().to_owned()),
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::host::change::{Change, digest_of};
 
 /// The event as the coordinator gets it: of a file's content its size and digest.
-pub(super) fn leaving(mut event: Event) -> Event {
+pub(super) fn outgoing(mut event: Event) -> Event {
     if let EventKind::Intended { change, before, .. } = &mut event.kind {
         *change = change.clone().without_contents();
         if let Some(before) = before {
@@ -72,7 +72,7 @@ mod tests {
             step: "m1/kubeconfig.student".parse().unwrap(),
             kind: EventKind::Intended { index: 0, change, summary, before },
         };
-        let event = leaving(event);
+        let event = outgoing(event);
         let text = serde_json::to_string(&event).unwrap();
         let EventKind::Intended { change, before, .. } = event.kind else { panic!("{text}") };
         (change, before, text)
@@ -135,6 +135,6 @@ mod tests {
             step: "m1/swap".parse().unwrap(),
             kind: EventKind::Made { index: 0, outcome: Outcome::default() },
         };
-        assert_eq!(leaving(made.clone()), made);
+        assert_eq!(outgoing(made.clone()), made);
     }
 }

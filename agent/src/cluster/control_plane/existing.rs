@@ -15,12 +15,12 @@ const SERVICE_SUBNET: &str = "10.96.0.0/12";
 
 impl ControlPlane {
     /// What to say of this node's own cluster when it is not the wanted one: `server` is where its kubeconfigs find the API
-    /// server, if that is elsewhere, and `held` its ClusterConfiguration.
-    pub fn other_than(&self, server: Option<&str>, held: &str) -> Option<Complaint> {
+    /// server, if that is elsewhere, and `existing` its ClusterConfiguration.
+    pub fn other_than(&self, server: Option<&str>, existing: &str) -> Option<Complaint> {
         let endpoint = server.map(|server| {
             format!("API server: the cluster says {server}, the file says https://{}", self.endpoint)
         });
-        let lines: Vec<String> = endpoint.into_iter().chain(self.differences(held)).collect();
+        let lines: Vec<String> = endpoint.into_iter().chain(self.differences(existing)).collect();
         (!lines.is_empty()).then(|| {
             Complaint::new(
                 format!("the cluster that runs on {} was made with other values than the file has", self.node),
@@ -36,13 +36,13 @@ impl ControlPlane {
 
     /// A line for everything in which the cluster that has this ClusterConfiguration is not the one that is wanted; none for
     /// a text that cannot be read.
-    fn differences(&self, held: &str) -> Vec<String> {
-        let Ok(held) = serde_saphyr::from_str::<Value>(held) else { return Vec::new() };
-        if held["kind"] != "ClusterConfiguration" {
+    fn differences(&self, existing: &str) -> Vec<String> {
+        let Ok(existing) = serde_saphyr::from_str::<Value>(existing) else { return Vec::new() };
+        if existing["kind"] != "ClusterConfiguration" {
             return Vec::new();
         }
-        let networking = &held["networking"];
-        let versions = held["kubernetesVersion"].as_str().and_then(|text| {
+        let networking = &existing["networking"];
+        let versions = existing["kubernetesVersion"].as_str().and_then(|text| {
             // A word such as `stable-1` says nothing that could be compared.
             let version: KubernetesVersion = text.parse().ok()?;
             (version != self.version).then(|| (text.to_owned(), self.version.to_string()))
@@ -54,32 +54,32 @@ impl ControlPlane {
                 "spec.networking.serviceSubnet",
                 other_range(&networking["serviceSubnet"], SERVICE_SUBNET, self.service_subnet),
             ),
-            line("spec.controlPlane.imageRepository", self.other_repository(&held["imageRepository"])),
+            line("spec.controlPlane.imageRepository", self.other_repository(&existing["imageRepository"])),
         ]
         .into_iter()
         .flatten()
         .collect()
     }
 
-    fn other_repository(&self, held: &Value) -> Option<(String, String)> {
+    fn other_repository(&self, existing: &Value) -> Option<(String, String)> {
         let is_default = |text: &str| text.is_empty() || REGISTRIES.contains(&text);
-        let held = held.as_str().unwrap_or_default();
+        let existing = existing.as_str().unwrap_or_default();
         let wanted = self.image_repository.as_ref().map(ToString::to_string).unwrap_or_default();
-        let same = held == wanted || (is_default(held) && is_default(&wanted));
+        let same = existing == wanted || (is_default(existing) && is_default(&wanted));
         let named = |text: &str| if text.is_empty() { "kubeadm's own".to_owned() } else { text.to_owned() };
-        (!same).then(|| (named(held), named(&wanted)))
+        (!same).then(|| (named(existing), named(&wanted)))
     }
 }
 
 /// Both ranges as text, when they are not the same.
-fn other_range(held: &Value, default: &str, wanted: IpNet) -> Option<(String, String)> {
-    let held = held.as_str().filter(|text| !text.is_empty()).unwrap_or(default);
-    let same = held.parse::<IpNet>().is_ok_and(|held| held.trunc() == wanted.trunc());
-    (!same).then(|| (held.to_owned(), wanted.to_string()))
+fn other_range(existing: &Value, default: &str, wanted: IpNet) -> Option<(String, String)> {
+    let existing = existing.as_str().filter(|text| !text.is_empty()).unwrap_or(default);
+    let same = existing.parse::<IpNet>().is_ok_and(|existing| existing.trunc() == wanted.trunc());
+    (!same).then(|| (existing.to_owned(), wanted.to_string()))
 }
 
 fn line(field: &str, values: Option<(String, String)>) -> Option<String> {
-    values.map(|(held, wanted)| format!("{field}: the cluster says {held}, the file says {wanted}"))
+    values.map(|(existing, wanted)| format!("{field}: the cluster says {existing}, the file says {wanted}"))
 }
 
 #[cfg(test)]
@@ -127,8 +127,8 @@ mod tests {
 
     #[test]
     fn a_field_that_is_not_there_has_the_default_of_kubeadm() {
-        let held = "kind: ClusterConfiguration\nkubernetesVersion: stable-1\nnetworking: {podSubnet: 10.244.0.0/16}\n";
-        assert_eq!(wanted("v1.20.2").differences(held), [""; 0]);
+        let existing = "kind: ClusterConfiguration\nkubernetesVersion: stable-1\nnetworking: {podSubnet: 10.244.0.0/16}\n";
+        assert_eq!(wanted("v1.20.2").differences(existing), [""; 0]);
         assert_eq!(
             wanted("v1.20.2").differences("kind: ClusterConfiguration\n"),
             ["spec.networking.podSubnet: the cluster says none, the file says 10.244.0.0/16"]
