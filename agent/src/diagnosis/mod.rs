@@ -2,8 +2,8 @@
 //! what to do, the command that shows more and the one to start over.
 
 mod containers;
-mod kubelet;
 mod kubeadm_preflight;
+mod kubelet;
 mod sign;
 mod watch;
 mod words;
@@ -37,7 +37,9 @@ pub fn of_change(change: &Change, outcome: &Outcome, node: &str, found: Option<&
 pub fn of_kubeadm(arguments: &[String], outcome: &Outcome, node: &str, found: &Symptoms) -> Complaint {
     let verb = arguments.first().map(String::as_str).unwrap_or_default();
     let place = Surroundings { node, endpoint: found.endpoint.as_deref(), runtime: found.runtime };
-    if let Some(complaint) = kubeadm_preflight::complaint(&outcome.output, &place, &more(arguments, false, node)) {
+    if let Some(complaint) =
+        kubeadm_preflight::complaint(&outcome.output, &place, &more(arguments, false, node))
+    {
         return complaint;
     }
     let said = last_word(&format!("kubeadm {verb}"), outcome);

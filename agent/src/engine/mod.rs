@@ -6,12 +6,12 @@ mod asked_again;
 mod attempt;
 mod contents;
 mod follow;
+mod host_checks;
 pub(crate) mod inspect;
 mod open_changes;
 mod outgoing;
 #[cfg(test)]
 mod panicked;
-mod host_checks;
 mod serving;
 mod watched;
 

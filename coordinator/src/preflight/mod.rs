@@ -23,8 +23,8 @@ use muster_proto::redaction::printable;
 use muster_proto::step_kind::StepKind;
 
 use crate::doors::fleet::{ConnectedAgent, Fleet};
-use crate::preview::{Preview, preview};
 use crate::plans::{Plan, PlannedStep};
+use crate::preview::{Preview, preview};
 use crate::spec::ClusterSpec;
 
 /// Looking takes a moment; a resolver that does not answer, some seconds.

@@ -4,7 +4,7 @@
 
 mod rows;
 
-use super::runtime::RuntimeName;
+use super::runtime::{Adapter, RuntimeName};
 use crate::names::KubernetesVersion;
 
 pub use rows::RELEASES;
@@ -187,9 +187,14 @@ impl Release {
         }
     }
 
-    /// Docker is reached by cri-dockerd alone.
-    pub fn needs_cri_dockerd(&self, runtime: RuntimeName) -> bool {
-        runtime == RuntimeName::Docker && !self.drives_docker
+    /// What the kubelet reaches the runtime by, where not by itself.
+    pub fn adapter(&self, runtime: RuntimeName) -> Option<Adapter> {
+        runtime.row().adapter.filter(|_| !self.drives_docker)
+    }
+
+    /// Whether kubeadm speaks to this runtime by the program crictl.
+    pub fn wants_crictl(&self, runtime: RuntimeName) -> bool {
+        self.calls_crictl && runtime != RuntimeName::Docker
     }
 
     /// The sandbox image that kubeadm of this version wants, from its own registry or from a mirror.

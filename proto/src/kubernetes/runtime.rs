@@ -74,6 +74,16 @@ impl FromStr for CgroupDriver {
     }
 }
 
+/// A program between the kubelet and a runtime that a version of Kubernetes does not drive itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Adapter {
+    pub name: &'static str,
+    /// The service of systemd.
+    pub unit: &'static str,
+    /// Where it comes from.
+    pub source: &'static str,
+}
+
 /// What is to be known of a runtime outside of the code that speaks to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Runtime {
@@ -93,6 +103,10 @@ pub struct Runtime {
     /// Whether its containers end when its service is started anew (Docker's do unless live-restore is set; containerd's
     /// are children of shims that outlive it).
     pub restart_ends_containers: bool,
+    /// Whether its settings name the sandbox image; the kubelet does for the other.
+    pub names_sandbox_image: bool,
+    /// Where the kubelet does not drive it itself.
+    pub adapter: Option<Adapter>,
     /// The first version (major, minor) that runs where there are only cgroups v2.
     pub least_for_cgroup_v2: (u16, u16),
     /// The beginning of a command that fetches one image.
@@ -135,6 +149,12 @@ const ROWS: [Runtime; 2] = [
         program: "docker",
         package: "docker.io",
         restart_ends_containers: true,
+        names_sandbox_image: false,
+        adapter: Some(Adapter {
+            name: "cri-dockerd",
+            unit: "cri-docker.service",
+            source: "github.com/Mirantis/cri-dockerd, releases",
+        }),
         least_for_cgroup_v2: (20, 10),
         pull: "docker pull",
         load: "docker load -i",
@@ -160,6 +180,8 @@ const ROWS: [Runtime; 2] = [
         program: "containerd",
         package: "containerd",
         restart_ends_containers: false,
+        names_sandbox_image: true,
+        adapter: None,
         least_for_cgroup_v2: (1, 4),
         pull: "crictl -r unix:///run/containerd/containerd.sock pull",
         load: "ctr -n k8s.io images import",

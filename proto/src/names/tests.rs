@@ -24,9 +24,8 @@ type Parser = fn(&str) -> Result<String, Malformed>;
 
 fn types() -> impl Iterator<Item = (&'static str, Parser)> {
     let version: Parser = |value| value.parse::<KubernetesVersion>().map(String::from);
-    let token: Parser = |value| {
-        is_bootstrap_token(value).then(|| value.to_owned()).ok_or(Malformed::new(value, "a token"))
-    };
+    let token: Parser =
+        |value| is_bootstrap_token(value).then(|| value.to_owned()).ok_or(Malformed::new(value, "a token"));
     TEXT_TYPES.iter().copied().chain([("KubernetesVersion", version), ("bootstrap token", token)])
 }
 
@@ -123,18 +122,9 @@ fn the_endpoint_of_an_api_server_is_a_host_and_a_port_and_nothing_else() {
     for good in ["10.88.0.11:6443", "[fd00::1]:6443", "master.lab:1"] {
         assert!(good.parse::<ApiEndpoint>().is_ok(), "{good}");
     }
-    for wrong in [
-        "a:+1",
-        "a:0",
-        "a:65536",
-        "a:b:1",
-        "[a]:1",
-        "fd00::1:6443",
-        "[fd00::1]6443",
-        "a:6443x",
-        "a",
-        ":1",
-    ] {
+    for wrong in
+        ["a:+1", "a:0", "a:65536", "a:b:1", "[a]:1", "fd00::1:6443", "[fd00::1]6443", "a:6443x", "a", ":1"]
+    {
         assert!(wrong.parse::<ApiEndpoint>().is_err(), "{wrong}");
     }
 }

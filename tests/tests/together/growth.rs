@@ -17,9 +17,9 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use muster_coordinator::doors::fleet::Fleet;
 use muster_coordinator::executor::Executor;
-use muster_coordinator::preview::preview;
 use muster_coordinator::plans::bootstrap::plan;
 use muster_coordinator::plans::{Hosts, Plan};
+use muster_coordinator::preview::preview;
 use muster_coordinator::spec::ClusterSpec;
 use muster_proto::agent::node_agent_server::{NodeAgent, NodeAgentServer};
 use muster_proto::agent::{

@@ -67,7 +67,8 @@ fn the_map_names_every_file_of_the_product() {
 
 #[test]
 fn no_file_is_longer_than_a_person_reads_at_once() {
-    let folders = ["proto/src", "agent/src", "coordinator/src", "tests/src", "tests/tests", "tests/faults/src"];
+    let folders =
+        ["proto/src", "agent/src", "coordinator/src", "tests/src", "tests/tests", "tests/faults/src"];
     let long: Vec<_> = folders
         .iter()
         .flat_map(|folder| sources(&root().join(folder)).into_iter().map(move |source| (folder, source)))
@@ -158,10 +159,8 @@ fn no_modules_need_each_other_in_a_circle() {
             free.iter().for_each(|module| drop(left.remove(module)));
         }
         // Who only needs a circle is no part of it.
-        while let Some(outside) = left
-            .keys()
-            .find(|module| !left.values().any(|needed| needed.contains(*module)))
-            .cloned()
+        while let Some(outside) =
+            left.keys().find(|module| !left.values().any(|needed| needed.contains(*module))).cloned()
         {
             left.remove(&outside);
         }

@@ -8,7 +8,8 @@ use muster_proto::names::{ImageReference, KubernetesVersion, NodeName, UserName}
 use serde_json::Value;
 
 use super::{
-    SystemHost, child, errand, files, http, kubelet_certificate, listeners, network, programs, units, evidence,
+    SystemHost, child, errand, evidence, files, http, kubelet_certificate, listeners, network, programs,
+    units,
 };
 use crate::host::HostError;
 use crate::host::obstacle::Obstacle;

@@ -2,10 +2,12 @@
 //! Clippy forbids the doors everywhere else (clippy.toml).
 #![allow(clippy::disallowed_methods, reason = "this is the one door to the host")]
 
+mod answers;
 mod bus;
 mod child;
 mod errand;
 mod etcd_data;
+mod evidence;
 mod files;
 mod http;
 mod kernel;
@@ -19,13 +21,11 @@ mod output;
 mod plain_file;
 mod programs;
 mod reach;
-mod answers;
 mod result;
 pub(crate) mod runtime;
 mod transient;
 mod units;
 pub mod users;
-mod evidence;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

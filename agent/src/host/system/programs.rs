@@ -6,9 +6,9 @@ use std::time::Duration;
 use muster_proto::names::{ImageReference, KubernetesVersion};
 use muster_proto::redaction::printable;
 
+use super::answers::Answers;
 use super::child::{find, not_found, run};
 use super::errand::{self, Errand};
-use super::answers::Answers;
 use crate::host::HostError;
 use crate::host::query::{Family, KubernetesProgram};
 

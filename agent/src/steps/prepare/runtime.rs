@@ -19,9 +19,6 @@ use crate::steps::{BadStep, Finding, Input};
 
 pub const SETTLE: Duration = Duration::from_secs(60);
 
-/// Between the kubelet and Docker where the kubelet does not drive Docker itself.
-const CRI_DOCKERD: &str = "cri-docker.service";
-
 #[derive(Debug, Clone)]
 pub struct Runtime {
     name: RuntimeName,
@@ -160,19 +157,24 @@ impl Runtime {
     /// Blocked when what kubeadm or the kubelet of this version need to speak to the runtime is not there.
     async fn in_between<H: Observe>(&self, host: &H) -> Result<Option<Finding>, HostError> {
         let Some(release) = Release::of(self.version) else { return Ok(None) };
-        if release.needs_cri_dockerd(self.name) && !host.unit(CRI_DOCKERD).await?.exists {
+        if let Some(adapter) = release.adapter(self.name)
+            && !host.unit(adapter.unit).await?.exists
+        {
+            let (name, version) = (adapter.name, self.version);
             return Ok(Some(Finding::blocked(
                 format!(
-                    "Kubernetes {} reaches Docker only through cri-dockerd, which is not installed",
-                    self.version
+                    "Kubernetes {version} reaches {} only through {name}, which is not installed",
+                    self.name
                 ),
-                format!("systemd knows no {CRI_DOCKERD}"),
-                "install cri-dockerd (github.com/Mirantis/cri-dockerd, releases) on this machine; or leave out spec.containerRuntime in \
-                 the cluster file, and containerd is used",
+                format!("systemd knows no {}", adapter.unit),
+                format!(
+                    "install {name} ({}) on this machine; or leave out spec.containerRuntime in the cluster file, and {} is used",
+                    adapter.source,
+                    release.default_runtime()
+                ),
             )));
         }
-        let wants_crictl = release.calls_crictl && self.name != RuntimeName::Docker;
-        if wants_crictl && !host.missing_programs(&["crictl"]).await?.is_empty() {
+        if release.wants_crictl(self.name) && !host.missing_programs(&["crictl"]).await?.is_empty() {
             return Ok(Some(Finding::blocked(
                 format!(
                     "kubeadm {} speaks to {} by the program crictl, which is not installed",
@@ -187,7 +189,7 @@ impl Runtime {
 
     /// The pause image of kubeadm's list; none while there is no kubeadm, and where the kubelet names the image itself.
     async fn sandbox_image<H: Observe>(&self, host: &H) -> Result<Option<ImageReference>, HostError> {
-        if self.name == RuntimeName::Docker
+        if !self.name.row().names_sandbox_image
             || host.kubernetes_version(KubernetesProgram::Kubeadm).await?.is_none()
         {
             return Ok(None);

@@ -56,8 +56,9 @@ fn what_changed_changed_in_the_version_that_the_sources_name() {
 fn the_runtime_by_default_is_the_one_that_the_kubelet_drives() {
     assert_eq!(of("v1.23.17").default_runtime(), RuntimeName::Docker);
     assert_eq!(of("v1.24.0").default_runtime(), RuntimeName::Containerd);
-    assert!(of("v1.24.0").needs_cri_dockerd(RuntimeName::Docker));
-    assert!(!of("v1.23.0").needs_cri_dockerd(RuntimeName::Docker));
+    assert!(of("v1.24.0").adapter(RuntimeName::Docker).is_some());
+    assert!(of("v1.23.0").adapter(RuntimeName::Docker).is_none());
+    assert!(of("v1.24.0").adapter(RuntimeName::Containerd).is_none());
 }
 
 #[test]

@@ -98,10 +98,7 @@ async fn a_cluster_made_with_other_values_blocks_with_every_difference_and_the_w
     };
     let finding = step(Kind::KubeadmInit(changed.clone())).check(&host, &Input::default()).await.unwrap();
     let Finding::Blocked(complaint) = finding else { panic!("{finding:?}") };
-    assert_eq!(
-        complaint.cause,
-        "the cluster that runs on m1 was made with other values than the file has"
-    );
+    assert_eq!(complaint.cause, "the cluster that runs on m1 was made with other values than the file has");
     assert_eq!(
         complaint.evidence.lines().collect::<Vec<_>>(),
         [
