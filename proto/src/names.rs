@@ -74,11 +74,13 @@ text_types! {
         };
 
     /// The name of a local user as Debian's adduser allows it.
-    UserName: "a user name: at most 32 of a-z, 0-9, '-' and '_', beginning with a letter or '_'",
+    UserName: "a user name: at most 64 letters, digits, '-', '_', '.' and '@', beginning with a letter or '_'",
         |value| {
-            value.len() <= 32
-                && value.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
-                && value.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_')
+            value.len() <= 64
+                && value.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+                && value.chars().all(|c| c.is_ascii_alphanumeric() || "-_.@".contains(c))
+                && !value.contains("..")
+                && !value.ends_with('.')
         };
 
     /// A container image with its tag or digest, as `docker pull` takes it.

@@ -2,9 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::follow::{Words, follow};
+use muster_proto::coordinator::admin_client::AdminClient;
+use tonic::transport::Channel;
+
+use super::follow::Words;
 use super::preflight::ignorable;
-use super::{ClientError, Failure, admin, cluster_file};
+use super::reattach::{Patience, follow_to_the_end};
+use super::{Failure, cluster_file};
 use crate::preflight::Check;
 use crate::settings::Paths;
 
@@ -20,12 +24,13 @@ pub(super) struct Arguments {
     /// what a step says, such as packages or images
     #[arg(long, value_name = "CHECK", value_parser = ignorable())]
     ignore_check: Vec<Check>,
+    #[command(flatten)]
+    patience: Patience,
 }
 
 pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failure> {
     let mut files = cluster_file::read(&arguments.file)?;
     files.ignored_checks = arguments.ignore_check.iter().map(|check| check.word().to_owned()).collect();
-    let mut client = admin(paths).await?;
-    let stream = client.bootstrap(files).await.map_err(ClientError::from)?.into_inner();
-    follow(stream, &WORDS).await.map(|_| ())
+    let ask = async |mut client: AdminClient<Channel>| client.bootstrap(files.clone()).await;
+    follow_to_the_end(paths, &arguments.patience, &WORDS, ask).await.map(|_| ())
 }

@@ -83,6 +83,7 @@ impl Outcome {
                 ClientError::Invalid(_) => Self::Usage,
                 ClientError::Lost(_)
                 | ClientError::NotRunning { .. }
+                | ClientError::Away { .. }
                 | ClientError::NotAllowed { .. }
                 | ClientError::Transport { .. }
                 | ClientError::Refused(_) => Self::Unavailable,

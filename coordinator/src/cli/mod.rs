@@ -12,6 +12,7 @@ mod journal;
 pub mod node;
 mod plan;
 mod preflight;
+mod reattach;
 mod report;
 mod reset;
 mod screen;
@@ -23,6 +24,7 @@ mod wait;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use muster_proto::cause::chain;
@@ -30,6 +32,7 @@ use muster_proto::coordinator::admin_client::AdminClient;
 use muster_proto::redaction::printable;
 use muster_proto::transport::{MESSAGE_LIMIT, channel_over, connection_ended};
 use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
 
 use crate::settings::{Paths, Settings};
@@ -90,6 +93,9 @@ enum Output {
 }
 
 /// A command that failed; what a person reads.
+/// systemd waits for a second before it starts the coordinator again, which then reads its journal.
+const AWAY: Duration = Duration::from_secs(5);
+
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// A request that the daemon could not get, or refused.
@@ -99,6 +105,11 @@ pub enum ClientError {
         "the coordinator does not run here ({path} does not answer): `sudo coordinator init` sets it up; if that was done, see `systemctl status muster-coordinator`"
     )]
     NotRunning { path: PathBuf, source: io::Error },
+    #[error(
+        "the coordinator of this machine does not run now ({path} does not answer): systemd starts it again within seconds; see \
+         `systemctl status muster-coordinator` if it does not"
+    )]
+    Away { path: PathBuf, source: io::Error },
     #[error(
         "you may not open {path}: use sudo, or join the group muster (`sudo usermod -aG muster NAME`, then log in again); that group is root on every node"
     )]
@@ -178,9 +189,25 @@ pub async fn connect(socket: &Path) -> Result<Channel, ClientError> {
     channel_over(stream).await.map_err(|source| ClientError::Transport { path: path(), source })
 }
 
+/// The same for a machine of these paths: where a coordinator was set up it is one that is just being started again, or was stopped.
+pub async fn connected(paths: &Paths, socket: &Path) -> Result<Channel, ClientError> {
+    let deadline = Instant::now() + AWAY;
+    loop {
+        match connect(socket).await {
+            Err(ClientError::NotRunning { path, source }) if paths.configuration.exists() => {
+                if Instant::now() >= deadline {
+                    return Err(ClientError::Away { path, source });
+                }
+                sleep(Duration::from_millis(200)).await;
+            }
+            answered => return answered,
+        }
+    }
+}
+
 /// A client of every verb.
 pub async fn admin(paths: &Paths) -> Result<AdminClient<Channel>, ClientError> {
-    let channel = connect(&paths.admin_socket()).await?;
+    let channel = connected(paths, &paths.admin_socket()).await?;
     Ok(AdminClient::new(channel)
         .max_decoding_message_size(MESSAGE_LIMIT)
         .max_encoding_message_size(MESSAGE_LIMIT))
@@ -223,6 +250,10 @@ mod tests {
 
     /// Answers one connection's settings, and ends it in the middle of its first call.
     async fn dies_in_the_first_call(listener: UnixListener) -> io::Result<()> {
+        dies_in_the_first_call_of(&listener).await
+    }
+
+    async fn dies_in_the_first_call_of(listener: &UnixListener) -> io::Result<()> {
         const PREFACE: usize = 24;
         const HEADERS: u8 = 1;
         let (mut stream, _) = listener.accept().await?;
@@ -252,6 +283,45 @@ mod tests {
         let error = error.unwrap_err();
         assert!(chain(error.as_ref()).contains("run the same command again"), "{error}");
         assert!(matches!(error.downcast_ref(), Some(ClientError::Lost(_))), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_command_asks_again_while_its_coordinator_comes_back_and_then_says_that_it_did_not() {
+        use reattach::{Patience, follow_to_the_end};
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::under(root.path());
+        std::fs::create_dir_all(&paths.runtime).unwrap();
+        let listener = UnixListener::bind(paths.admin_socket()).unwrap();
+        let asked = std::sync::atomic::AtomicU32::new(0);
+        let ask = async |mut client: AdminClient<Channel>| {
+            asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            client.bootstrap(muster_proto::coordinator::ClusterFiles::default()).await
+        };
+        let words = follow::Words { nothing: "", name: "the bootstrap" };
+        let patience = Patience::of(Duration::from_millis(1200));
+        let dying = async {
+            for _ in 0..2 {
+                dies_in_the_first_call_of(&listener).await.unwrap();
+            }
+            drop(listener);
+        };
+        let (ended, ()) = tokio::join!(follow_to_the_end(&paths, &patience, &words, ask), dying);
+        let error = ended.unwrap_err();
+        assert!(matches!(error.downcast_ref(), Some(ClientError::NotRunning { .. })), "{error:?}");
+        assert_eq!(asked.into_inner(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_that_was_set_up_here_is_not_to_be_set_up_again() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::under(root.path());
+        std::fs::create_dir_all(paths.configuration.parent().unwrap()).unwrap();
+        std::fs::write(&paths.configuration, "").unwrap();
+        let error = admin(&paths).await.unwrap_err().to_string();
+        assert!(
+            !error.contains("coordinator init") && error.contains("systemctl status muster-coordinator"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use muster_proto::coordinator::{ListNodesRequest, NodeRow, ResetRequest, RevokeN
 use muster_proto::names::NodeName;
 
 use super::follow::Followed;
+use super::reattach::Patience;
 use super::reset::reset;
 use super::{ClientError, Failure, admin, print_table};
 use crate::settings::Paths;
@@ -20,6 +21,8 @@ pub enum Command {
         /// The cluster's name (metadata.name), so that nobody removes a node of the wrong one
         #[arg(long, value_name = "CLUSTER", default_value = "", hide_default_value = true)]
         confirm: String,
+        #[command(flatten)]
+        patience: Patience,
     },
     /// Take a node off the list and close its connection at once
     Revoke {
@@ -41,10 +44,10 @@ pub async fn run(paths: &Paths, command: Command) -> Result<(), Failure> {
             let rows: Vec<_> = reply.nodes.into_iter().map(row).collect();
             print_table(&["NAME", "CONNECTED", "ADDRESS", "AGENT", "ENROLLED"], &rows);
         }
-        Command::Remove { node, confirm } => {
+        Command::Remove { node, confirm, patience } => {
             let request = ResetRequest { nodes: vec![node.to_string()], confirm, remove: true };
             // The coordinator itself revokes the identity at the end of the run, whoever looks on.
-            if reset(paths, request).await? == Followed::Done {
+            if reset(paths, request, &patience).await? == Followed::Done {
                 anstream::println!(
                     "{node} is removed; take it out of cluster.yaml. It may come back with a new token: `coordinator token create --node {node}`"
                 );

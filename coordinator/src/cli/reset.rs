@@ -1,10 +1,13 @@
 //! `coordinator reset`: undoes what bootstrap did, on one node or on all, shown live. Refused without the cluster's name.
 
 use muster_proto::coordinator::ResetRequest;
+use muster_proto::coordinator::admin_client::AdminClient;
 use muster_proto::names::NodeName;
+use tonic::transport::Channel;
 
-use super::follow::{Followed, Words, follow};
-use super::{ClientError, Failure, admin};
+use super::Failure;
+use super::follow::{Followed, Words};
+use super::reattach::{Patience, follow_to_the_end};
 use crate::settings::Paths;
 
 const WORDS: Words =
@@ -17,6 +20,8 @@ pub(super) struct Arguments {
     /// The cluster's name (metadata.name), so that nobody resets the wrong one
     #[arg(long, value_name = "CLUSTER", default_value = "", hide_default_value = true)]
     confirm: String,
+    #[command(flatten)]
+    patience: Patience,
 }
 
 #[derive(Debug, clap::Args)]
@@ -33,12 +38,16 @@ struct Which {
 pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failure> {
     // None are all of them.
     let nodes = arguments.which.node.iter().map(ToString::to_string).collect();
-    reset(paths, ResetRequest { nodes, confirm: arguments.confirm, remove: false }).await.map(|_| ())
+    let request = ResetRequest { nodes, confirm: arguments.confirm, remove: false };
+    reset(paths, request, &arguments.patience).await.map(|_| ())
 }
 
 /// Asks for the reset and shows it to its end.
-pub(super) async fn reset(paths: &Paths, request: ResetRequest) -> Result<Followed, Failure> {
-    let mut client = admin(paths).await?;
-    let stream = client.reset(request).await.map_err(ClientError::from)?.into_inner();
-    follow(stream, &WORDS).await
+pub(super) async fn reset(
+    paths: &Paths,
+    request: ResetRequest,
+    patience: &Patience,
+) -> Result<Followed, Failure> {
+    let ask = async |mut client: AdminClient<Channel>| client.reset(request.clone()).await;
+    follow_to_the_end(paths, patience, &WORDS, ask).await
 }

@@ -3,7 +3,7 @@
 use muster_proto::coordinator::GetStatusRequest;
 use muster_proto::coordinator::status_client::StatusClient;
 
-use super::{ClientError, Failure, Output, connect, print_table};
+use super::{ClientError, Failure, Output, connected, print_table};
 use crate::settings::Paths;
 use crate::view;
 use crate::view::status::{Kind, Phase, Status};
@@ -19,7 +19,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failure> {
-    let channel = connect(&paths.status_socket()).await?;
+    let channel = connected(paths, &paths.status_socket()).await?;
     let request = GetStatusRequest { run_id: arguments.run };
     let status = StatusClient::new(channel).get(request).await.map_err(ClientError::from)?.into_inner();
     let status = Status::try_from(status)?;

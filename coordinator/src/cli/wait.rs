@@ -8,7 +8,7 @@ use muster_proto::coordinator::{ClusterStatus, GetStatusRequest};
 use tokio::time::timeout;
 
 use super::exit::{NotFinished, Outcome};
-use super::{ClientError, Failure, connect};
+use super::{ClientError, Failure, connected};
 use crate::settings::Paths;
 use crate::view::status::{Phase, Status};
 
@@ -43,7 +43,7 @@ struct NoRun;
 
 pub(super) async fn run(paths: &Paths, arguments: Arguments) -> Result<(), Failure> {
     let WaitedFor::Done = arguments.waited_for;
-    let channel = connect(&paths.status_socket()).await?;
+    let channel = connected(paths, &paths.status_socket()).await?;
     let mut request = GetStatusRequest { run_id: arguments.run };
     let mut client = StatusClient::new(channel);
     let ended = async {
@@ -84,7 +84,7 @@ fn ended(status: &ClusterStatus) -> Option<Result<(), Failure>> {
 }
 
 /// A whole number with its unit: s, m or h.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no time: write a whole number with s, m or h, for instance 15m");
     let unit = match text.as_bytes().last() {
         Some(b's') => 1,

@@ -318,10 +318,12 @@ fn cgroup_driver(spec: &ClusterSpec) -> String {
     spec.driver().map(|driver| driver.word().to_owned()).unwrap_or_default()
 }
 
-/// The user in the name of a step, which has no underscores. What is not the user's name as it is begins with the place in
+/// The user in the name of a step, which has neither capitals nor signs. What is not the user's name as it is begins with the place in
 /// the file, so that no two users get the same.
 fn label_of(user: &UserName, place: usize) -> String {
-    let plain = user.as_str().replace('_', "-");
+    let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    // A label has at most 63 letters; the place in the file comes before it.
+    let plain: String = user.as_str().chars().take(40).map(letter).collect();
     let plain = plain.trim_matches('-');
     match plain {
         same if same == user.as_str() => same.to_owned(),

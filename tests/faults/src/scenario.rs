@@ -71,13 +71,18 @@ impl Scenario {
         }
     }
 
-    /// What a person types, and types again.
+    /// What a person types, and types again. It does not wait for a coordinator that went away: what each of the two commands does is
+    /// looked at by itself.
     pub fn command(self) -> &'static [&'static str] {
         match self {
-            Self::Bootstrap | Self::AddWorker => &["coordinator", "bootstrap", "-f", "/root/cluster.yaml"],
-            Self::Reset => &["coordinator", "reset", "--all", "--confirm", "faults"],
-            Self::Remove => &["coordinator", "nodes", "remove", "w1", "--confirm", "faults"],
-            Self::SmokeOnce => &["coordinator", "bootstrap", "-f", "/root/once.yaml"],
+            Self::Bootstrap | Self::AddWorker => {
+                &["coordinator", "bootstrap", "-f", "/root/cluster.yaml", "--reattach", "0s"]
+            }
+            Self::Reset => &["coordinator", "reset", "--all", "--confirm", "faults", "--reattach", "0s"],
+            Self::Remove => {
+                &["coordinator", "nodes", "remove", "w1", "--confirm", "faults", "--reattach", "0s"]
+            }
+            Self::SmokeOnce => &["coordinator", "bootstrap", "-f", "/root/once.yaml", "--reattach", "0s"],
             Self::OpenPort => {
                 &["coordinator", "init", "--address", "10.88.0.11", "--node", "m1", "--allow-firewall"]
             }
