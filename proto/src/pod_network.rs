@@ -78,6 +78,25 @@ fn of_a_file_name(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_')
 }
 
+/// Programs that no pod network brings along (containernetworking/plugins), as far as they stand in manifests.
+const PROGRAMS: [&str; 7] =
+    ["bandwidth", "bridge", "firewall", "host-local", "loopback", "portmap", "tuning"];
+/// What flannel's program calls in its turn, and every runtime.
+const OF_FLANNEL: [&str; 3] = ["bridge", "host-local", "loopback"];
+
+/// The network programs that the manifest's configuration calls and does not bring along. One whose pods put programs into the
+/// folder brings all that it calls, except flannel, which brings its own alone (since 0.15).
+pub fn programs_called(manifest: &str) -> BTreeSet<String> {
+    let calls = |name: &str| {
+        ["\"type\": ", "\"type\":"].iter().any(|key| manifest.contains(&format!("{key}\"{name}\"")))
+    };
+    if manifest.contains("/opt/cni/bin") && !calls("flannel") {
+        return BTreeSet::new();
+    }
+    let of_flannel = OF_FLANNEL.into_iter().filter(|_| calls("flannel"));
+    PROGRAMS.into_iter().filter(|name| calls(name)).chain(of_flannel).map(str::to_owned).collect()
+}
+
 /// The names that the pod network gives its configuration in /etc/cni/net.d, sorted. None: the manifest does not tell.
 pub fn configuration_files(manifest: &str) -> BTreeSet<String> {
     let words = manifest.split(|letter| !of_a_file_name(letter));
@@ -146,6 +165,18 @@ mod tests {
             files("kind: ConfigMap\ndata: {net-conf.json: '', a-b.conf: '', 1-x.conf: '', 10-.conf: ''}")
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn the_programs_that_a_network_calls_are_those_that_it_does_not_bring() {
+        let called = |manifest: &str| programs_called(manifest).into_iter().collect::<Vec<_>>();
+        let flannel = "{\"type\": \"flannel\"}, {\"type\":\"portmap\"}\n- {mountPath: /opt/cni/bin}\n";
+        assert_eq!(called(flannel), ["bridge", "host-local", "loopback", "portmap"]);
+        assert!(
+            called("{\"type\": \"calico\"}, {\"type\": \"portmap\"}\n- {mountPath: /host/opt/cni/bin}\n")
+                .is_empty()
+        );
+        assert!(called("kind: DaemonSet\n").is_empty());
     }
 
     #[test]

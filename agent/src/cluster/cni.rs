@@ -1,6 +1,7 @@
 //! What stands in /etc/cni/net.d, as CNI's library reads it: the kubelet's runtime takes the first file by name that it can
 //! load, whoever wrote it (libcni, ConfFiles; dockershim, getDefaultCNINetwork).
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -18,6 +19,34 @@ pub(crate) struct Configuration {
     pub(crate) file: String,
     /// The ranges from which it gives pods their addresses, where it says so itself.
     pub(crate) ranges: Vec<IpNet>,
+    /// The programs that it calls.
+    pub(crate) programs: BTreeSet<String>,
+}
+
+/// Where runtimes look for them: upstream's folder, and Debian's.
+const PROGRAM_FOLDERS: [&str; 2] = ["/opt/cni/bin", "/usr/lib/cni"];
+
+/// flannel's program calls these in its turn (flannel-io/cni-plugin, delegate).
+const OF_FLANNEL: [&str; 2] = ["bridge", "host-local"];
+
+/// The programs that are there, of every folder.
+pub(crate) async fn programs<H: Observe>(host: &H) -> Result<Vec<String>, HostError> {
+    let mut there = Vec::new();
+    for folder in PROGRAM_FOLDERS {
+        there.extend(host.list_folder(Path::new(folder)).await?);
+    }
+    Ok(there)
+}
+
+/// The programs that the configuration calls and that are in none of the folders; none is told where there is no such folder,
+/// since the runtime has one of its own then.
+pub(crate) async fn missing_programs<H: Observe>(
+    host: &H,
+    configuration: &Configuration,
+) -> Result<Vec<String>, HostError> {
+    let there = programs(host).await?;
+    let missing = configuration.programs.iter().filter(|name| !there.contains(name) && !there.is_empty());
+    Ok(missing.cloned().collect())
 }
 
 /// The names of the files that the library reads, in its order.
@@ -32,13 +61,15 @@ pub(crate) async fn taken<H: Observe>(host: &H) -> Result<Option<Configuration>,
     for file in files(host).await? {
         // A link or a file that only the runtime may read: what is in it stays unknown, but it is taken.
         let Ok(text) = host.read_file(&Path::new(FOLDER).join(&file)).await else {
-            return Ok(Some(Configuration { file, ranges: Vec::new() }));
+            return Ok(Some(Configuration { file, ranges: Vec::new(), programs: BTreeSet::new() }));
         };
         let loaded = text.and_then(|text| serde_json::from_str::<Value>(&text).ok());
         if let Some(network) = loaded.filter(|network| loads(&file, network)) {
             let mut ranges = Vec::new();
             collect_ranges(&network, &mut ranges);
-            return Ok(Some(Configuration { file, ranges }));
+            let mut programs = BTreeSet::new();
+            collect_programs(&network, &mut programs);
+            return Ok(Some(Configuration { file, ranges, programs }));
         }
     }
     Ok(None)
@@ -51,6 +82,17 @@ fn loads(file: &str, network: &Value) -> bool {
         return has_type(network);
     }
     network["plugins"].as_array().is_some_and(|plugins| !plugins.is_empty() && plugins.iter().all(has_type))
+}
+
+/// The types of its plugins, and of what they hand their addresses over to.
+fn collect_programs(network: &Value, found: &mut BTreeSet<String>) {
+    let plugins = network["plugins"].as_array();
+    let plugins: Vec<&Value> = plugins.map_or_else(|| vec![network], |plugins| plugins.iter().collect());
+    let of = |plugin: &Value| [plugin["type"].clone(), plugin["ipam"]["type"].clone()];
+    found.extend(plugins.into_iter().flat_map(of).filter_map(|kind| kind.as_str().map(str::to_owned)));
+    if found.contains("flannel") {
+        found.extend(OF_FLANNEL.map(str::to_owned));
+    }
 }
 
 /// host-local's `subnet`, by itself or in `ranges`, wherever it stands.
@@ -88,6 +130,7 @@ mod tests {
         );
         let found = taken(&host).await.unwrap().unwrap();
         let ranges = vec!["10.22.0.0/16".parse().unwrap()];
-        assert_eq!(found, Configuration { file: "10-a.conf".into(), ranges });
+        let programs = ["bridge".to_owned()].into();
+        assert_eq!(found, Configuration { file: "10-a.conf".into(), ranges, programs });
     }
 }

@@ -31,6 +31,14 @@ static SILENT: LazyLock<Regex> = LazyLock::new(|| {
         .expect("the pattern is constant and valid")
 });
 
+static PLUGIN: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r#"failed to find plugin \\*"([^"\\]+)\\*" in path \[([^\]]*)\]"#)
+        .expect("the pattern is constant and valid")
+});
+static NO_NODE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r#"node \\*"([^"\\]+)\\*" not found"#).expect("the pattern is constant and valid")
+});
+
 /// The causes that the journal names, each with the line in which it appeared first.
 pub(super) fn signs(lines: &[JournalLine], runtime: RuntimeName) -> Vec<Sign> {
     let mut signs = Vec::new();
@@ -40,6 +48,22 @@ pub(super) fn signs(lines: &[JournalLine], runtime: RuntimeName) -> Vec<Sign> {
         }
     }
     signs
+}
+
+/// A kubelet that asks for another node than its own: the cluster never has one of that name.
+pub(super) fn other_name(lines: &[JournalLine], node: &str) -> Option<Sign> {
+    lines.iter().find_map(|line| {
+        let name = NO_NODE.captures(&line.message)?.get(1)?.as_str();
+        let sentence =
+            format!("the kubelet of {node} calls itself {name}, and the cluster knows no node of that name");
+        (name != node).then(|| Sign::new(Cause::OtherName, sentence, PLACE, &line.message).at(line.time))
+    })
+}
+
+/// Before kubeadm wrote its configuration, every kubelet says this.
+pub(super) fn is_unconfigured(message: &str) -> bool {
+    message.contains("failed to load Kubelet config file")
+        || message.contains("failed to load kubelet config file")
 }
 
 /// Whether a line tells of an error in klog's form; shown when no cause is known.
@@ -83,6 +107,18 @@ pub(super) fn of_line(line: &str, runtime: RuntimeName) -> Option<(Cause, String
             format!("the container runtime cannot start any container: {why}"),
         ));
     }
+    if has("lookup localhost") {
+        return Some((Cause::NoLocalhost, "the name localhost means nothing on this node".into()));
+    }
+    if let Some(found) = PLUGIN.captures(line) {
+        return Some((
+            Cause::PluginMissing,
+            format!("the network program {} is not in {}", &found[1], &found[2]),
+        ));
+    }
+    if has("proxyconnect tcp") {
+        return Some((Cause::Proxied, "the kubelet speaks to the cluster through a proxy".into()));
+    }
     if let Some(found) = IMAGE.captures(line) {
         return Some((
             Cause::ImageMissing,
@@ -101,9 +137,7 @@ pub(super) fn of_line(line: &str, runtime: RuntimeName) -> Option<(Cause, String
     if let Some(found) = SILENT.captures(line) {
         return Some((Cause::ApiUnreachable, format!("{} cannot be reached from this node", &found[1])));
     }
-    // Before kubeadm wrote its configuration, every kubelet says this.
-    let unconfigured = has("failed to load Kubelet config file") || has("failed to load kubelet config file");
-    let fatal = FATAL.captures(line).filter(|_| !unconfigured)?;
+    let fatal = FATAL.captures(line).filter(|_| !is_unconfigured(line))?;
     Some((
         Cause::KubeletRefuses,
         format!("the kubelet refuses to run: {}", short(fatal[1].trim_end_matches('"'), 200)),
@@ -203,6 +237,23 @@ mod tests {
             told(other).1,
             "the kubelet refuses to run: failed to parse kubelet flag: unknown flag: --network-plugin"
         );
+    }
+
+    #[test]
+    fn a_missing_localhost_a_missing_network_program_and_a_proxy_are_named_in_old_and_new_words() {
+        let localhost = "E1130 11:00:00.1 1 server.go:179] Streaming server stopped unexpectedly: listen tcp: lookup localhost on [::1]:53: read udp [::1]:40153->[::1]:53: read: connection refused";
+        assert_eq!(told(localhost).0, Cause::NoLocalhost);
+        let old = "E1130 11:00:00.1 1 pod_workers.go:191] Error syncing pod 1: failed to \"CreatePodSandbox\" for \"x\" with CreatePodSandboxError: \"networkPlugin cni failed to set up pod: failed to find plugin \\\"portmap\\\" in path [/opt/cni/bin]\"";
+        let new = "E1130 11:00:00.1 1 log.go:32] \"RunPodSandbox from runtime service failed\" err=\"rpc error: failed to setup network for sandbox: plugin type=\\\"portmap\\\" failed (add): failed to find plugin \\\"portmap\\\" in path [/opt/cni/bin]\"";
+        let plain = "E1130 1 cni.go:366] Error adding pod to network: failed to find plugin \"portmap\" in path [/opt/cni/bin]";
+        for line in [old, new, plain] {
+            assert_eq!(
+                told(line),
+                (Cause::PluginMissing, "the network program portmap is not in /opt/cni/bin".into())
+            );
+        }
+        let proxy = "E1130 1 reflector.go:138] Failed to watch *v1.Node: Get \"https://10.88.0.11:6443/api\": proxyconnect tcp: dial tcp 10.88.0.250:3128: i/o timeout";
+        assert_eq!(told(proxy).0, Cause::Proxied);
     }
 
     #[test]

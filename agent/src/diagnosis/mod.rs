@@ -4,7 +4,10 @@
 mod containers;
 mod kubeadm_preflight;
 mod kubelet;
+mod repeats;
+pub(crate) mod restarting;
 mod sign;
+pub(crate) mod start;
 mod watch;
 mod words;
 
@@ -16,6 +19,8 @@ pub use watch::{Symptoms, Watch};
 
 /// Lines of output that are shown as evidence when nothing better is known.
 const LAST_LINES: usize = 12;
+/// Of what the kubelet says again and again.
+const FREQUENT: usize = 6;
 
 /// What to say of a change that was not made on this node; `found` is what was seen while a `kubeadm init` or `join` ran.
 pub fn of_change(change: &Change, outcome: &Outcome, node: &str, found: Option<&Symptoms>) -> Complaint {
@@ -50,14 +55,22 @@ pub fn of_kubeadm(arguments: &[String], outcome: &Outcome, node: &str, found: &S
     let start_over = start_over(verb, wrote, node);
     let more = more(arguments, wrote, node);
     let Some(cause) = first(&signs) else {
+        let frequent = found.errors.lines(node, FREQUENT);
         let mut evidence: Vec<String> =
-            found.errors.iter().map(|line| format!("the kubelet's journal: {line}")).collect();
+            frequent.iter().map(|line| format!("the kubelet's journal, {line}")).collect();
         evidence.extend(last_lines(&outcome.output).map(str::to_owned));
-        return Complaint::new(
-            format!("{said}; kubelet, containers and {} name no cause that is known", found.runtime),
-            evidence.join("\n"),
-            format!("{more}\n{start_over}"),
-        );
+        let (cause, consequence) = match found.errors.first(node) {
+            Some((1, text)) => (format!("the kubelet says: {text}"), Some(said)),
+            Some((count, text)) => {
+                (format!("the kubelet says again and again ({count} times): {text}"), Some(said))
+            }
+            None => (
+                format!("{said}; kubelet, containers and {} name no cause that is known", found.runtime),
+                None,
+            ),
+        };
+        evidence.extend(consequence.map(|said| format!("as a consequence, {said}")));
+        return Complaint::new(cause, evidence.join("\n"), format!("{more}\n{start_over}"));
     };
     let mut evidence = vec![cause.evidence()];
     evidence.extend(signs.iter().filter(|other| other.cause != cause.cause).map(consequence));
@@ -203,11 +216,24 @@ mod tests {
 
     #[test]
     fn a_time_out_without_a_known_cause_is_never_alone() {
-        let seen =
-            Symptoms { errors: vec!["E1122 something odd".into()], ..Symptoms::on(RuntimeName::Docker) };
+        let mut seen = Symptoms::on(RuntimeName::Docker);
         let complaint = of_change(&init(), &ended(TIMED_OUT), "m1", Some(&seen));
         assert!(complaint.cause.ends_with("name no cause that is known"), "{complaint}");
-        assert!(complaint.evidence.starts_with("the kubelet's journal: E1122 something odd"), "{complaint}");
+        for line in [
+            "E1122 1 a.go:1] something odd",
+            "E1122 1 b.go:2] something else",
+            "E1122 2 a.go:1] something odd",
+        ] {
+            seen.errors.count(line);
+        }
+        let complaint = of_change(&init(), &ended(TIMED_OUT), "m1", Some(&seen));
+        assert_eq!(complaint.cause, "the kubelet says again and again (2 times): something odd");
+        let evidence: Vec<&str> = complaint.evidence.lines().collect();
+        assert_eq!(evidence[0], "the kubelet's journal, 2 times: E1122 2 a.go:1] something odd");
+        assert!(
+            evidence.last().unwrap().starts_with("as a consequence, error execution phase"),
+            "{complaint}"
+        );
     }
 
     #[test]

@@ -14,9 +14,13 @@ pub(super) enum Cause {
     SwapOn,
     CgroupDriver,
     CgroupVersion,
+    NoLocalhost,
     RuntimeBroken,
     ImageMissing,
+    PluginMissing,
     AlreadyMember,
+    OtherName,
+    Proxied,
     PortTaken,
     ClockWrong,
     WrongCa,
@@ -63,6 +67,21 @@ impl Cause {
             Self::ImageMissing => {
                 format!("bring the image to {node}: `{}`, or `{}`", row.pull(&["IMAGE"]), row.load("FILE"))
             }
+            Self::NoLocalhost => format!(
+                "on {node}: write the line `127.0.0.1 localhost` into /etc/hosts, then `sudo systemctl restart kubelet`"
+            ),
+            Self::PluginMissing => format!(
+                "on {node}: `sudo apt-get install --reinstall kubernetes-cni`, or unpack the archive of containernetworking/plugins into \
+                 /opt/cni/bin"
+            ),
+            Self::OtherName => format!(
+                "on {node}: `systemctl cat kubelet` and /etc/default/kubelet show which --hostname-override it is given; take that out, then \
+                 `sudo systemctl daemon-reload` and `sudo systemctl restart kubelet`"
+            ),
+            Self::Proxied => format!(
+                "on {node}: `systemctl show-environment` and `systemctl cat kubelet` show the proxy; put the addresses of all nodes, of pods and \
+                 of Services into NO_PROXY there, then `sudo systemctl daemon-reexec` and `sudo systemctl restart kubelet`"
+            ),
             Self::AlreadyMember => {
                 format!("take {node} out of its cluster: on {node} `sudo kubeadm reset -f`")
             }

@@ -3,12 +3,10 @@
 use jiff::Timestamp;
 use muster_proto::kubernetes::runtime::RuntimeName;
 
-use super::sign::{Cause, Sign, add, first, short};
+use super::repeats::Repeats;
+use super::sign::{Cause, Sign, add, first};
 use super::{containers, kubelet};
 use crate::host::query::Observe;
-
-/// Error lines of the kubelet that are kept for the case that no cause is known.
-const ERRORS: usize = 6;
 
 /// A stopped unit or a silent endpoint is a sign when it is seen this often in a row: kubeadm stops the kubelet itself
 /// for a moment.
@@ -20,8 +18,8 @@ pub struct Symptoms {
     /// The node's.
     pub(super) runtime: RuntimeName,
     pub(super) signs: Vec<Sign>,
-    /// The kubelet's newest error lines.
-    pub(super) errors: Vec<String>,
+    /// The kubelet's errors, for the case that no cause is known.
+    pub(super) errors: Repeats,
     /// The API server that a join needs.
     pub(super) endpoint: Option<String>,
 }
@@ -29,7 +27,7 @@ pub struct Symptoms {
 impl Symptoms {
     /// Nothing yet, on a node with this runtime.
     pub fn on(runtime: RuntimeName) -> Self {
-        Self { runtime, signs: Vec::new(), errors: Vec::new(), endpoint: None }
+        Self { runtime, signs: Vec::new(), errors: Repeats::default(), endpoint: None }
     }
 }
 
@@ -39,8 +37,11 @@ pub struct Watch {
     found: Symptoms,
     /// `init` or `join`
     verb: &'static str,
-    /// The journal was read up to here.
+    /// Of this node.
+    node: String,
+    /// The journal was read up to here, and its lines are counted.
     read: Timestamp,
+    counted: Timestamp,
     kubelet_stopped: u32,
     runtime_stopped: u32,
     silent: u32,
@@ -48,13 +49,21 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Over a kubeadm with this first argument, begun at `since`; none for any other.
-    pub fn over(verb: &str, runtime: RuntimeName, endpoint: Option<&str>, since: Timestamp) -> Option<Self> {
+    /// Over a kubeadm of this node with this first argument, begun at `since`; none for any other.
+    pub fn over(
+        verb: &str,
+        node: &str,
+        runtime: RuntimeName,
+        endpoint: Option<&str>,
+        since: Timestamp,
+    ) -> Option<Self> {
         let verb = ["init", "join"].into_iter().find(|known| *known == verb)?;
         Some(Self {
             found: Symptoms { endpoint: endpoint.map(str::to_owned), ..Symptoms::on(runtime) },
             verb,
+            node: node.to_owned(),
             read: since,
+            counted: Timestamp::UNIX_EPOCH,
             kubelet_stopped: 0,
             runtime_stopped: 0,
             silent: 0,
@@ -89,14 +98,14 @@ impl Watch {
         if let Ok(lines) = host.kubelet_journal(self.read).await {
             // A second of overlap: the journal is written a moment later, and signs count once.
             self.read = lines.last().map_or(self.read, |line| line.time.min(begun));
-            for sign in kubelet::signs(&lines, self.found.runtime) {
+            let signs = kubelet::signs(&lines, self.found.runtime);
+            for sign in signs.into_iter().chain(kubelet::other_name(&lines, &self.node)) {
                 add(&mut self.found.signs, sign);
             }
-            let errors = lines.iter().filter(|line| kubelet::is_error(&line.message));
-            self.found.errors.extend(errors.map(|line| short(&line.message, 300)));
-            self.found.errors.dedup();
-            let surplus = self.found.errors.len().saturating_sub(ERRORS);
-            self.found.errors.drain(..surplus);
+            let uncounted =
+                lines.iter().filter(|line| line.time > self.counted && kubelet::is_error(&line.message));
+            uncounted.for_each(|line| self.found.errors.count(&line.message));
+            self.counted = lines.last().map_or(self.counted, |line| line.time.max(self.counted));
         }
         if let Ok(ended) = host.exited_containers(self.found.runtime).await {
             for sign in containers::signs(&ended, self.found.runtime, running) {
@@ -163,7 +172,7 @@ mod tests {
         watch_with(RuntimeName::Docker, verb)
     }
     fn watch_with(runtime: RuntimeName, verb: &str) -> Watch {
-        Watch::over(verb, runtime, Some("10.88.0.11:6443"), Timestamp::UNIX_EPOCH).unwrap()
+        Watch::over(verb, "m1", runtime, Some("10.88.0.11:6443"), Timestamp::UNIX_EPOCH).unwrap()
     }
 
     #[tokio::test]
@@ -181,6 +190,20 @@ mod tests {
             "kubeadm init still runs, but swap is on, and the kubelet refuses to run with it (the kubelet's journal says so)"
         );
         assert_eq!(watch.look(&host).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_kubelet_that_calls_itself_otherwise_is_told_and_one_whose_node_is_not_there_yet_is_not() {
+        let (host, mut watch) = (host(), watch("join"));
+        let says = |name: &str| {
+            let message = format!("E1122 11:01:52.5 19070 kubelet.go:2243] node \"{name}\" not found");
+            host.with(|state| state.kubelet_journal.push(JournalLine { time: Timestamp::now(), message }));
+        };
+        says("m1");
+        assert_eq!(watch.look(&host).await, None);
+        says("old-name");
+        let told = watch.look(&host).await.unwrap();
+        assert!(told.contains("the kubelet of m1 calls itself old-name"), "{told}");
     }
 
     #[tokio::test]

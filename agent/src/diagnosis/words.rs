@@ -36,6 +36,8 @@ pub(super) fn sign(output: &str) -> Option<Sign> {
         (Cause::AlreadyMember, "the cluster has a node of this name that is Ready already".to_owned())
     } else if has("x509: certificate has expired or is not yet valid") {
         (Cause::ClockWrong, kubelet::clock(line))
+    } else if has("proxyconnect tcp") {
+        (Cause::Proxied, "kubeadm speaks to the cluster through a proxy".to_owned())
     } else if has("Unauthorized") {
         (
             Cause::Unauthorized,

@@ -239,7 +239,8 @@ impl<H: Host> Attempt<H> {
                 Err(error) => {
                     let outcome = Outcome { error: Some(chain(&error)), ..Outcome::default() };
                     self.record(EventKind::NotMade { index: id.index, outcome })?;
-                    return Err(Stop::Failed(not_possible(change, &error)));
+                    let said = diagnosis::start::complaint(&inner.host, change, &error, intended.time).await;
+                    return Err(Stop::Failed(said.unwrap_or_else(|| not_possible(change, &error))));
                 }
             }
         }

@@ -15,6 +15,7 @@ use muster_proto::names::NodeName;
 
 use crate::cluster::cni;
 use crate::cluster::membership::Membership;
+use crate::cluster::proxies;
 use crate::connect::facts::pretty_name;
 use crate::host::HostError;
 use crate::host::owner::Owner;
@@ -50,6 +51,9 @@ pub(crate) async fn inspect<H: Observe>(host: &H, names: &[NodeName]) -> Result<
         cluster: Membership::read(&text(KUBELET_CONF).await).map(|found| found.server).unwrap_or_default(),
         leftovers: leftovers(host).await?,
         foreign_networks: cni::files(host).await?,
+        // Without systemd's bus there is none to tell of; its lack is told by itself.
+        proxy: proxies::of_kubelet(host).await.unwrap_or_default(),
+        network_programs: cni::programs(host).await?,
         ..HostReport::default()
     };
     let listening = [text("/proc/net/tcp").await, text("/proc/net/tcp6").await];
@@ -57,8 +61,9 @@ pub(crate) async fn inspect<H: Observe>(host: &H, names: &[NodeName]) -> Result<
     report.tcp_ports = ports.into_iter().collect();
     // Words for a person: without them the ports are told all the same.
     report.port_holders = port_holders(host).await.unwrap_or_default();
-    let routes = [routes(&text("/proc/net/route").await), routes_v6(&text("/proc/net/ipv6_route").await)];
-    report.routes = routes.concat();
+    let tables = [text("/proc/net/route").await, text("/proc/net/ipv6_route").await];
+    report.routes = [routes(&tables[0]), routes_v6(&tables[1])].concat();
+    report.default_route = has_default_route(&tables[0], &tables[1]);
     for interface in host.interfaces().await? {
         let addresses = interface.addresses.iter().map(ToString::to_string).collect();
         let (name, hardware_address) = (interface.name, interface.hardware_address);
@@ -178,6 +183,19 @@ fn routes(table: &str) -> Vec<agent::Route> {
     table.lines().skip(1).filter_map(route).collect()
 }
 
+/// Whether one of the tables has a route for everything that leads out of the host.
+fn has_default_route(table: &str, table_v6: &str) -> bool {
+    let four = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields.get(1) == Some(&"00000000") && fields.get(7) == Some(&"00000000")
+    };
+    let six = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields.get(1) == Some(&"00") && fields.last().is_some_and(|card| *card != "lo")
+    };
+    table.lines().skip(1).any(four) || table_v6.lines().any(six)
+}
+
 /// Of /proc/net/ipv6_route: destination, its length in hexadecimal, and in the last column the interface.
 fn routes_v6(table: &str) -> Vec<agent::Route> {
     let route = |line: &str| {
@@ -213,9 +231,13 @@ mod tests {
                      host0\t0000580A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
         let expected = agent::Route { destination: "10.88.0.0/24".into(), interface: "host0".into() };
         assert_eq!(routes(table), [expected]);
+        assert!(has_default_route(table, ""));
+        assert!(!has_default_route("Iface\n", ""));
         let six = "fd000000000000000000000000000000 40 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000001 00000000 00000001     eth0\n\
                    fe800000000000000000000000000000 40 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000001 00000000 00000001     eth0\n\
                    00000000000000000000000000000000 00 00000000000000000000000000000000 00 00000000000000000000000000000000 ffffffff 00000001 00000000 00200200       lo\n";
+        assert!(!has_default_route("", six), "what leads to lo is no way out");
+        assert!(has_default_route("", &six.replace("      lo", "    eth0")));
         assert_eq!(
             routes_v6(six),
             [agent::Route { destination: "fd00::/64".into(), interface: "eth0".into() }]

@@ -19,7 +19,7 @@ impl<H: Host> Attempt<H> {
     pub(super) fn watch_over(&self, change: &Change, since: Timestamp) -> Option<Watch> {
         let Change::Run(program) = change else { return None };
         let verb = program.arguments.first().filter(|_| program.program == ProgramName::Kubeadm)?;
-        Watch::over(verb, self.step.runtime()?, self.step.endpoint(), since)
+        Watch::over(verb, self.id.node(), self.step.runtime()?, self.step.endpoint(), since)
     }
 
     /// Waits for the end of a program and looks meanwhile.

@@ -26,6 +26,8 @@ impl<H: ObserveSystem + ObserveRuntime + ObserveCluster> Observe for H {}
 pub trait ObserveSystem: Send + Sync {
     /// The content of a plain file, none when there is no such file. At most 16 MiB; links are refused.
     fn read_file(&self, path: &Path) -> impl Future<Output = Answer<Option<String>>> + Send;
+    /// The content of a file as systemd reads its settings: through a link, and empty where it leads to /dev/null or to no file.
+    fn read_through(&self, path: &Path) -> impl Future<Output = Answer<Option<String>>> + Send;
     /// The names in a folder, sorted; empty when there is no such folder.
     fn list_folder(&self, path: &Path) -> impl Future<Output = Answer<Vec<String>>> + Send;
     /// The kernel's host name.
@@ -38,6 +40,17 @@ pub trait ObserveSystem: Send + Sync {
     fn kernel_has(&self, module: &str) -> impl Future<Output = Answer<bool>> + Send;
     /// What systemd knows of a unit; also answers for units that do not exist.
     fn unit(&self, name: &str) -> impl Future<Output = Answer<Unit>> + Send;
+    /// The files that make up a unit, in the order in which they count: its own, then its drop-ins.
+    fn unit_files(&self, name: &str) -> impl Future<Output = Answer<Vec<PathBuf>>> + Send;
+    /// What a unit, and systemd about it, wrote into the journal since then; at most 4 MiB, oldest first. Nothing when there is no
+    /// journal.
+    fn unit_journal(
+        &self,
+        unit: &str,
+        since: Timestamp,
+    ) -> impl Future<Output = Answer<Vec<JournalLine>>> + Send;
+    /// What systemd gives every service in its environment, as `NAME=VALUE`.
+    fn manager_environment(&self) -> impl Future<Output = Answer<Vec<String>>> + Send;
     /// The names of all .swap units that systemd knows, active or not.
     fn swap_units(&self) -> impl Future<Output = Answer<Vec<String>>> + Send;
     /// The passwd entry of a user.

@@ -186,11 +186,7 @@ fn networks(findings: &mut Findings, host: &Host, spec: &ClusterSpec) -> Vec<Str
     let complaint = Complaint::new(
         format!("{files} of {} would be taken instead of the pod network's configuration", host.name),
         evidence,
-        format!(
-            "on {}: `sudo mv {} /root/`; then the same command again (or give --ignore-check leftovers)",
-            host.name,
-            foreign.join(" ")
-        ),
+        format!("on {}: `sudo mv {} /root/`; then the same command again", host.name, foreign.join(" ")),
     );
     findings.complain(host, Check::Leftovers, complaint);
     foreign

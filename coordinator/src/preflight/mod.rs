@@ -3,10 +3,12 @@
 //! steps themselves decide, and the same bootstrap goes on.
 
 mod between;
+mod check;
 mod host;
 mod judgement;
 mod mesh;
 mod ports;
+mod surroundings;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -22,6 +24,8 @@ use muster_proto::names::{ApiEndpoint, NodeName};
 use muster_proto::redaction::printable;
 use muster_proto::step_kind::StepKind;
 
+pub use check::Check;
+
 use crate::doors::fleet::{ConnectedAgent, Fleet};
 use crate::plans::{Plan, PlannedStep};
 use crate::preview::{Preview, preview};
@@ -29,87 +33,6 @@ use crate::spec::ClusterSpec;
 
 /// Looking takes a moment; a resolver that does not answer, some seconds.
 const INSPECTION: Duration = Duration::from_secs(30);
-
-/// The kinds of checks; a person can ask that one of them only notes what it finds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Check {
-    /// The preparing steps themselves: packages, runtime, images, kernel.
-    Steps,
-    Processors,
-    Memory,
-    Disk,
-    System,
-    Cgroups,
-    /// Whether this runtime suits this Kubernetes.
-    Runtime,
-    Ports,
-    Leftovers,
-    /// machine-id, product UUID and hardware address, which only this node may have.
-    Identity,
-    Clock,
-    Names,
-    Routes,
-    /// Whether the nodes get through to each other.
-    Mesh,
-    Swap,
-    Firewall,
-}
-
-impl Check {
-    pub const ALL: [Self; 16] = [
-        Self::Steps,
-        Self::Processors,
-        Self::Memory,
-        Self::Disk,
-        Self::System,
-        Self::Cgroups,
-        Self::Runtime,
-        Self::Ports,
-        Self::Leftovers,
-        Self::Identity,
-        Self::Clock,
-        Self::Names,
-        Self::Routes,
-        Self::Mesh,
-        Self::Swap,
-        Self::Firewall,
-    ];
-
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Steps => "steps",
-            Self::Processors => "processors",
-            Self::Memory => "memory",
-            Self::Disk => "disk",
-            Self::System => "system",
-            Self::Cgroups => "cgroups",
-            Self::Runtime => "runtime",
-            Self::Ports => "ports",
-            Self::Leftovers => "leftovers",
-            Self::Identity => "identity",
-            Self::Clock => "clock",
-            Self::Names => "names",
-            Self::Routes => "routes",
-            Self::Mesh => "mesh",
-            Self::Swap => "swap",
-            Self::Firewall => "firewall",
-        }
-    }
-}
-
-impl std::str::FromStr for Check {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|check| check.word() == word).ok_or_else(|| {
-            let known = Self::ALL.map(Self::word).join(", ");
-            format!(
-                "{:?} is no check; there are {known}",
-                printable(&word.chars().take(40).collect::<String>())
-            )
-        })
-    }
-}
 
 /// One thing that a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,6 +87,18 @@ impl Findings {
         let (ignored, kept) = self.complaints.into_iter().partition(|found| ignored.contains(&found.check));
         self.complaints = kept;
         self.notes.extend::<Vec<Found>>(ignored);
+        self
+    }
+
+    /// Every complaint that a person can turn into a note names the word for it. A step that is blocked would stop the run all the same.
+    fn naming_checks(mut self) -> Self {
+        let unnamed = |found: &&mut Found| {
+            found.check != Check::Steps && !found.complaint.remedy.contains("--ignore-check")
+        };
+        for found in self.complaints.iter_mut().filter(unnamed) {
+            let remedy = &mut found.complaint.remedy;
+            remedy.push_str(&format!("\nor begin all the same: --ignore-check {}", found.check.word()));
+        }
         self
     }
 
@@ -232,7 +167,7 @@ pub async fn preflight(
         host.settled = member || !host.report.under_way.is_empty();
     }
     if hosts.iter().all(|host| host.settled) {
-        return findings.ignoring(ignored).in_cluster(&spec.name);
+        return findings.ignoring(ignored).naming_checks().in_cluster(&spec.name);
     }
     let unsettled = |step: &&PlannedStep| !hosts.iter().any(|host| host.settled && host.name == step.node);
     let steps: Vec<PlannedStep> = plan.steps.iter().filter(unsettled).cloned().collect();
@@ -269,10 +204,11 @@ pub async fn preflight(
     }
     for host in hosts.iter().filter(|host| !host.settled) {
         host::look(&mut findings, host, spec);
+        surroundings::look(&mut findings, host, &hosts, spec);
     }
     between::look(&mut findings, &hosts, spec);
     judgement::judge(&mut findings, &hosts, &tries, spec);
-    findings.ignoring(ignored).in_cluster(&spec.name)
+    findings.ignoring(ignored).naming_checks().in_cluster(&spec.name)
 }
 
 async fn inspect(agent: &ConnectedAgent, spec: &ClusterSpec) -> Result<Host, String> {
@@ -342,6 +278,7 @@ pub(crate) mod tests {
             machine_id: format!("{number:032x}"),
             product_uuid: format!("uuid-{number}"),
             interfaces: vec![interface],
+            default_route: true,
             processors: 2,
             memory_bytes: 4 << 30,
             disks: vec![Disk { path: "/var/lib/docker".into(), total_bytes: 100, available_bytes: 60 }],
@@ -373,7 +310,9 @@ pub(crate) mod tests {
         let mut findings = Findings::default();
         findings.complain(&host("m1", 11), Check::Memory, Complaint::new("a", "", ""));
         findings.complain(&host("m1", 11), Check::Ports, Complaint::new("b", "", ""));
-        let findings = findings.ignoring(&[Check::Memory].into());
+        let findings = findings.ignoring(&[Check::Memory].into()).naming_checks();
+        assert!(findings.complaints[0].complaint.remedy.ends_with("--ignore-check ports"));
+        assert!(!findings.notes[0].complaint.remedy.contains("--ignore-check"));
         assert_eq!((findings.complaints.len(), findings.notes.len()), (1, 1));
         assert_eq!(findings.complaints[0].check, Check::Ports);
     }

@@ -111,6 +111,26 @@ pub struct HostReport {
     /// Of /etc/cni/net.d, what the kubelet reads, in its order; of a machine on which Muster began a cluster, what stood there before.
     #[prost(string, repeated, tag = "30")]
     pub foreign_networks: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(bool, tag = "40")]
+    pub default_route: bool,
+    /// that the kubelet has in its environment
+    #[prost(message, optional, tag = "41")]
+    pub proxy: ::core::option::Option<Proxy>,
+    /// CNI programs, of every folder of theirs
+    #[prost(string, repeated, tag = "42")]
+    pub network_programs: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Without its address, which may hold a password.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Proxy {
+    /// HTTPS_PROXY, HTTP_PROXY: those that are set
+    #[prost(string, repeated, tag = "1")]
+    pub variables: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "2")]
+    pub no_proxy: ::prost::alloc::string::String,
+    /// the file that sets it
+    #[prost(string, tag = "3")]
+    pub place: ::prost::alloc::string::String,
 }
 /// A program that listens.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -168,7 +168,7 @@ const CASES: [Case; 18] = [
             cluster.host("w1").put_file("/etc/kubernetes/pki/ca.crt", "");
         },
     ),
-    case("no-known-cause", "m1 / kubeadm-init: error execution phase wait-control-plane", |cluster| {
+    case("no-known-cause", "m1 / kubeadm-init: the kubelet says: something that nobody knows", |cluster| {
         waits_in_vain(cluster, "E1122 11:03:33.652436   28093 kubelet.go:99] something that nobody knows");
     }),
 ];

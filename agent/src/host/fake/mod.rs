@@ -52,10 +52,14 @@ pub struct State {
     pub files: BTreeMap<PathBuf, File>,
     /// By user and path below the home.
     pub user_files: BTreeMap<(UserName, PathBuf), File>,
+    /// Where a link leads; /dev/null and what is not there are empty.
+    pub links: BTreeMap<PathBuf, PathBuf>,
     /// What keeps files of the system, and files below a home, from being written.
     pub obstacles: BTreeMap<PathBuf, Obstacle>,
     pub user_obstacles: BTreeMap<(UserName, PathBuf), Obstacle>,
     pub hostname: String,
+    /// What systemd gives every service.
+    pub manager_environment: Vec<String>,
     pub swaps: BTreeSet<PathBuf>,
     pub sysctls: BTreeMap<String, String>,
     pub modules: BTreeSet<String>,
@@ -83,6 +87,8 @@ pub struct State {
     /// What answers there instead of the pod.
     pub pages: BTreeMap<SocketAddr, String>,
     pub kubelet_journal: Vec<JournalLine>,
+    /// Of other units.
+    pub unit_journals: BTreeMap<String, Vec<JournalLine>>,
     pub exited_containers: Vec<ExitedContainer>,
     pub pod_containers: Vec<PodContainer>,
     /// The runtime is not allowed to end a container.

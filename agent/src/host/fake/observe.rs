@@ -43,7 +43,18 @@ impl ObserveSystem for FakeHost {
         if path == Path::new("/proc/net/tcp") {
             return Ok(Some(self.file(path).unwrap_or_default() + &self.taken_ports() + &self.open_doors()));
         }
+        if self.state().links.contains_key(path) {
+            return Err(HostError::NotPlain { path: path.to_owned(), what: "a symbolic link" });
+        }
         Ok(self.file(path))
+    }
+
+    async fn read_through(&self, path: &Path) -> Answer<Option<String>> {
+        let state = self.state();
+        let Some(leads_to) = state.links.get(path) else {
+            return Ok(state.files.get(path).map(|file| file.content.clone()));
+        };
+        Ok(Some(state.files.get(leads_to).map(|file| file.content.clone()).unwrap_or_default()))
     }
 
     async fn list_folder(&self, path: &Path) -> Answer<Vec<String>> {
@@ -51,9 +62,11 @@ impl ObserveSystem for FakeHost {
         let mut names: Vec<String> = state
             .files
             .keys()
+            .chain(state.links.keys())
             .filter_map(|file| file.strip_prefix(path).ok()?.components().next())
             .map(|first| first.as_os_str().to_string_lossy().into_owned())
             .collect();
+        names.sort_unstable();
         names.dedup();
         Ok(names)
     }
@@ -81,6 +94,26 @@ impl ObserveSystem for FakeHost {
             .get(name)
             .cloned()
             .unwrap_or_else(|| Unit { state: "inactive (dead)".to_owned(), ..Unit::default() }))
+    }
+
+    async fn unit_files(&self, name: &str) -> Answer<Vec<PathBuf>> {
+        let state = self.state();
+        let (own, drop_ins) =
+            (format!("/usr/lib/systemd/system/{name}"), format!("/etc/systemd/system/{name}.d"));
+        let of_unit = |path: &&PathBuf| path.as_path() == Path::new(&own) || path.starts_with(&drop_ins);
+        let (mut own, drop_ins): (Vec<_>, Vec<_>) =
+            state.files.keys().filter(of_unit).cloned().partition(|path| path.starts_with("/usr"));
+        own.extend(drop_ins);
+        Ok(own)
+    }
+
+    async fn unit_journal(&self, unit: &str, since: Timestamp) -> Answer<Vec<JournalLine>> {
+        let lines = self.state().unit_journals.get(unit).cloned().unwrap_or_default();
+        Ok(lines.into_iter().filter(|line| line.time >= since).collect())
+    }
+
+    async fn manager_environment(&self) -> Answer<Vec<String>> {
+        Ok(self.state().manager_environment.clone())
     }
 
     async fn swap_units(&self) -> Answer<Vec<String>> {

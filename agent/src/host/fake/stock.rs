@@ -71,7 +71,10 @@ impl State {
         state.put("/usr/lib/os-release", "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nID=debian\n");
         state.put("/proc/meminfo", "MemTotal:        4028696 kB\nMemFree:         1000000 kB\n");
         state.put("/proc/partitions", "major minor  #blocks  name\n\n   8        5     999424 sda5\n");
-        state.put("/proc/net/route", "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\n");
+        state.put(
+            "/proc/net/route",
+            "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\nens3\t00000000\t0100580A\t0003\t0\t0\t0\t00000000\n",
+        );
         state.put("/proc/net/dev", "Inter-|   Receive\n face |bytes\n    lo: 0\n");
         state.put("/etc/hostname", format!("{name}\n"));
         state.put(

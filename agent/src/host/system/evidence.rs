@@ -18,15 +18,14 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 /// A longer line is cut; a goroutine dump or an event object need not be kept.
 const LONGEST_LINE: usize = 2000;
 
-/// The lines of the kubelet's unit since then, oldest first.
-pub(super) async fn kubelet_journal(since: Timestamp) -> Result<Vec<JournalLine>, HostError> {
+/// The lines of a unit since then, oldest first.
+pub(super) async fn unit_journal(unit: &str, since: Timestamp) -> Result<Vec<JournalLine>, HostError> {
     if find("journalctl").is_none() {
         return Ok(Vec::new());
     }
     // Whole seconds: systemd before 256 knows no fraction after @.
     let since = format!("@{}", since.as_second());
-    let arguments =
-        ["-u", "kubelet.service", "-o", "json", "--since", since.as_str(), "--no-pager", "--quiet"];
+    let arguments = ["-u", unit, "-o", "json", "--since", since.as_str(), "--no-pager", "--quiet"];
     let answer = run("journalctl", &arguments, LIMIT).await?;
     Ok(parse_journal(&String::from_utf8_lossy(&answer.output)))
 }

@@ -24,6 +24,23 @@ pub(super) async fn read(path: PathBuf) -> Result<Option<String>, HostError> {
     .map(|(_, content)| content.map(text::of_bytes))
 }
 
+/// The content of the file that a path leads to, links followed; empty where it leads to a device or to nothing, none where
+/// nothing has the name.
+pub(super) async fn read_through(path: PathBuf) -> Result<Option<String>, HostError> {
+    blocking(path, |path| {
+        if path.symlink_metadata().is_err() {
+            return Ok(None);
+        }
+        let Some(real) = path.canonicalize().ok().filter(|real| real.is_file()) else {
+            return Ok(Some(Vec::new()));
+        };
+        let (folder, name) = split(&real)?;
+        Folder::open(folder)?.map_or(Ok(None), |folder| folder.read(name))
+    })
+    .await
+    .map(|(_, content)| content.map(text::of_bytes))
+}
+
 /// The names in a folder; empty when there is no such folder.
 pub(super) async fn list(path: PathBuf) -> Result<Vec<String>, HostError> {
     let listed = blocking(path, |path| Folder::open(path)?.map_or(Ok(Vec::new()), |folder| folder.names()));
@@ -182,6 +199,25 @@ mod tests {
             error.starts_with(&format!("{} is a symbolic link, not a plain file", path.display())),
             "{error}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_setting_is_read_through_its_link_and_a_mask_is_empty() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        std::fs::write(at("real"), "a = 1\n").unwrap();
+        symlink("real", at("link")).unwrap();
+        symlink("/dev/null", at("mask")).unwrap();
+        symlink("nowhere", at("dangling")).unwrap();
+        for (name, content) in [
+            ("real", Some("a = 1\n")),
+            ("link", Some("a = 1\n")),
+            ("mask", Some("")),
+            ("dangling", Some("")),
+            ("none", None),
+        ] {
+            assert_eq!(read_through(at(name)).await.unwrap().as_deref(), content, "{name}");
+        }
     }
 
     #[tokio::test]

@@ -25,6 +25,10 @@ impl ObserveSystem for SystemHost {
         files::read(self.path(path)).await
     }
 
+    async fn read_through(&self, path: &Path) -> Answer<Option<String>> {
+        files::read_through(self.path(path)).await
+    }
+
     async fn list_folder(&self, path: &Path) -> Answer<Vec<String>> {
         files::list(self.path(path)).await
     }
@@ -47,6 +51,18 @@ impl ObserveSystem for SystemHost {
 
     async fn unit(&self, name: &str) -> Answer<Unit> {
         units::state(name).await
+    }
+
+    async fn unit_files(&self, name: &str) -> Answer<Vec<PathBuf>> {
+        units::files(name).await
+    }
+
+    async fn unit_journal(&self, unit: &str, since: Timestamp) -> Answer<Vec<JournalLine>> {
+        evidence::unit_journal(unit, since).await
+    }
+
+    async fn manager_environment(&self) -> Answer<Vec<String>> {
+        units::manager_environment().await
     }
 
     async fn swap_units(&self) -> Answer<Vec<String>> {
@@ -157,6 +173,6 @@ impl ObserveCluster for SystemHost {
     }
 
     async fn kubelet_journal(&self, since: Timestamp) -> Answer<Vec<JournalLine>> {
-        evidence::kubelet_journal(since).await
+        evidence::unit_journal(crate::cluster::kubelet::UNIT, since).await
     }
 }

@@ -64,6 +64,12 @@ pub(super) async fn version(bus: &Bus) -> Result<u32, HostError> {
     number.ok_or_else(|| HostError::Unexpected { what: "systemd's version".to_owned(), message: said })
 }
 
+/// What systemd gives every service in its environment.
+pub(super) async fn manager_environment() -> Result<Vec<String>, HostError> {
+    let bus = Bus::connect().await?;
+    bus.systemd.environment().await.map_err(|error| refused("to tell its environment", error))
+}
+
 /// The names of all .swap units: those in memory (from fstab or active) and those that only have a file.
 pub(super) async fn swap_units() -> Result<Vec<String>, HostError> {
     let bus = Bus::connect().await?;

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use muster_proto::agent;
 use muster_proto::event::reset_command;
-use muster_proto::kubernetes::files::{self, ADMIN_CONF, KUBELET_CONF};
+use muster_proto::kubernetes::files::{self, ADMIN_CONF, ETCD_FOLDER, KUBELET_CONF};
 use muster_proto::kubernetes::release::Release;
 use muster_proto::kubernetes::runtime::RuntimeName;
 
 use crate::cluster::control_plane::ControlPlane;
 use crate::cluster::kubeadm::{Dialect, has_cgroup_v1};
+use crate::cluster::kubelet_flags::{self, Wanted};
 use crate::cluster::membership::Membership;
 use crate::host::HostError;
 use crate::host::change::{Change, FileMode, Program, ProgramName};
@@ -32,6 +33,10 @@ const LIMIT: Duration = Duration::from_secs(600);
 const VALIDATION_LIMIT: Duration = Duration::from_secs(30);
 /// Holds no secret, and `kubeadm reset` does not delete it.
 const CONFIG: &str = "/var/lib/muster-agent/kubeadm-init.yaml";
+/// What mkfs makes at the top of every ext file system.
+const LOST_AND_FOUND: &str = "lost+found";
+/// kubeadm's check that /var/lib/etcd is empty; it looks at nothing else (cmd/kubeadm/app/preflight/checks.go).
+const ETCD_CHECK: &str = "DirAvailable--var-lib-etcd";
 
 #[derive(Debug, Clone)]
 pub struct KubeadmInit {
@@ -151,7 +156,24 @@ impl KubeadmInit {
             Ok(kubeadm) => kubeadm,
             Err(complaint) => return Ok(Finding::Blocked(complaint)),
         };
+        let wanted = Wanted {
+            node: &self.wanted.node,
+            address: self.wanted.endpoint.ip(),
+            runtime: self.wanted.runtime,
+        };
+        if let Some(complaint) = kubelet_flags::complaint(host, &wanted).await? {
+            return Ok(Finding::Blocked(complaint));
+        }
         let mut arguments = vec!["init".to_owned(), "--config".to_owned(), CONFIG.to_owned()];
+        let in_etcds_folder = host.list_folder(Path::new(ETCD_FOLDER)).await?;
+        match in_etcds_folder.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            [] => {}
+            // etcd takes a disk of its own as it is; kubeadm asks for an empty folder.
+            [LOST_AND_FOUND] => arguments.push(format!("--ignore-preflight-errors={ETCD_CHECK}")),
+            // A member's data is told as what an earlier cluster left.
+            ref names if names.contains(&"member") => {}
+            [first, ..] => return Ok(self.not_empty(first)),
+        }
         if !self.wanted.skip_phases.is_empty() {
             arguments.push(format!("--skip-phases={}", self.wanted.skip_phases.join(",")));
         }
@@ -212,6 +234,19 @@ impl KubeadmInit {
         }
         let node = host.object(ObjectKind::Node, "", self.wanted.node.as_str()).await?;
         Ok(Cluster::Complete { node: node.is_some(), held })
+    }
+
+    fn not_empty(&self, first: &str) -> Finding {
+        let node = &self.wanted.node;
+        Finding::blocked(
+            format!(
+                "{ETCD_FOLDER} of {node} is not empty, and kubeadm init wants a folder of etcd's own there"
+            ),
+            format!("{ETCD_FOLDER}/{first}"),
+            format!(
+                "on {node}: move what is in {ETCD_FOLDER} elsewhere (`sudo ls -la {ETCD_FOLDER}`), then run the same command again"
+            ),
+        )
     }
 
     /// A finished cluster whose files went missing must not be told to reset itself.

@@ -18,8 +18,10 @@ use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::{ApiEndpoint, KubernetesVersion, NodeName};
 
 use crate::cluster::kubeadm::{Dialect, has_cgroup_v1};
+use crate::cluster::kubelet_flags::{self, Wanted};
 use crate::cluster::membership::Membership;
 use crate::cluster::ticket::{DISCOVERY_FILE, Ticket};
+use crate::diagnosis::restarting;
 use crate::host::HostError;
 use crate::host::change::{Change, FileMode, Program, ProgramName};
 use crate::host::query::{KubernetesProgram, Observe};
@@ -83,6 +85,9 @@ impl KubeadmJoin {
                 return Ok(complaint);
             }
             if !host.kubelet_healthy().await? {
+                if let Some(complaint) = restarting::complaint(host, self.node.as_str()).await? {
+                    return Ok(Finding::Blocked(complaint));
+                }
                 return Ok(Finding::Wait(format!(
                     "the kubelet of {} does not say that it is healthy; `sudo journalctl -u kubelet` on {} tells why",
                     self.node, self.node
@@ -105,6 +110,10 @@ impl KubeadmJoin {
         if !half.is_empty() {
             let missing = without_identity.unwrap_or_else(|| KUBELET_CONF.to_owned());
             return self.half_done(host, input, &half, &missing).await;
+        }
+        let wanted = Wanted { node: &self.node, address: self.address, runtime: self.runtime };
+        if let Some(complaint) = kubelet_flags::complaint(host, &wanted).await? {
+            return Ok(Finding::Blocked(complaint));
         }
         let Some(ticket) = &input.ticket else {
             if input.began.is_none() {

@@ -14,6 +14,7 @@ use muster_proto::pod_network::is_configuration_file;
 
 use crate::cluster::cni::{self, Configuration};
 use crate::cluster::kubelet::{self, Kubelet};
+use crate::diagnosis::restarting;
 use crate::host::HostError;
 use crate::host::query::Observe;
 use crate::steps::{BadStep, Finding, Input};
@@ -51,14 +52,27 @@ impl NodeNetwork {
         {
             return Ok(self.complaint(&foreign));
         }
-        Ok(match kubelet::look(host, NOT_READY).await? {
+        // What the kubelet cannot call, no start of it anew would bring.
+        let missing = match &taken {
+            Some(taken) => cni::missing_programs(host, taken).await?,
+            None => Vec::new(),
+        };
+        if let (Some(taken), false) = (&taken, missing.is_empty()) {
+            return Ok(lacks_programs(taken, &missing));
+        }
+        let look = kubelet::look(host, NOT_READY).await?;
+        let healthy = host.kubelet_healthy().await?;
+        if !healthy && let Some(complaint) = restarting::complaint(host, "").await? {
+            return Ok(Finding::Blocked(complaint));
+        }
+        Ok(match look {
             Kubelet::Stands(state) => Finding::Wait(format!("the kubelet to run; it is {state}")),
             Kubelet::Runs { .. } if taken.is_none() => Finding::Wait(format!(
                 "the pod network to write its configuration into {}; its pod on this node has not done so",
                 cni::FOLDER
             )),
             Kubelet::Runs { says_so: true } => Finding::Todo(vec![kubelet::restart()]),
-            Kubelet::Runs { says_so: false } if !host.kubelet_healthy().await? => Finding::Wait(
+            Kubelet::Runs { says_so: false } if !healthy => Finding::Wait(
                 "the kubelet to be healthy; it runs, and http://127.0.0.1:10248/healthz does not say ok"
                     .to_owned(),
             ),
@@ -99,6 +113,16 @@ impl NodeNetwork {
             format!("on this node: `sudo mv {path} /root/`; then run the same command again"),
         )
     }
+}
+
+fn lacks_programs(taken: &Configuration, missing: &[String]) -> Finding {
+    let path = format!("{}/{}", cni::FOLDER, taken.file);
+    Finding::blocked(
+        format!("{path} calls {}, which no folder of network programs holds", missing.join(", ")),
+        "looked for in /opt/cni/bin and /usr/lib/cni",
+        "on this node: `sudo apt-get install --reinstall kubernetes-cni`, or unpack the archive of containernetworking/plugins into \
+         /opt/cni/bin; then run the same command again",
+    )
 }
 
 #[cfg(test)]
@@ -148,6 +172,33 @@ mod tests {
         worker.with(|state| state.kubelet_journal.push(JournalLine { time: Timestamp::now(), message }));
         let finding = carry_out(&worker, &network, &mut Input::default()).await;
         assert!(matches!(finding, Finding::Done(_)), "{finding:?}");
+    }
+
+    #[tokio::test]
+    async fn a_missing_network_program_is_named_and_no_kubelet_is_started_anew_for_it() {
+        let (_, worker) = master_and_worker().await;
+        for name in ["flannel", "bridge", "host-local", "loopback"] {
+            worker.put_file(format!("/opt/cni/bin/{name}"), "");
+        }
+        worker.put_file(OWN, "{\"plugins\": [{\"type\": \"flannel\"}, {\"type\": \"portmap\"}]}");
+        let network = network(&["10-flannel.conflist"]);
+        let cause = cause_of(look(&worker, &network, &[]).await);
+        assert_eq!(cause, format!("{OWN} calls portmap, which no folder of network programs holds"));
+        worker.put_file("/usr/lib/cni/portmap", "");
+        assert!(matches!(look(&worker, &network, &[]).await, Finding::Done(_)));
+    }
+
+    #[tokio::test]
+    async fn a_kubelet_that_ends_as_often_as_it_is_started_is_waited_for_by_nobody() {
+        let (_, worker) = master_and_worker().await;
+        let message = "kubelet.service: Main process exited, code=exited, status=1/FAILURE".to_owned();
+        worker.with(|state| {
+            state.kubelet_healthy = false;
+            state.units.get_mut("kubelet.service").unwrap().state = "activating (auto-restart)".into();
+            state.kubelet_journal = vec![JournalLine { time: Timestamp::now(), message }; 3];
+        });
+        let cause = cause_of(look(&worker, &network(&["10-flannel.conflist"]), &[]).await);
+        assert!(cause.starts_with("the kubelet ends as often as it is started"), "{cause}");
     }
 
     #[tokio::test]

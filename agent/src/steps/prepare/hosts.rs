@@ -13,11 +13,13 @@ use crate::files::marked_block::with_block;
 use crate::host::HostError;
 use crate::host::change::Change;
 use crate::host::query::Observe;
-use crate::steps::{BadStep, Finding, Input};
+use crate::steps::{BadStep, Finding, Input, Yield};
 
 pub const SETTLE: Duration = Duration::from_secs(5);
 
 const FILE: &str = "/etc/hosts";
+/// The settings with which cloud-init booted this machine; they win over its files below /etc.
+const USER_DATA: &str = "/var/lib/cloud/instance/cloud-config.txt";
 const LOCALHOST: &str = "127.0.0.1 localhost\n";
 
 #[derive(Debug, Clone)]
@@ -38,7 +40,10 @@ impl Hosts {
         let before = host.read_file(Path::new(FILE)).await?.unwrap_or_default();
         let wanted = self.render(&before);
         if wanted == before {
-            return Ok(Finding::DONE);
+            // What only root may read is there for the agent; a machine without cloud-init has none.
+            let user_data = host.read_through(Path::new(USER_DATA)).await?.unwrap_or_default();
+            let left = user_data.lines().find(|line| is_rewritten(line)).map(rewritten);
+            return Ok(left.map_or(Finding::DONE, |left| Finding::Done(Yield::Left(vec![left]))));
         }
         Ok(Finding::Todo(vec![Change::write(FILE, wanted)]))
     }
@@ -80,6 +85,20 @@ impl Hosts {
         let comment = comment.map(|text| format!(" #{}", text.trim_end())).unwrap_or_default();
         Some(format!("{address}\t{}{comment}{end}", left.join(" ")))
     }
+}
+
+/// Whether a line of cloud-init's settings has it make /etc/hosts anew at every boot.
+fn is_rewritten(line: &str) -> bool {
+    let value = line.split('#').next().and_then(|line| line.trim().strip_prefix("manage_etc_hosts:"));
+    value.is_some_and(|value| !["", "false", "False"].contains(&value.trim()))
+}
+
+fn rewritten(line: &str) -> String {
+    format!(
+        "cloud-init writes {FILE} anew at every boot ({USER_DATA}: {}), without the names of the nodes; the same block in \
+         /etc/cloud/templates/hosts.*.tmpl keeps them there",
+        line.trim()
+    )
 }
 
 /// Whether a line gives `localhost` an address of IPv4 that is this machine's own.
@@ -151,6 +170,22 @@ mod tests {
         // A person added the line meanwhile.
         let own = "127.0.0.1 localhost\n";
         assert_eq!(hosts().render(&format!("{}{own}", block(LOCALHOST))), format!("{}{own}", block("")));
+    }
+
+    #[tokio::test]
+    async fn a_template_that_is_written_over_the_file_at_every_boot_is_told() {
+        let host = FakeHost::debian("m1", FakeCluster::default());
+        host.put_file(FILE, hosts().render("127.0.0.1 localhost\n"));
+        for (setting, told) in [
+            ("manage_etc_hosts: localhost", true),
+            ("manage_etc_hosts: true # ours", true),
+            ("manage_etc_hosts: false", false),
+            ("# manage_etc_hosts: true", false),
+        ] {
+            host.put_file(USER_DATA, format!("#cloud-config\n{setting}\n"));
+            let finding = hosts().check(&host, &Input::default()).await.unwrap();
+            assert_eq!(matches!(finding, Finding::Done(Yield::Left(_))), told, "{setting}: {finding:?}");
+        }
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! Afterwards: the modules are in the kernel and the sysctls have their values, now and after a reboot: systemd reads
-//! /etc/modules-load.d and /etc/sysctl.d at boot. A later file there that sets one of our keys otherwise would win
-//! after the next reboot: that is told, not overwritten.
+//! /etc/modules-load.d and the folders of sysctl.d at boot. A later file there that is in effect and sets one of our keys otherwise
+//! would win after the next reboot: that is told, not overwritten.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,13 +12,15 @@ use crate::host::change::{Change, Program, ProgramName};
 use crate::host::query::Observe;
 use crate::steps::{BadStep, Finding, Input};
 
+mod at_boot;
+
 pub const SETTLE: Duration = Duration::from_secs(5);
 
 const MODULES_FILE: &str = "/etc/modules-load.d/muster.conf";
 /// Sorts after the 99-sysctl.conf of Debian and Ubuntu; the last file wins.
 const SYSCTL_FILE: &str = "/etc/sysctl.d/99-zz-muster.conf";
-const SYSCTL_FOLDERS: [&str; 4] =
-    ["/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d"];
+/// The administrator's own; a file of a package is not for editing, a mask of its name here takes it out of effect.
+const OWN_FOLDER: &str = "/etc/sysctl.d";
 const HEADER: &str = "# Written by Muster.\n";
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -81,41 +83,39 @@ impl Kernel {
                 _ => changes.push(Change::SetSysctl { key: key.clone(), value: value.clone() }),
             }
         }
-        if let Some((path, line)) = self.overruled(host).await? {
+        if let Some(line) = self.overruled(host).await? {
+            let path = line.path.display();
+            let remedy = match line.path.starts_with(OWN_FOLDER) {
+                true => format!(
+                    "on this node: take that line out of {path}, or rename the file so that it sorts before 99-zz-muster.conf"
+                ),
+                false => format!(
+                    "on this node: `sudo ln -s /dev/null {OWN_FOLDER}/{}`, which takes the package's file out of effect; then run the same \
+                     command again",
+                    line.path.file_name().unwrap_or_default().to_string_lossy()
+                ),
+            };
             return Ok(Finding::blocked(
                 "a file that is read later sets one of our kernel settings otherwise at every boot",
-                format!("{path}: {line}"),
-                format!(
-                    "remove that line from {path}, or rename the file so that it sorts before 99-zz-muster.conf"
-                ),
+                format!("{path}: {}", line.text),
+                remedy,
             ));
         }
         Ok(Finding::from_changes(changes))
     }
 
-    /// The file and line that would win over ours after a reboot.
-    async fn overruled<H: Observe>(&self, host: &H) -> Result<Option<(String, String)>, HostError> {
-        for folder in SYSCTL_FOLDERS {
-            for name in host.list_folder(Path::new(folder)).await? {
-                if name.as_str() <= "99-zz-muster.conf" || !name.ends_with(".conf") {
-                    continue;
-                }
-                let path = format!("{folder}/{name}");
-                let content = host.read_file(Path::new(&path)).await?.unwrap_or_default();
-                if let Some(line) = content.lines().find(|line| self.contradicts(line)) {
-                    return Ok(Some((path, line.trim().to_owned())));
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    fn contradicts(&self, line: &str) -> bool {
-        let Some((key, value)) = line.split_once('=') else { return false };
-        let key = key.trim().trim_start_matches('-').replace('/', ".");
-        self.sysctls
-            .iter()
-            .any(|(ours, wanted)| *ours == key && !wanted.split(' ').eq(value.split_whitespace()))
+    /// The line that would win over ours after a reboot.
+    async fn overruled<H: Observe>(&self, host: &H) -> Result<Option<at_boot::Line>, HostError> {
+        let mut files = at_boot::files(host).await?;
+        // Our own file, as it will be.
+        let later = files.split_off(
+            files.partition_point(|(path, _)| path.file_name() <= Path::new(SYSCTL_FILE).file_name()),
+        );
+        let deciding = self.sysctls.iter().filter_map(|(key, wanted)| {
+            let line = at_boot::deciding(&later, key)?;
+            (line.value.as_ref() != Some(wanted)).then_some(line)
+        });
+        Ok(deciding.into_iter().next())
     }
 }
 
@@ -154,15 +154,42 @@ mod tests {
         }
     }
 
-    #[test]
-    fn only_a_line_that_sets_one_of_our_keys_otherwise_contradicts() {
+    async fn evidence(host: &FakeHost) -> Option<(String, String)> {
+        host.with(|state| state.modules.insert("overlay".into()));
         let kernel = parse("overlay", "net.ipv4.ip_forward", "1").unwrap();
-        assert!(
-            kernel.contradicts("net.ipv4.ip_forward=0") && kernel.contradicts("-net/ipv4/ip_forward = 0")
-        );
-        for line in ["net.ipv4.ip_forward = 1", "#net.ipv4.ip_forward=0", "kernel.panic=0", ""] {
-            assert!(!kernel.contradicts(line), "{line}");
+        match kernel.check(host, &Input::default()).await.unwrap() {
+            Finding::Blocked(complaint) => Some((complaint.evidence, complaint.remedy)),
+            _ => None,
         }
+    }
+
+    #[tokio::test]
+    async fn a_packages_file_counts_unless_one_of_its_name_masks_or_replaces_it_and_the_remedy_is_such_a_mask()
+     {
+        let host = FakeHost::debian("m1", FakeCluster::default());
+        host.put_file("/usr/lib/sysctl.d/zz-bridge.conf", "# a package's\nnet.ipv4.ip_forward = 0\n");
+        let (told, remedy) = evidence(&host).await.unwrap();
+        assert_eq!(told, "/usr/lib/sysctl.d/zz-bridge.conf: net.ipv4.ip_forward = 0");
+        assert!(remedy.contains("`sudo ln -s /dev/null /etc/sysctl.d/zz-bridge.conf`"), "{remedy}");
+        host.with(|state| state.links.insert("/etc/sysctl.d/zz-bridge.conf".into(), "/dev/null".into()));
+        assert_eq!(evidence(&host).await, None, "the remedy is one");
+        host.with(|state| state.links.clear());
+        for content in ["", "net.ipv4.ip_forward = 1\n"] {
+            host.put_file("/etc/sysctl.d/zz-bridge.conf", content);
+            assert_eq!(evidence(&host).await, None, "{content:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_link_to_a_file_is_read_through() {
+        let host = FakeHost::debian("m1", FakeCluster::default());
+        host.put_file("/etc/site/sysctl.conf", "vm.swappiness = 10\n");
+        host.with(|state| {
+            state.links.insert("/etc/sysctl.d/zz-site.conf".into(), "/etc/site/sysctl.conf".into())
+        });
+        assert_eq!(evidence(&host).await, None);
+        host.put_file("/etc/site/sysctl.conf", "net.ipv4.ip_forward = 0\n");
+        assert!(evidence(&host).await.unwrap().0.starts_with("/etc/sysctl.d/zz-site.conf: "));
     }
 
     #[tokio::test]

@@ -1,7 +1,8 @@
 //! Afterwards: no swap is in use, and none comes back after a reboot: the kubelet refuses to start with swap on.
 //! Its lines in /etc/fstab are commented out, .swap units that have a file are masked (systemd makes them from fstab,
 //! from GPT partition types and from the zram generator), and services that make compressed swap are off.
-//! An /etc/systemd/zram-generator.conf of somebody else stays: its .swap unit is masked instead.
+//! An /etc/systemd/zram-generator.conf of somebody else stays: its .swap unit is masked instead. A swap file that something else turns
+//! on at every boot (`origin`) is told: what that is for is its owner's to know.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use crate::host::HostError;
 use crate::host::change::{Change, UnitAction};
 use crate::host::query::Observe;
 use crate::steps::{BadStep, Finding, Input};
+
+mod origin;
 
 pub const SETTLE: Duration = Duration::from_secs(10);
 
@@ -37,6 +40,10 @@ impl Swap {
     pub async fn check<H: Observe>(&self, host: &H, _: &Input) -> Result<Finding, HostError> {
         let mut changes = Vec::new();
         let before = host.read_file(Path::new(FSTAB)).await?.unwrap_or_default();
+        let active = host.swaps().await?;
+        if let Some(complaint) = origin::complaint(host, &active, &before).await? {
+            return Ok(Finding::Blocked(complaint));
+        }
         let after = without_swap(&before);
         if after != before {
             changes.push(Change::write(FSTAB, after));
@@ -64,7 +71,7 @@ impl Swap {
             }
         }
         // A device that one of the services above has taken away already is no error.
-        changes.extend(host.swaps().await?.into_iter().map(|device| Change::SwapOff { device }));
+        changes.extend(active.into_iter().map(|device| Change::SwapOff { device }));
         if !changes.is_empty() {
             changes.push(Change::ReloadUnits);
         }

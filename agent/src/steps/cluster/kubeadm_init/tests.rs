@@ -141,3 +141,29 @@ async fn a_node_of_another_cluster_is_left_alone() {
     host.put_file(KUBELET_CONF, "clusters: [{cluster: {server: \"https://10.88.0.99:6443\"}}]\n");
     assert_eq!(cause_of(look(&host).await), "m1 is a member of another cluster");
 }
+
+#[tokio::test]
+async fn a_disk_of_its_own_for_etcd_is_taken_and_what_else_lies_in_its_folder_is_named() {
+    let host = prepared("m1", &FakeCluster::default());
+    let look = async || step(Kind::KubeadmInit(message())).check(&host, &Input::default()).await.unwrap();
+    host.put_file("/var/lib/etcd/lost+found/x", "");
+    let Finding::Todo(changes) = look().await else { panic!() };
+    let call = changes.last().unwrap().to_string();
+    assert!(call.ends_with(" --ignore-preflight-errors=DirAvailable--var-lib-etcd"), "{call}");
+    host.put_file("/var/lib/etcd/backup.db", "");
+    let Finding::Blocked(complaint) = look().await else { panic!() };
+    assert!(complaint.cause.starts_with("/var/lib/etcd of m1 is not empty"), "{complaint}");
+    assert_eq!(complaint.evidence, "/var/lib/etcd/backup.db");
+    assert!(!complaint.remedy.contains("reset"), "{complaint}");
+}
+
+#[tokio::test]
+async fn a_flag_of_the_kubelets_that_wins_over_kubeadms_is_told_before_init() {
+    let host = prepared("m1", &FakeCluster::default());
+    host.put_file(
+        "/etc/systemd/system/kubelet.service.d/20-mine.conf",
+        "[Service]\nExecStart=/usr/bin/kubelet --node-ip=10.0.2.15\n",
+    );
+    let cause = cause_of(step(Kind::KubeadmInit(message())).check(&host, &Input::default()).await.unwrap());
+    assert!(cause.contains("20-mine.conf of this machine sets --node-ip=10.0.2.15"), "{cause}");
+}
