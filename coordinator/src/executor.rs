@@ -1,6 +1,7 @@
 //! Executes a plan: every step whose predecessors are done runs at once, on its node's agent. One node's failure
 //! stops no other; only what comes after a failed step is not begun.
 
+mod intake;
 mod order;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,16 +9,19 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use muster_proto::agent::{RunStepRequest, StepInput, StepOutput, run_step_reply::Item};
+use muster_proto::bounds::{self, NoEvent};
 use muster_proto::cause::chain;
-use muster_proto::event::{Complaint, Event, EventKind, StepState};
+use muster_proto::event::{Complaint, EventKind, StepState};
 use muster_proto::failpoint::{self, Point, Then};
 use muster_proto::journal::{Journal, JournalError};
-use muster_proto::names::StepId;
+use muster_proto::names::{NodeName, StepId};
 use muster_proto::transport::connection_ended;
 use tokio::task::JoinSet;
 use tonic::Code;
 
+use self::intake::{Intake, excessive};
 use self::order::Order;
+use crate::doors::answers::{is_too_large, said};
 use crate::doors::fleet::Fleet;
 use crate::plans::{Plan, PlannedStep};
 
@@ -120,6 +124,7 @@ impl Executor {
         let mut pauses = pauses();
         // The agent's journal is another one than it was (moved away because it was damaged): its numbers begin again.
         let mut silent = false;
+        let mut intake = Intake::default();
         loop {
             let agent =
                 self.fleet.agent(&step.node, failpoint::limit(self.patience)).await.map_err(|error| {
@@ -140,16 +145,17 @@ impl Executor {
                     after_sequence,
                     content,
                 };
-                let mut client = agent.client.clone();
-                async move { client.run_step(request).await }
+                let agent = agent.clone();
+                async move { agent.run_step(request).await }
             };
             let answer = agent.given.ask(&step.step, send).await;
             if failpoint::reach(Point::Sent, &step.id).await == Then::Replay {
                 let _ = agent.given.ask(&step.step, send).await;
             }
             let lost = match answer {
-                Ok(stream) => match self.follow(step, stream.into_inner()).await? {
+                Ok(stream) => match self.follow(step, stream, &mut intake).await? {
                     Followed::Ended(state, output) => return Ok((state, output)),
+                    Followed::Silent if silent => return Err(endless(step)),
                     Followed::Silent => {
                         silent = true;
                         "the agent ended the step without saying how".to_owned()
@@ -161,7 +167,7 @@ impl Executor {
                         why
                     }
                 },
-                Err(status) => refused_or_lost(&status)?,
+                Err(status) => refused_or_lost(&step.node, &status)?,
             };
             tracing::info!(step = %step.id, why = lost, "the connection to the agent was lost; the step goes on there");
             tokio::time::sleep(pauses.next().unwrap_or(Duration::from_secs(5))).await;
@@ -172,27 +178,34 @@ impl Executor {
         &self,
         step: &PlannedStep,
         mut stream: tonic::Streaming<muster_proto::agent::RunStepReply>,
+        intake: &mut Intake,
     ) -> Result<Followed, Complaint> {
         let mut progressed = false;
         loop {
-            match stream.message().await {
-                Ok(Some(reply)) => match reply.item {
-                    Some(Item::Event(event)) => {
-                        progressed = true;
-                        self.adopt(step, event.sequence, &event.body).await?;
-                    }
-                    Some(Item::Output(output)) => {
-                        let state =
-                            self.journal.state(&self.run, &step.id).map_err(|error| unrecorded(&error))?;
-                        if state.is_final() {
-                            return Ok(Followed::Ended(state, output));
-                        }
-                        return Ok(Followed::Silent);
-                    }
-                    None => {}
-                },
+            let reply = match stream.message().await {
+                Ok(Some(reply)) => reply,
                 Ok(None) => return Ok(Followed::Lost("the stream ended".into(), progressed)),
-                Err(status) => return refused_or_lost(&status).map(|why| Followed::Lost(why, progressed)),
+                Err(status) => {
+                    return refused_or_lost(&step.node, &status).map(|why| Followed::Lost(why, progressed));
+                }
+            };
+            intake.take(&step.node, &reply)?;
+            match reply.item {
+                Some(Item::Event(event)) => {
+                    progressed = true;
+                    self.adopt(step, event.sequence, &event.body).await?;
+                }
+                Some(Item::Output(output)) => {
+                    let output = bounds::taken(output).map_err(|what| excessive(&step.node, &what))?;
+                    let state =
+                        self.journal.state(&self.run, &step.id).map_err(|error| unrecorded(&error))?;
+                    return Ok(if state.is_final() {
+                        Followed::Ended(state, output)
+                    } else {
+                        Followed::Silent
+                    });
+                }
+                None => {}
             }
         }
     }
@@ -200,13 +213,18 @@ impl Executor {
     /// Takes over one event of the agent's journal; what does not belong to this step is refused.
     async fn adopt(&self, step: &PlannedStep, sequence: u64, body: &str) -> Result<(), Complaint> {
         let remedy = "install the same version of muster-agent and muster-coordinator, then run the same command again";
-        let event: Event = serde_json::from_str(body).map_err(|error| {
-            Complaint::new("the agent sent an event that cannot be read", error.to_string(), remedy)
+        let event = bounds::event(body).map_err(|error| match error {
+            NoEvent::TooMuch(what) => excessive(&step.node, &what),
+            NoEvent::Unreadable(error) => {
+                let cause = format!("the agent of {} sent an event that cannot be read", step.node);
+                Complaint::new(cause, error.to_string(), remedy)
+            }
         })?;
         if event.step != step.id || event.run != self.run || event.sequence != sequence {
             let seen =
                 format!("{} of run {} instead of {} of run {}", event.step, event.run, step.id, self.run);
-            return Err(Complaint::new("the agent sent an event of another step", seen, remedy));
+            let cause = format!("the agent of {} sent an event of another step", step.node);
+            return Err(Complaint::new(cause, seen, remedy));
         }
         if event.kind.is_result() {
             failpoint::reach(Point::BeforeStored, &step.id).await;
@@ -249,20 +267,27 @@ fn pauses() -> impl Iterator<Item = Duration> {
         .build()
 }
 
+/// Asked for all of its events, the agent says once more that the step ended, and not how.
+fn endless(step: &PlannedStep) -> Complaint {
+    let remedy = format!("on {}: look at `sudo agent journal`; then run the same command again", step.node);
+    Complaint::new(format!("the agent of {} ended the step without saying how", step.node), "", remedy)
+}
+
 /// A refusal is the step's end; everything else is a lost connection, and the step goes on at its agent.
-fn refused_or_lost(status: &tonic::Status) -> Result<String, Complaint> {
+fn refused_or_lost(node: &NodeName, status: &tonic::Status) -> Result<String, Complaint> {
     match status.code() {
-        _ if connection_ended(status) => Ok(format!("{:?}: {}", status.code(), status.message())),
+        _ if connection_ended(status) => Ok(format!("{:?}: {}", status.code(), said(status))),
+        _ if is_too_large(status) => Err(excessive(node, &said(status))),
         Code::InvalidArgument
         | Code::FailedPrecondition
         | Code::PermissionDenied
         | Code::Unimplemented
         | Code::Internal => Err(Complaint::new(
-            format!("the agent refused the step: {}", status.message()),
+            format!("the agent refused the step: {}", said(status)),
             "",
             "remove the cause and run the same command again",
         )),
-        code => Ok(format!("{code:?}: {}", status.message())),
+        code => Ok(format!("{code:?}: {}", said(status))),
     }
 }
 
@@ -318,12 +343,16 @@ mod tests {
 
     #[test]
     fn a_refusal_ends_the_step_and_a_lost_connection_does_not() {
-        assert!(refused_or_lost(&tonic::Status::failed_precondition("other content")).is_err());
-        assert!(refused_or_lost(&tonic::Status::unavailable("gone")).is_ok());
-        assert!(refused_or_lost(&tonic::Status::unknown("broken pipe")).is_ok());
+        let node = "w1".parse().unwrap();
+        let too_large =
+            refused_or_lost(&node, &tonic::Status::out_of_range("message too large")).unwrap_err();
+        assert!(too_large.cause.contains("agent of w1"), "asking again would bring the same: {too_large}");
+        assert!(refused_or_lost(&node, &tonic::Status::failed_precondition("other content")).is_err());
+        assert!(refused_or_lost(&node, &tonic::Status::unavailable("gone")).is_ok());
+        assert!(refused_or_lost(&node, &tonic::Status::unknown("broken pipe")).is_ok());
         // As a connection that is cut for its silence is told: with a refusal's code, and no agent ever said it.
         let mut cut = tonic::Status::internal("h2 protocol error: http2 error");
         cut.set_source(std::sync::Arc::new(std::io::Error::other("keepalive timed out")));
-        assert!(refused_or_lost(&cut).is_ok());
+        assert!(refused_or_lost(&node, &cut).is_ok());
     }
 }

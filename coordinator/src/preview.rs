@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use muster_proto::agent::{self, CheckStepRequest, check_step_reply};
+use muster_proto::agent::{self, check_step_reply};
 use muster_proto::cause::chain;
 use muster_proto::event::Complaint;
 use muster_proto::names::StepId;
@@ -15,9 +15,6 @@ use crate::plans::PlannedStep;
 
 /// An agent that is just connecting gets this time.
 const CONNECTION: Duration = Duration::from_secs(15);
-
-/// Every question to a host has its own limit on the agent's side; no look asks more than this many seconds of them.
-const LOOK: Duration = Duration::from_secs(120);
 
 /// What looking at one step says.
 #[derive(Debug, Clone)]
@@ -59,19 +56,11 @@ async fn look(fleet: &Fleet, step: &PlannedStep) -> Preview {
         Ok(agent) => agent,
         Err(error) => return blocked(chain(&error)),
     };
-    let ask = |asked, content| {
-        let request = CheckStepRequest { step_id: step.id.to_string(), step: asked, content };
-        let mut client = agent.client.clone();
-        async move { client.check_step(request).await }
-    };
-    let Ok(answer) = tokio::time::timeout(LOOK, agent.given.ask(&step.step, ask)).await else {
-        return blocked(format!("the agent of {} gave no answer within {} s", step.node, LOOK.as_secs()));
-    };
-    match answer.map(|reply| reply.into_inner().finding) {
+    match agent.check_step(&step.id, &step.step).await.map(|reply| reply.finding) {
         Ok(Some(check_step_reply::Finding::Done(_))) => Preview::Done,
         Ok(Some(check_step_reply::Finding::Todo(todo))) => Preview::Todo(todo.changes),
         Ok(Some(check_step_reply::Finding::Blocked(complaint))) => Preview::Blocked(complaint.into()),
         Ok(None) => blocked("the agent gave no finding that this version knows".to_owned()),
-        Err(status) => blocked(status.message().to_owned()),
+        Err(unusable) => blocked(unusable.to_string()),
     }
 }

@@ -1,7 +1,7 @@
 //! Status is a fold of the plan's steps and the journal's events, and of nothing else: it never claims what the
 //! journal does not hold.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 use muster_proto::coordinator::{ClusterStatus, Failure, NodeStatus, StepStatus};
@@ -24,7 +24,6 @@ struct StepFold {
     finished: String,
     changes: u32,
     attempt: u32,
-    complaint: Option<Complaint>,
 }
 
 impl StepFold {
@@ -42,16 +41,20 @@ impl StepFold {
                     self.started = time;
                 }
             }
-            EventKind::Intended { summary, .. } => self.detail.clone_from(summary),
+            EventKind::Intended { summary, .. } => self.detail = shortened(summary),
             EventKind::Made { .. }
             | EventKind::NotMade { .. }
             | EventKind::EndUnknown { .. }
             | EventKind::Refused { .. } => {}
-            EventKind::Waiting { for_what } => self.detail.clone_from(for_what),
-            EventKind::Noticed { what, .. } => self.detail.clone_from(what),
+            EventKind::Waiting { for_what } => self.detail = shortened(for_what),
+            EventKind::Noticed { what, .. } => self.detail = shortened(what),
             // Once, although an agent that died in between says it again.
-            EventKind::Left { what } if self.left.contains(what) => {}
-            EventKind::Left { what } => self.left.push(what.clone()),
+            EventKind::Left { what } => {
+                let what = shortened(what);
+                if self.left.len() < LEFT && !self.left.contains(&what) {
+                    self.left.push(what);
+                }
+            }
             EventKind::Done { changes } => {
                 self.changes = *changes;
                 self.detail = match *changes {
@@ -62,31 +65,72 @@ impl StepFold {
                 self.finished = time;
             }
             EventKind::Blocked { complaint } | EventKind::Failed { complaint } => {
-                self.detail.clone_from(&complaint.cause);
-                self.complaint = Some(complaint.clone());
+                self.detail = shortened(&complaint.cause);
                 self.finished = time;
             }
         }
     }
 }
 
-/// The status of a run from its events, oldest first.
-pub fn fold(run: &Run, events: &[Event]) -> ClusterStatus {
-    let mut steps: BTreeMap<&StepId, StepFold> =
-        run.steps.iter().map(|id| (id, StepFold::default())).collect();
-    let mut failures = Vec::new();
-    for event in events {
-        let Some(step) = steps.get_mut(&event.step) else { continue };
-        step.take(event);
-        if let EventKind::Blocked { complaint } | EventKind::Failed { complaint } = &event.kind {
-            let attempt = step.attempt;
-            let blocked = matches!(event.kind, EventKind::Blocked { .. });
-            failures.push(Failure { attempt, blocked, ..failure(&event.step, complaint, &run.cluster.name) });
+/// What is shown of one text of a step, in bytes: the journal holds all of it.
+const SHOWN: usize = 1024;
+/// So many things that a step left as they are are shown.
+const LEFT: usize = 16;
+/// All failures of a run together, in bytes; of those that come later the cause is shown without its evidence.
+const FAILURES: usize = 1 << 20;
+
+/// A run's events folded as they come, oldest first. What it holds grows with the steps, not with what is said of them.
+#[derive(Debug)]
+pub struct Folded {
+    index: HashMap<StepId, usize>,
+    steps: Vec<StepFold>,
+    failures: Vec<Failure>,
+    /// Bytes of the failures.
+    told: usize,
+    cluster: NodeName,
+    sequence: u64,
+}
+
+impl Folded {
+    /// Before its first event.
+    pub fn of(run: &Run) -> Self {
+        Self {
+            index: run.steps.iter().cloned().zip(0..).collect(),
+            steps: vec![StepFold::default(); run.steps.len()],
+            failures: Vec::new(),
+            told: 0,
+            cluster: run.cluster.name.clone(),
+            sequence: 0,
         }
     }
-    let step_statuses = run.steps.iter().map(|id| {
-        let fold = &steps[id];
-        StepStatus {
+
+    /// Of the last event that was taken.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The next event of the run.
+    pub fn take(&mut self, event: &Event) {
+        self.sequence = event.sequence;
+        let Some(index) = self.index.get(&event.step) else { return };
+        let step = &mut self.steps[*index];
+        step.take(event);
+        if let EventKind::Blocked { complaint } | EventKind::Failed { complaint } = &event.kind {
+            let blocked = matches!(event.kind, EventKind::Blocked { .. });
+            let failure = failure(&event.step, complaint, &self.cluster);
+            let mut failure = Failure { attempt: step.attempt, blocked, ..failure };
+            if self.told > FAILURES {
+                failure.cause = shortened(&failure.cause);
+                failure.evidence.clear();
+            }
+            self.told += failure.cause.len() + failure.evidence.len() + failure.remedy.len();
+            self.failures.push(failure);
+        }
+    }
+
+    /// The status of the run, which is the one that this was begun with.
+    pub fn status(&self, run: &Run) -> ClusterStatus {
+        let step_statuses = run.steps.iter().zip(&self.steps).map(|(id, fold)| StepStatus {
             id: id.to_string(),
             node: id.node().to_owned(),
             state: fold.state.word().to_owned(),
@@ -94,27 +138,43 @@ pub fn fold(run: &Run, events: &[Event]) -> ClusterStatus {
             started: fold.started.clone(),
             finished: fold.finished.clone(),
             changes: fold.changes,
+        });
+        let mut order: Vec<&str> = Vec::new();
+        let mut own: HashMap<&str, Vec<(&StepId, &StepFold)>> = HashMap::new();
+        for (id, fold) in run.steps.iter().zip(&self.steps) {
+            let steps = own.entry(id.node()).or_default();
+            if steps.is_empty() {
+                order.push(id.node());
+            }
+            steps.push((id, fold));
         }
-    });
-    let mut names: Vec<&str> = Vec::new();
-    for id in &run.steps {
-        if !names.contains(&id.node()) {
-            names.push(id.node());
+        ClusterStatus {
+            cluster: run.cluster.name.to_string(),
+            phase: run.phase.word().to_owned(),
+            run_id: run.id.clone(),
+            started: shown(run.started),
+            finished: run.finished.map(shown).unwrap_or_default(),
+            nodes: order.iter().map(|name| node(name, run, &own[name])).collect(),
+            steps: step_statuses.collect(),
+            failures: self.failures.clone(),
+            coordinator_version: muster_proto::version::VERSION.to_owned(),
+            sequence: self.sequence,
+            kind: run.kind.word().to_owned(),
         }
     }
-    ClusterStatus {
-        cluster: run.cluster.name.to_string(),
-        phase: run.phase.word().to_owned(),
-        run_id: run.id.clone(),
-        started: shown(run.started),
-        finished: run.finished.map(shown).unwrap_or_default(),
-        nodes: names.iter().map(|name| node(name, run, &steps)).collect(),
-        steps: step_statuses.collect(),
-        failures,
-        coordinator_version: muster_proto::version::VERSION.to_owned(),
-        sequence: events.last().map_or(0, |event| event.sequence),
-        kind: run.kind.word().to_owned(),
-    }
+}
+
+/// The status of a run from all of its events, oldest first.
+pub fn fold(run: &Run, events: &[Event]) -> ClusterStatus {
+    let mut folded = Folded::of(run);
+    events.iter().for_each(|event| folded.take(event));
+    folded.status(run)
+}
+
+/// As much of a text as a status shows.
+fn shortened(text: &str) -> String {
+    let cut = (0..=SHOWN).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    if text.len() <= SHOWN { text.to_owned() } else { format!("{}…", &text[..cut]) }
 }
 
 /// A complaint of a step as people and scripts get it.
@@ -130,9 +190,7 @@ pub fn failure(step: &StepId, complaint: &Complaint, cluster: &NodeName) -> Fail
     }
 }
 
-fn node(name: &str, run: &Run, steps: &BTreeMap<&StepId, StepFold>) -> NodeStatus {
-    let own: Vec<(&StepId, &StepFold)> =
-        run.steps.iter().filter(|id| id.node() == name).map(|id| (id, &steps[id])).collect();
+fn node(name: &str, run: &Run, own: &[(&StepId, &StepFold)]) -> NodeStatus {
     let done = own.iter().filter(|(_, step)| step.state == StepState::Done).count();
     let failed = own.iter().any(|(_, step)| matches!(step.state, StepState::Failed | StepState::Blocked));
     // A step that changes something says more than one that waits.

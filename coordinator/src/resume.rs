@@ -1,14 +1,14 @@
 //! What a run finds of the one before it, in one sentence. Pure.
 
 use jiff::Timestamp;
-use muster_proto::event::Event;
+use muster_proto::coordinator::StepStatus;
 
 use crate::plans::Plan;
-use crate::progress::{fold, shown};
+use crate::progress::shown;
 use crate::record::{Run, RunPhase};
 
 /// Said when the run before, of the same cluster and kind, did not come to its end.
-pub fn unfinished(before: &Run, events: &[Event], next: &Plan) -> Option<String> {
+pub fn unfinished(before: &Run, steps: &[StepStatus], next: &Plan) -> Option<String> {
     if before.cluster.name != next.cluster.name || before.kind != next.kind {
         return None;
     }
@@ -17,7 +17,6 @@ pub fn unfinished(before: &Run, events: &[Event], next: &Plan) -> Option<String>
         RunPhase::Failed => ("failed", &["failed", "blocked"]),
         RunPhase::Running | RunPhase::Done => return None,
     };
-    let steps = fold(before, events).steps;
     // What changes something says more than what only looks.
     let first = states.iter().find_map(|state| steps.iter().find(|step| step.state == *state));
     let at = match first {
@@ -41,8 +40,9 @@ mod tests {
     use super::*;
     use crate::plans::cluster::ClusterFacts;
     use crate::plans::kind::RunKind;
+    use crate::progress::fold;
     use muster_proto::change::Change;
-    use muster_proto::event::{Complaint, EventKind};
+    use muster_proto::event::{Complaint, Event, EventKind};
 
     fn run(phase: RunPhase) -> Run {
         Run::of_test(RunKind::Bootstrap, &["m1/kubeadm-init", "w1/kubeadm-join"], phase)
@@ -51,7 +51,7 @@ mod tests {
         let cluster = ClusterFacts::named(cluster.parse().unwrap());
         Plan { kind: RunKind::Bootstrap, cluster, steps: Vec::new() }
     }
-    fn events(kinds: Vec<EventKind>) -> Vec<Event> {
+    fn steps(kinds: Vec<EventKind>) -> Vec<StepStatus> {
         let event = |(sequence, kind)| Event {
             sequence,
             time: Timestamp::UNIX_EPOCH,
@@ -59,7 +59,8 @@ mod tests {
             step: "w1/kubeadm-join".parse().unwrap(),
             kind,
         };
-        (1..).zip(kinds).map(event).collect()
+        let events: Vec<Event> = (1..).zip(kinds).map(event).collect();
+        fold(&run(RunPhase::Running), &events).steps
     }
     fn started() -> EventKind {
         EventKind::Started { content: String::new(), attempt: 1 }
@@ -70,9 +71,9 @@ mod tests {
         let summary = "run kubeadm join".to_owned();
         let intended =
             EventKind::Intended { index: 0, change: Change::ReloadUnits.record(), summary, before: None };
-        let events = events(vec![started(), intended]);
+        let steps = steps(vec![started(), intended]);
         assert_eq!(
-            unfinished(&run(RunPhase::Interrupted), &events, &plan("lab")).unwrap(),
+            unfinished(&run(RunPhase::Interrupted), &steps, &plan("lab")).unwrap(),
             "resuming: the run of 1970-01-01T00:00:00Z was interrupted at w1/kubeadm-join (run kubeadm join); it goes on from there"
         );
     }
@@ -80,10 +81,9 @@ mod tests {
     #[test]
     fn a_failure_is_named_and_an_interruption_between_two_steps_is_counted() {
         let failed = EventKind::Failed { complaint: Complaint::new("no route", "", "mend it") };
-        let said =
-            unfinished(&run(RunPhase::Failed), &events(vec![started(), failed]), &plan("lab")).unwrap();
+        let said = unfinished(&run(RunPhase::Failed), &steps(vec![started(), failed]), &plan("lab")).unwrap();
         assert!(said.contains("failed at w1/kubeadm-join (no route); it goes on"), "{said}");
-        let done = events(vec![started(), EventKind::Done { changes: 0 }]);
+        let done = steps(vec![started(), EventKind::Done { changes: 0 }]);
         let said = unfinished(&run(RunPhase::Interrupted), &done, &plan("lab")).unwrap();
         assert!(said.contains("was interrupted after 1 of 2 steps"), "{said}");
     }

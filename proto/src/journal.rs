@@ -1,6 +1,7 @@
 //! The durable list of events, the same on both sides: SQLite, every event fsynced before it counts.
 
 mod group;
+mod states;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -73,6 +74,8 @@ pub struct Journal {
     connection: Arc<Mutex<Connection>>,
     /// The last sequence written; whoever follows the journal waits on it.
     last: watch::Sender<u64>,
+    /// Where steps stood when they were looked up last.
+    states: Arc<states::States>,
     /// Events that wait to be written together.
     waiting: Arc<Mutex<group::Waiting>>,
 }
@@ -96,6 +99,7 @@ impl Journal {
             path: path.to_owned(),
             connection: Arc::new(Mutex::new(connection)),
             last: watch::Sender::new(last),
+            states: Arc::default(),
             waiting: Arc::default(),
         })
     }
@@ -208,14 +212,41 @@ impl Journal {
         )
     }
 
-    /// Events of a run, oldest first.
-    pub fn of_run(&self, run: &str) -> Result<Vec<Event>, JournalError> {
+    /// Gives the events of a run with a sequence above `after` one by one, oldest first.
+    pub fn each_of_run(
+        &self,
+        run: &str,
+        after: u64,
+        mut take: impl FnMut(Event),
+    ) -> Result<(), JournalError> {
         let connection = self.connection.lock().expect("no holder of the lock panics");
-        self.query(
+        self.each(
             &connection,
-            "SELECT sequence, body FROM event WHERE run = ?1 ORDER BY sequence",
-            params![run],
+            "SELECT sequence, body FROM event WHERE run = ?1 AND sequence > ?2 ORDER BY sequence",
+            params![run, after as i64],
+            |event| {
+                take(event);
+                Ok(())
+            },
         )
+    }
+
+    /// The sequence of the newest event that says that the step ended well, in whatever run.
+    pub fn last_done(&self, step: &StepId) -> Result<Option<u64>, JournalError> {
+        let connection = self.connection.lock().expect("no holder of the lock panics");
+        let mut last = None;
+        self.each(
+            &connection,
+            "SELECT sequence, body FROM event WHERE step = ?1 ORDER BY sequence",
+            params![step.as_str()],
+            |event| {
+                if matches!(event.kind, EventKind::Done { .. }) {
+                    last = Some(event.sequence);
+                }
+                Ok(())
+            },
+        )?;
+        Ok(last)
     }
 
     /// The events of the newest run in which this step has any, oldest first: what an earlier life left open.
@@ -295,12 +326,18 @@ impl Journal {
     }
 
     fn fold(&self, connection: &Connection, run: &str, step: &StepId) -> Result<StepState, JournalError> {
-        let events = self.query(
+        let (mut state, mut after) = self.states.of(run, step);
+        self.each(
             connection,
-            "SELECT sequence, body FROM event WHERE run = ?1 AND step = ?2 ORDER BY sequence",
-            params![run, step.as_str()],
+            "SELECT sequence, body FROM event WHERE run = ?1 AND step = ?2 AND sequence > ?3 ORDER BY sequence",
+            params![run, step.as_str(), after as i64],
+            |event| {
+                (state, after) = (transition(state, &event.kind)?, event.sequence);
+                Ok(())
+            },
         )?;
-        Ok(events.iter().try_fold(StepState::Pending, |state, event| transition(state, &event.kind))?)
+        self.states.keep(run, step, state, after);
+        Ok(state)
     }
 
     fn insert(
@@ -326,20 +363,39 @@ impl Journal {
         query: &str,
         parameters: &[&dyn rusqlite::ToSql],
     ) -> Result<Vec<Event>, JournalError> {
+        let mut events = Vec::new();
+        self.each(connection, query, parameters, |event| {
+            events.push(event);
+            Ok(())
+        })?;
+        Ok(events)
+    }
+
+    /// One event after the other: no more than one is in memory.
+    fn each(
+        &self,
+        connection: &Connection,
+        query: &str,
+        parameters: &[&dyn rusqlite::ToSql],
+        mut take: impl FnMut(Event) -> Result<(), JournalError>,
+    ) -> Result<(), JournalError> {
         let mut statement = connection.prepare_cached(query).map_err(|source| self.storage(source))?;
         let rows = statement
             .query_map(parameters, |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, String>(1)?)))
             .map_err(|source| self.storage(source))?;
-        rows.map(|row| {
+        for row in rows {
             let (sequence, body) = row.map_err(|source| self.storage(source))?;
-            serde_json::from_str(&body).map_err(|error| {
-                SCHEMA.damaged(&self.path, format!("event {sequence} cannot be read: {error}")).into()
-            })
-        })
-        .collect()
+            let event = serde_json::from_str(&body).map_err(|error| {
+                SCHEMA.damaged(&self.path, format!("event {sequence} cannot be read: {error}"))
+            })?;
+            take(event)?;
+        }
+        Ok(())
     }
 
     fn storage(&self, source: rusqlite::Error) -> JournalError {
+        // What was read within a transaction that is undone by this was never there.
+        self.states.forget();
         SCHEMA.error(&self.path, source).into()
     }
 }

@@ -1,6 +1,7 @@
 //! What both sides of Muster agree on: the messages, the names, the events and their one transition
 //! function, the journal, redaction and the version handshake.
 
+pub mod bounds;
 pub mod capability;
 pub mod cause;
 pub mod change;

@@ -30,6 +30,10 @@ const HEADER_LIMIT: u32 = 16 * 1024;
 /// After decompression, each field with the 32 bytes that HTTP/2 counts beside its text (RFC 9113, 10.5.1).
 const ENROLMENT_HEADER_LIMIT: u32 = 4 * 1024;
 const ENROLMENT_WINDOW: u32 = 16 * 1024;
+/// What a peer may send before it is read, on a stream and on the connection that the caller's end opened: a frame may bear a
+/// single byte, which takes a hundred in memory.
+const STREAM_WINDOW: u32 = 65_535;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
 const CONCURRENT_STREAMS: u32 = 64;
 const RESET_STREAMS: usize = 20;
 
@@ -88,6 +92,8 @@ where
         .keep_alive_while_idle(true)
         .http2_max_header_list_size(HEADER_LIMIT)
         .http2_max_concurrent_reset_streams(RESET_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .connect_with_connector(connector)
         .await
 }

@@ -12,6 +12,7 @@ use muster_proto::agent::{
     self, CheckStepReply, CheckStepRequest, HelloReply, HelloRequest, HostReport, InspectRequest,
     ListenReply, ListenRequest, ReachReply, ReachRequest, RunStepReply, RunStepRequest,
 };
+use muster_proto::bounds::fitted;
 use muster_proto::names::{NodeName, StepId};
 use muster_proto::redaction::printable;
 use muster_proto::version::{Mismatch, PROTOCOL, VERSION};
@@ -119,11 +120,11 @@ impl<S: Steps> NodeAgent for NodeService<S> {
             printable(&request.coordinator_version.chars().take(40).collect::<String>())
         );
         let kubeadm_version = self.steps.kubeadm_version().await;
-        Ok(Response::new(HelloReply {
+        Ok(Response::new(fitted(HelloReply {
             agent_version: VERSION.to_owned(),
             protocol: PROTOCOL,
             facts: Some(facts::gather(&self.node, self.address, kubeadm_version)),
-        }))
+        })))
     }
 
     async fn check_step(

@@ -1,6 +1,7 @@
 //! Streaming a step's events to whoever asked for it; the step itself does not notice.
 
 use muster_proto::agent::{self, RunStepReply};
+use muster_proto::bounds::fitted;
 use muster_proto::journal::Journal;
 use muster_proto::names::StepId;
 use tokio::sync::{mpsc, watch};
@@ -29,7 +30,7 @@ pub(super) async fn follow(
                 let held = sent;
                 for event in all.into_iter().filter(|event| event.sequence > held) {
                     sent = event.sequence;
-                    let body = serde_json::to_string(&outgoing(event)).unwrap_or_default();
+                    let body = serde_json::to_string(&fitted(outgoing(event))).unwrap_or_default();
                     let item = agent::run_step_reply::Item::Event(agent::AgentEvent { sequence: sent, body });
                     if events.send(Ok(RunStepReply { item: Some(item) })).await.is_err() {
                         return;

@@ -10,6 +10,7 @@ use muster_proto::agent::{
     self, Heard, HostReport, InspectRequest, ListenReply, ListenRequest, ReachReply, ReachRequest,
     listen_reply::Item,
 };
+use muster_proto::bounds::MOST_ASKED;
 use muster_proto::event::StepState;
 use muster_proto::names::{Malformed, NodeName, StepId};
 use muster_proto::step_kind::StepKind;
@@ -20,16 +21,18 @@ use crate::host::change::Host;
 use crate::host::reach::{Door, Listening, Reach, Target, Word};
 use crate::undo::ledger::{Ledger, Progress};
 
-/// More doors or targets no cluster asks of one node at once.
-const MOST: usize = 1024;
 /// Below are the ports of the system's own services, which no part of Kubernetes takes.
 const LOWEST_PORT: u32 = 1024;
 
 impl<H: Host + Reach + 'static> Engine<H> {
     pub(super) async fn inspect(&self, request: InspectRequest) -> Result<HostReport, Refused> {
         let node: NodeName = request.node.parse()?;
-        let names: Vec<NodeName> =
-            request.names.iter().take(MOST).map(|name| name.parse()).collect::<Result<_, Malformed>>()?;
+        let names: Vec<NodeName> = request
+            .names
+            .iter()
+            .take(MOST_ASKED)
+            .map(|name| name.parse())
+            .collect::<Result<_, Malformed>>()?;
         let mut report = inspect(&self.inner.host, &names).await?;
         // Not by the events of the steps: one that was blocked or only looked has made nothing here.
         let ledger = Ledger::of(&self.inner.journal.after(0)?);
@@ -62,7 +65,7 @@ impl<H: Host + Reach + 'static> Engine<H> {
         address: IpAddr,
     ) -> Result<impl Stream<Item = ListenReply> + Send + use<H>, Refused> {
         let word = word(&request.word)?;
-        let doors: Vec<Door> = request.doors.iter().take(MOST).map(door).collect::<Result<_, _>>()?;
+        let doors: Vec<Door> = request.doors.iter().take(MOST_ASKED).map(door).collect::<Result<_, _>>()?;
         let Listening { open, taken, heard, tasks } = self.inner.host.listen(address, &doors, word).await?;
         let message = |doors: Vec<Door>| doors.into_iter().map(message_of).collect();
         let first = Item::Listening(agent::Listening { open: message(open), taken: message(taken) });
@@ -77,7 +80,8 @@ impl<H: Host + Reach + 'static> Engine<H> {
 
     pub(super) async fn reach(&self, request: ReachRequest) -> Result<ReachReply, Refused> {
         let word = word(&request.word)?;
-        let targets: Vec<Target> = request.targets.iter().take(MOST).map(target).collect::<Result<_, _>>()?;
+        let targets: Vec<Target> =
+            request.targets.iter().take(MOST_ASKED).map(target).collect::<Result<_, _>>()?;
         let reached = join_all(targets.iter().map(|target| self.inner.host.reach(target, word))).await;
         let message = |reached: crate::host::reach::Reached| agent::Reached {
             outcome: reached.outcome.into(),

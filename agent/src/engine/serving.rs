@@ -8,6 +8,7 @@ use muster_proto::agent::{
     CheckStepReply, CheckStepRequest, HostReport, InspectRequest, ListenRequest, ReachReply, ReachRequest,
     RunStepRequest,
 };
+use muster_proto::bounds::fitted;
 use muster_proto::cause::chain;
 use muster_proto::panics;
 use tonic::Status;
@@ -42,7 +43,7 @@ async fn guarded<T>(work: impl Future<Output = Result<T, Refused>>) -> Result<T,
 
 impl<H: Host + Reach + 'static> Steps for Engine<H> {
     async fn check(&self, request: CheckStepRequest) -> Result<CheckStepReply, Status> {
-        guarded(Engine::check(self, request)).await
+        guarded(Engine::check(self, request)).await.map(fitted)
     }
 
     async fn run(&self, request: RunStepRequest) -> Result<Replies, Status> {
@@ -51,7 +52,7 @@ impl<H: Host + Reach + 'static> Steps for Engine<H> {
     }
 
     async fn inspect(&self, request: InspectRequest) -> Result<HostReport, Status> {
-        guarded(Engine::inspect(self, request)).await
+        guarded(Engine::inspect(self, request)).await.map(fitted)
     }
 
     async fn listen(&self, request: ListenRequest, address: IpAddr) -> Result<ListenReplies, Status> {
@@ -59,7 +60,7 @@ impl<H: Host + Reach + 'static> Steps for Engine<H> {
     }
 
     async fn reach(&self, request: ReachRequest) -> Result<ReachReply, Status> {
-        guarded(Engine::reach(self, request)).await
+        guarded(Engine::reach(self, request)).await.map(fitted)
     }
 
     async fn kubeadm_version(&self) -> String {

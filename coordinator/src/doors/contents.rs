@@ -6,7 +6,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use muster_proto::agent;
-use tonic::{Code, Response, Status};
+use tonic::{Code, Status};
 
 use crate::plans::content::Content;
 
@@ -24,9 +24,9 @@ impl Given {
         &self,
         content: &Content,
         ask: impl Fn(Option<agent::Step>, String) -> F,
-    ) -> Result<Response<T>, Status>
+    ) -> Result<T, Status>
     where
-        F: Future<Output = Result<Response<T>, Status>> + Send,
+        F: Future<Output = Result<T, Status>> + Send,
     {
         if self.with(|given| given.contains(&content.digest())) {
             match ask(None, content.name()).await {

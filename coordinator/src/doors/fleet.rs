@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use muster_proto::agent::node_agent_client::NodeAgentClient;
 use muster_proto::agent::{HelloRequest, HostFacts};
+use muster_proto::bounds::{self, TooMuch};
 use muster_proto::names::NodeName;
 use muster_proto::redaction::printable;
 use muster_proto::transport::{Cord, MESSAGE_LIMIT, Watched, channel_over};
@@ -15,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
+use super::answers::said;
 use super::contents::Given;
 
 /// An agent that cannot be had.
@@ -38,6 +40,8 @@ pub enum AdoptError {
     Silent(Duration),
     #[error("the agent refused: {0}")]
     Declined(String),
+    #[error("the agent said more than any agent says: {0}")]
+    TooMuch(#[from] TooMuch),
     #[error(transparent)]
     Mismatch(#[from] Mismatch),
     #[error("the agent says that it is {0:?}, which is not the name that it enrolled under: enrol it again")]
@@ -56,6 +60,7 @@ pub struct ConnectedAgent {
     pub peer: IpAddr,
     pub facts: HostFacts,
     pub agent_version: String,
+    /// Takes no answer that is larger than one to Hello; `answers` says how much else is taken of which.
     pub client: NodeAgentClient<Channel>,
     /// What it was given over this connection.
     pub given: Given,
@@ -217,14 +222,11 @@ where
 {
     let channel = channel_over(stream).await?;
     let mut client = NodeAgentClient::new(channel)
-        .max_decoding_message_size(MESSAGE_LIMIT)
+        .max_decoding_message_size(bounds::GREETING)
         .max_encoding_message_size(MESSAGE_LIMIT);
     let hello = HelloRequest { coordinator_version: VERSION.to_owned(), protocol: PROTOCOL };
-    let reply = client
-        .hello(hello)
-        .await
-        .map_err(|status| AdoptError::Declined(printable(status.message())))?
-        .into_inner();
+    let reply = client.hello(hello).await.map_err(|status| AdoptError::Declined(said(&status)))?.into_inner();
+    let reply = bounds::taken(reply)?;
     if reply.protocol != PROTOCOL {
         return Err(AdoptError::Mismatch(Mismatch {
             node: node.to_string(),

@@ -2,25 +2,30 @@
 //! is closed again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use muster_proto::agent::{
-    Door, ListenReply, ListenRequest, Listening, ReachOutcome, ReachRequest, Target, listen_reply::Item,
+    Door, Heard, ListenReply, ListenRequest, Listening, ReachOutcome, ReachRequest, Target,
+    listen_reply::Item,
 };
 use muster_proto::kubernetes::network::{self, Carrier};
 use muster_proto::names::NodeName;
-use muster_proto::redaction::printable;
+use muster_proto::redaction::one_line;
 use tonic::Streaming;
 
 use super::Host;
 use crate::doors::fleet::ConnectedAgent;
 use crate::spec::ClusterSpec;
 
-/// An agent answers a try within 4 s.
-const LIMIT: Duration = Duration::from_secs(20);
 /// What came through a door is told at once; this is for the way.
 const NEWS: Duration = Duration::from_millis(300);
+/// Whoever goes on telling is not listened to any longer: every try has ended before, and each is told once.
+const ALL_NEWS: Duration = Duration::from_secs(2);
+
+/// Characters of the system's own words on a try.
+const SAID: usize = 200;
 
 /// A port that nodes must reach on others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,11 +137,10 @@ pub(super) async fn try_doors(
     }
     let mut tries: Vec<Try> = join_all(tried).await.into_iter().flatten().collect();
     if tries.iter().any(|tried| tried.outcome != ReachOutcome::Through) {
-        for (node, open) in &mut open {
-            let heard = open.news().await;
-            for tried in tries.iter_mut().filter(|tried| tried.to == **node) {
-                let from =
-                    hosts.iter().find(|host| host.name == tried.from).map(|host| host.address.to_string());
+        let news = open.iter_mut().map(async |(node, open)| (*node, open.news(hosts).await));
+        for (node, heard) in join_all(news).await {
+            for tried in tries.iter_mut().filter(|tried| tried.to == *node) {
+                let from = hosts.iter().find(|host| host.name == tried.from).map(|host| host.address);
                 tried.heard = from.is_some_and(|from| heard.contains(&(tried.door, from)));
             }
         }
@@ -153,15 +157,27 @@ struct Open {
 }
 
 impl Open {
-    /// What came through until now: the door, and who came.
-    async fn news(&mut self) -> BTreeSet<(DoorOf, String)> {
+    /// What came through until now: the door, and which of the hosts came. A node that tells without end is not waited for.
+    async fn news(&mut self, hosts: &[Host]) -> BTreeSet<(DoorOf, IpAddr)> {
         let mut heard = BTreeSet::new();
         let Some(stream) = &mut self.stream else { return heard };
-        while let Ok(Ok(Some(reply))) = tokio::time::timeout(NEWS, stream.message()).await {
-            if let Some(Item::Heard(one)) = reply.item {
-                heard.extend(one.door.and_then(of_message).map(|door| (door, one.from)));
+        // Each host through each door, and again where a try is repeated.
+        let most = 4 * hosts.len() * self.open.len();
+        let listening = async {
+            for _ in 0..most {
+                let Ok(Ok(Some(reply))) = tokio::time::timeout(NEWS, stream.message()).await else { return };
+                let Some(Item::Heard(Heard { door: Some(door), from })) = reply.item else { continue };
+                let from: Option<IpAddr> = from.parse().ok();
+                let door = of_message(door).filter(|door| self.open.contains(door));
+                if let (Some(door), Some(from)) = (door, from)
+                    && hosts.iter().any(|host| host.address == from)
+                {
+                    heard.insert((door, from));
+                }
             }
-        }
+        };
+        // What was heard until then stands.
+        let _ = tokio::time::timeout(ALL_NEWS, listening).await;
         heard
     }
 }
@@ -174,25 +190,20 @@ fn of_message(door: Door) -> Option<DoorOf> {
 async fn listen(agent: Option<ConnectedAgent>, doors: BTreeSet<DoorOf>, word: [u8; 16]) -> Open {
     let Some(agent) = agent else { return Open::default() };
     let request = ListenRequest { doors: doors.into_iter().map(Door::from).collect(), word: word.to_vec() };
-    let mut client = agent.client.clone();
-    let opened = async {
-        let mut stream = client.listen(request).await?.into_inner();
-        let first = stream.message().await?;
-        Ok::<_, tonic::Status>((first, stream))
+    let wanted = request.doors.clone();
+    let doors = |told: Vec<Door>| -> BTreeSet<DoorOf> {
+        // Of what was not asked nothing is believed.
+        told.into_iter().filter(|door| wanted.contains(door)).filter_map(of_message).collect()
     };
-    match tokio::time::timeout(LIMIT, opened).await {
-        Ok(Ok((Some(ListenReply { item: Some(Item::Listening(Listening { open, taken })) }), stream))) => {
-            Open {
-                open: open.into_iter().filter_map(of_message).collect(),
-                taken: taken.into_iter().filter_map(of_message).collect(),
-                stream: Some(stream),
-            }
+    match agent.listen(request).await {
+        Ok((Some(Item::Listening(Listening { open, taken })), stream)) => {
+            Open { open: doors(open), taken: doors(taken), stream: Some(stream) }
         }
-        Ok(Err(status)) => {
-            tracing::warn!(node = %agent.node, "no doors were opened: {}", printable(status.message()));
+        Ok(_) => Open::default(),
+        Err(unusable) => {
+            tracing::warn!(node = %agent.node, "no doors were opened: {unusable}");
             Open::default()
         }
-        _ => Open::default(),
     }
 }
 
@@ -204,15 +215,12 @@ async fn reach(
 ) -> Vec<Try> {
     let Some(agent) = agent.filter(|_| !asked.is_empty()) else { return Vec::new() };
     let targets = asked.iter().map(|(.., target)| target.clone()).collect();
-    let mut client = agent.client.clone();
-    let request = ReachRequest { targets, word: word.to_vec() };
-    let answer = match tokio::time::timeout(LIMIT, client.reach(request)).await {
-        Ok(Ok(answer)) => answer.into_inner().reached,
-        Ok(Err(status)) => {
-            tracing::warn!(node = %from, "the mesh was not tried: {}", printable(status.message()));
+    let answer = match agent.reach(ReachRequest { targets, word: word.to_vec() }).await {
+        Ok(answer) => answer.reached,
+        Err(unusable) => {
+            tracing::warn!(node = %from, "the mesh was not tried: {unusable}");
             return Vec::new();
         }
-        Err(_) => return Vec::new(),
     };
     let tried =
         |((to, passage, _), reached): ((NodeName, Passage, Target), muster_proto::agent::Reached)| Try {
@@ -221,7 +229,7 @@ async fn reach(
             door: passage.door,
             what: passage.what,
             outcome: reached.outcome(),
-            said: printable(&reached.said),
+            said: one_line(&reached.said, SAID),
             heard: false,
         };
     asked.into_iter().zip(answer).map(tried).collect()

@@ -12,7 +12,6 @@ mod surroundings;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -21,7 +20,6 @@ use muster_proto::coordinator::{Failure, PreflightReply};
 use muster_proto::event::Complaint;
 use muster_proto::kubernetes::runtime::RuntimeName;
 use muster_proto::names::{ApiEndpoint, NodeName};
-use muster_proto::redaction::printable;
 use muster_proto::step_kind::StepKind;
 
 pub use check::Check;
@@ -31,8 +29,6 @@ use crate::plans::{Plan, PlannedStep};
 use crate::preview::{Preview, preview};
 use crate::spec::ClusterSpec;
 
-/// Looking takes a moment; a resolver that does not answer, some seconds.
-const INSPECTION: Duration = Duration::from_secs(30);
 
 /// One thing that a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,16 +210,12 @@ pub async fn preflight(
 async fn inspect(agent: &ConnectedAgent, spec: &ClusterSpec) -> Result<Host, String> {
     let names = spec.nodes().map(ToString::to_string).collect();
     let request = InspectRequest { node: agent.node.to_string(), names };
-    let mut client = agent.client.clone();
-    let report = match tokio::time::timeout(INSPECTION, client.inspect(request)).await {
-        Ok(answer) => answer.map_err(|status| printable(status.message()))?.into_inner(),
-        Err(_) => return Err(format!("no answer within {} s", INSPECTION.as_secs())),
-    };
+    let report = agent.inspect(request).await.map_err(|unusable| unusable.to_string())?;
     Ok(Host {
         name: agent.node.clone(),
         address: agent.facts.address.parse().map_err(|_| "its address is none".to_owned())?,
         control_plane: agent.node == spec.control_plane,
-        clock_ahead_ms: report.clock_unix_millis - Timestamp::now().as_millisecond(),
+        clock_ahead_ms: report.clock_unix_millis.saturating_sub(Timestamp::now().as_millisecond()),
         report,
         settled: false,
     })

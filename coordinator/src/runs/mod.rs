@@ -33,7 +33,7 @@ use crate::plans::observed::each_once;
 use crate::plans::{Hosts, Plan, PlannedStep, bootstrap, remove, reset, restore};
 use crate::preflight::{Check, preflight};
 use crate::preview::{Preview, preview};
-use crate::progress::{failure, fold};
+use crate::progress::{Folded, failure};
 use crate::record::{Record, RecordError, Run, RunPhase};
 use crate::spec::{ClusterSpec, Problems, named_nodes};
 
@@ -66,6 +66,8 @@ pub struct Runs {
     active: Arc<Mutex<Option<Active>>>,
     /// Held while the hosts are checked: two that check at once would take each other's open ports for a program's.
     checking: Arc<tokio::sync::Mutex<()>>,
+    /// What is folded already of the events of one run: the one of this id.
+    folded: Arc<Mutex<Option<(String, Folded)>>>,
     /// How many runs ended.
     ends: watch::Sender<u64>,
     /// How long a step waits for its node's agent to come back.
@@ -76,8 +78,9 @@ impl Runs {
     /// Over the coordinator's journal, with the record of runs that is, or is made, at this path.
     pub fn open(journal: Journal, record: &Path, fleet: Fleet, store: Store) -> Result<Self, RunsError> {
         let record = Record::open(record)?;
-        let (active, checking, ends) = (Arc::default(), Arc::default(), watch::Sender::new(0));
-        Ok(Self { fleet, store, journal, record, active, checking, ends, patience: AGENT_PATIENCE })
+        let (active, checking, folded) = (Arc::default(), Arc::default(), Arc::default());
+        let ends = watch::Sender::new(0);
+        Ok(Self { fleet, store, journal, record, active, checking, folded, ends, patience: AGENT_PATIENCE })
     }
 
     /// With another patience for agents that are away.
@@ -257,8 +260,7 @@ impl Runs {
         }
         // Taken first: what comes while the events are read counts the next time. A run without events stands after all others.
         let sequence = self.journal.last_sequence();
-        let events = self.journal.of_run(&run.id).map_err(RunsError::from)?;
-        let mut status = fold(&run, &events);
+        let mut status = self.folded(&run).map_err(RunsError::from)?;
         status.sequence = status.sequence.max(sequence);
         for agent in self.fleet.connected() {
             if let Some(node) = status.nodes.iter_mut().find(|node| node.name == agent.node.as_str()) {
@@ -267,6 +269,19 @@ impl Runs {
             }
         }
         Ok(status)
+    }
+
+    /// The run's status from its events: of the run that was asked for last only those that came since then are read, and one
+    /// by one.
+    fn folded(&self, run: &Run) -> Result<ClusterStatus, JournalError> {
+        let mut kept = self.folded.lock().expect("no holder of the lock panics");
+        let folded = match kept.take() {
+            Some((id, folded)) if id == run.id => folded,
+            _ => Folded::of(run),
+        };
+        let (_, folded) = kept.insert((run.id.clone(), folded));
+        self.journal.each_of_run(&run.id, folded.sequence(), |event| folded.take(&event))?;
+        Ok(folded.status(run))
     }
 
     /// Wakes whoever shows the status: the journal grew, an agent came or went, or a run ended, which is no event of the journal.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_proto::event::EventKind;
 use muster_proto::names::{NodeName, StepId};
 use muster_proto::step_kind::StepKind;
 
@@ -44,11 +43,7 @@ impl Runs {
     /// Whether its control plane was made and not reset since.
     fn is_made(&self, cluster: &ClusterFacts) -> Result<bool, RunsError> {
         let Some(node) = cluster.control_planes.first() else { return Ok(false) };
-        let last_done = |kind| -> Result<Option<u64>, RunsError> {
-            let events = self.journal.ever_of_step(&StepId::of(node, kind))?;
-            let done = events.iter().filter(|event| matches!(event.kind, EventKind::Done { .. }));
-            Ok(done.map(|event| event.sequence).max())
-        };
+        let last_done = |kind| self.journal.last_done(&StepId::of(node, kind));
         Ok(last_done(StepKind::KubeadmInit)? > last_done(StepKind::KubeadmReset)?)
     }
 }

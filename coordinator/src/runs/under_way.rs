@@ -89,8 +89,8 @@ impl Runs {
         }
         let before = match self.record.last().map_err(RunsError::from)? {
             Some(last) => {
-                let events = self.journal.of_run(&last.id).map_err(RunsError::from)?;
-                resume::unfinished(&last, &events, &plan).map(said)
+                let steps = self.folded(&last).map_err(RunsError::from)?.steps;
+                resume::unfinished(&last, &steps, &plan).map(said)
             }
             None => None,
         };

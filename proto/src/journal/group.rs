@@ -106,7 +106,10 @@ impl Journal {
             match put {
                 // One that may not follow is refused before anything of it is written, and says nothing of the others.
                 Err(refused @ JournalError::Illegal(_)) => written.push(Err(refused)),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.states.forget();
+                    return Err(error);
+                }
                 Ok(event) => written.push(Ok(event)),
             }
         }

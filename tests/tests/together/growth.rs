@@ -234,7 +234,7 @@ async fn growth_of_a_plan_and_of_its_execution_with_the_number_of_nodes() {
         let begun = Instant::now();
         let ended = executor.execute(&plan).await;
         let executing = begun.elapsed();
-        let events = journal.of_run("r1").unwrap();
+        let events = journal.after(0).unwrap();
         let first = events.iter().find(|event| matches!(event.kind, EventKind::Failed { .. }));
         assert_eq!((ended.done.len(), ended.failed.len()), (plan.steps.len(), 0), "{first:?}");
         let (steps, events) = (plan.steps.len(), journal.last_sequence());

@@ -1,29 +1,19 @@
 //! What strangers can make the coordinator hold at once: every place taken, and on each connection all that it says it takes.
 //! The coordinator is a process of its own, so that what is measured is what its unit would count.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a test starts a coordinator and reads what the kernel says of it"
-)]
-
 use std::net::IpAddr;
-use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use muster_agent::connect::dial::{Endpoint, dial};
-use muster_coordinator::daemon::Daemon;
 use muster_coordinator::doors::authority::Authority;
-use muster_coordinator::settings::{Limits, Paths, Settings};
+use muster_coordinator::settings::{Limits, Paths};
 use muster_proto::version::ALPN_ENROL;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::process::Command;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::connection_limits::{DATA, HEADERS, frame, settings_taken};
-
-const ROOT: &str = "MUSTER_TEST_COORDINATOR_UNDER";
+use crate::own_process::{self, memory, memory_max};
 
 /// Long enough that on the slowest machine the last connection stands before the first one is ended.
 const ENOUGH: Duration = Duration::from_secs(120);
@@ -32,33 +22,6 @@ const ENOUGH: Duration = Duration::from_secs(120);
 fn limits() -> Limits {
     let unproven_per_source = Limits::default().unproven;
     Limits { unproven_per_source, handshake: ENOUGH, first_answer: ENOUGH, ..Limits::default() }
-}
-
-/// What this test's own process is when it is started again with `ROOT`: a coordinator, until its input ends.
-async fn be_the_coordinator(root: &Path) {
-    let paths = Paths::under(root);
-    std::fs::create_dir_all(&paths.runtime).unwrap();
-    let (address, admin_group) = (IpAddr::from([127, 0, 0, 1]), "no-such-group".to_owned());
-    let settings = Settings { address, port: 0, paths, limits: limits(), admin_group };
-    let daemon = Daemon::start(settings).await.unwrap();
-    // The harness prints without a line's end before it.
-    println!("\nlistens {}", daemon.address.port());
-    let _ = BufReader::new(tokio::io::stdin()).lines().next_line().await;
-}
-
-/// A line of /proc/PID/status that counts KiB, in bytes.
-fn memory(pid: u32, line: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let found = status.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(':')).unwrap();
-    found.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
-}
-
-/// What the unit lets the coordinator have, in bytes.
-fn memory_max() -> u64 {
-    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd/muster-coordinator.service");
-    let unit = std::fs::read_to_string(unit).unwrap();
-    let megabytes = unit.lines().find_map(|line| line.strip_prefix("MemoryMax=")?.strip_suffix('M')).unwrap();
-    megabytes.parse::<u64>().unwrap() << 20
 }
 
 /// A text of HPACK without Huffman coding, shorter than 127 bytes (RFC 7541, 5.2).
@@ -105,27 +68,12 @@ async fn takes_all(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_who_take_every_place_and_all_that_each_offers_fill_less_than_half_of_the_coordinators_memory()
  {
-    if let Ok(root) = std::env::var(ROOT) {
-        return be_the_coordinator(Path::new(&root)).await;
+    if own_process::is_the_coordinator(limits()).await {
+        return;
     }
     let root = tempfile::tempdir().unwrap();
-    let name = std::thread::current().name().unwrap_or_default().to_owned();
-    let mut coordinator = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", &name, "--nocapture"])
-        .env(ROOT, root.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut said = BufReader::new(coordinator.stdout.take().unwrap()).lines();
-    let port = loop {
-        let line = said.next_line().await.unwrap().expect("the coordinator starts");
-        if let Some(port) = line.strip_prefix("listens ") {
-            break port.parse().unwrap();
-        }
-    };
-    let pid = coordinator.id().unwrap();
+    let mut coordinator = own_process::Coordinator::start(root.path()).await;
+    let (pid, port) = (coordinator.pid(), coordinator.port);
     let idle = memory(pid, "VmRSS");
     let mut roots = RootCertStore::empty();
     let authority = Authority::open(&Paths::under(root.path()).state.join("authority")).unwrap();
@@ -151,7 +99,7 @@ async fn strangers_who_take_every_place_and_all_that_each_offers_fill_less_than_
     }
     let (highest, allowed) = (memory(pid, "VmHWM"), memory_max());
     println!("idle {} MiB, at most {} MiB of {} MiB", idle >> 20, highest >> 20, allowed >> 20);
-    assert!(coordinator.try_wait().unwrap().is_none(), "it lives");
+    assert!(coordinator.lives(), "it lives");
     assert!(highest > idle, "nothing was taken in");
     assert!(highest < allowed / 2, "{} MiB of {} MiB", highest >> 20, allowed >> 20);
 }
