@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use muster_proto::agent::{self, step::Kind};
+use muster_proto::kubernetes::kernel::{MODULES, ON, SYSCTLS};
 use muster_proto::names::{ApiEndpoint, Malformed, NodeName, UserName};
 use muster_proto::pod_network::configuration_files;
 use muster_proto::step_kind::StepKind as K;
@@ -163,14 +164,11 @@ fn firewall(wanted: &Wanted) -> Kind {
     Kind::Firewall(agent::Firewall { disable_ufw: wanted.spec.disable_firewall })
 }
 
-/// What every version of Kubernetes needs of the kernel: overlay for the images, bridged traffic seen by iptables,
-/// forwarding (kubernetes.io, container runtimes).
 fn kernel(_: &Wanted) -> Kind {
-    let sysctls =
-        ["net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables", "net.ipv4.ip_forward"];
+    let sysctl = |key: &str| agent::Sysctl { key: key.to_owned(), value: ON.to_owned() };
     Kind::Kernel(agent::Kernel {
-        modules: ["overlay", "br_netfilter"].map(str::to_owned).to_vec(),
-        sysctls: sysctls.map(|key| agent::Sysctl { key: key.to_owned(), value: "1".to_owned() }).to_vec(),
+        modules: MODULES.map(str::to_owned).to_vec(),
+        sysctls: SYSCTLS.map(sysctl).to_vec(),
     })
 }
 

@@ -2,6 +2,7 @@
 //! one thing for one version and another for the next asks the row of that version; nowhere else are versions compared.
 
 pub mod files;
+pub mod kernel;
 pub mod network;
 pub mod release;
 pub mod runtime;
