@@ -1,18 +1,17 @@
 //! Line by line: which lines a change added to a text, and undoing a change in a text that was changed again since.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use similar::{DiffOp, TextDiff};
 
 /// The lines of `after` that `before` does not have, in their order.
 pub fn added(before: &str, after: &str) -> Vec<String> {
-    let mut known: Vec<&str> = before.lines().collect();
+    let mut known = counted(before);
     let mut added = Vec::new();
     for line in after.lines() {
-        match known.iter().position(|other| *other == line) {
-            Some(at) => {
-                known.remove(at);
-            }
+        match known.get_mut(line).filter(|left| **left > 0) {
+            Some(left) => *left -= 1,
             None => added.push(line.to_owned()),
         }
     }
@@ -36,18 +35,30 @@ pub fn undone(found: &str, left: &str, now: &str) -> Option<String> {
         }
         text.push_str(line);
     };
+    let mut here: HashMap<(usize, bool), Vec<&Hunk<'_>>> = HashMap::new();
+    let mut replaced = vec![false; lines.len()];
+    for hunk in ours.iter().chain(&theirs) {
+        here.entry((hunk.place.start, hunk.place.is_empty())).or_default().push(hunk);
+        replaced[hunk.place.clone()].fill(true);
+    }
     for at in 0..=lines.len() {
-        let hunks = || ours.iter().chain(&theirs);
         // What comes between lines, then what stands in the place of this one.
         for between in [true, false] {
-            let here = |hunk: &&Hunk<'_>| hunk.place.start == at && hunk.place.is_empty() == between;
-            hunks().filter(here).flat_map(|hunk| &hunk.lines).for_each(|line| put(line));
+            let hunks = here.get(&(at, between)).into_iter().flatten();
+            hunks.flat_map(|hunk| &hunk.lines).for_each(|line| put(line));
         }
-        if let Some(line) = lines.get(at).filter(|_| !hunks().any(|hunk| hunk.place.contains(&at))) {
+        if let Some(line) = lines.get(at).filter(|_| !replaced[at]) {
             put(line);
         }
     }
     Some(text)
+}
+
+/// How often each line stands there.
+fn counted(text: &str) -> HashMap<&str, usize> {
+    let mut counted = HashMap::new();
+    text.lines().for_each(|line| *counted.entry(line).or_default() += 1);
+    counted
 }
 
 /// `now`, which somebody wrote anew, with every line as it was that the change made of another one and that stands in it
@@ -59,12 +70,17 @@ pub fn turned_back(found: &str, left: &str, now: &str) -> String {
         [before] if hunk.place.len() == 1 => Some((bare(lines[hunk.place.start]), bare(before))),
         _ => None,
     };
-    let changed: Vec<(String, String)> =
-        by_lines(hunks(left, found)).into_iter().filter_map(one_line).collect();
-    let once = |line: &str| now.lines().filter(|other| *other == line).count() == 1;
-    let back = |line: &str| match changed.iter().find(|(ours, _)| *ours == bare(line) && once(ours)) {
-        Some((ours, before)) => format!("{before}{}", &line[ours.len()..]),
-        None => line.to_owned(),
+    let mut changed: HashMap<String, String> = HashMap::new();
+    for (ours, before) in by_lines(hunks(left, found)).into_iter().filter_map(one_line) {
+        // Of two that became the same the first one counts.
+        changed.entry(ours).or_insert(before);
+    }
+    let stands = counted(now);
+    let back = |line: &str| match changed.get_key_value(&bare(line)) {
+        Some((ours, before)) if stands.get(ours.as_str()) == Some(&1) => {
+            format!("{before}{}", &line[ours.len()..])
+        }
+        _ => line.to_owned(),
     };
     now.split_inclusive('\n').map(back).collect()
 }
@@ -121,6 +137,26 @@ fn by_lines(hunks: Vec<Hunk<'_>>) -> Vec<Hunk<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A text of so many lines, no two of them the same, each with this before it.
+    fn text(lines: usize, before: &str) -> String {
+        (0..lines).map(|number| format!("{before}line {number}\n")).collect()
+    }
+
+    #[test]
+    fn finding_what_a_change_added_takes_time_that_grows_with_the_lines_and_not_with_their_square() {
+        let quickest = |lines: usize| {
+            let (before, after) = (text(lines, ""), text(lines, "# "));
+            let once = |_| {
+                let began = std::time::Instant::now();
+                assert_eq!(added(&before, &after).len(), lines);
+                began.elapsed()
+            };
+            (0..3).map(once).min().unwrap().as_secs_f64()
+        };
+        let growth = quickest(32_000) / quickest(4_000);
+        assert!(growth < 24.0, "eight times the lines take {growth:.1} times as long");
+    }
 
     #[test]
     fn added_lines_are_found() {
