@@ -69,7 +69,7 @@ fn print_step(step: &Step) {
     if let Some(complaint) = &step.complaint {
         for (label, text) in [("seen", &complaint.evidence), ("to do", &complaint.remedy)] {
             if !text.is_empty() {
-                anstream::println!("      {label}: {}", text.trim_end().replace('\n', "\n            "));
+                anstream::println!("      {label}: {}", view::quoted(text, 12));
             }
         }
     }

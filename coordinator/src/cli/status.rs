@@ -49,7 +49,7 @@ fn print(status: &Status) {
     print_table(&["NODE", "STATE", "STEPS", "AGENT", "NOW"], &rows.collect::<Vec<_>>());
     for failure in &status.failures {
         anstream::println!("{} / {}: {}", failure.node, failure.step, failure.cause);
-        anstream::println!("    to do: {}", failure.remedy.replace('\n', "\n           "));
+        anstream::println!("    to do: {}", view::quoted(&failure.remedy, 11));
     }
 }
 

@@ -9,7 +9,7 @@ use muster_proto::agent::node_agent_client::NodeAgentClient;
 use muster_proto::agent::{HelloRequest, HostFacts};
 use muster_proto::bounds::{self, TooMuch};
 use muster_proto::names::NodeName;
-use muster_proto::redaction::printable;
+use muster_proto::redaction::one_line;
 use muster_proto::transport::{Cord, MESSAGE_LIMIT, Watched, channel_over};
 use muster_proto::version::{Mismatch, PROTOCOL, VERSION};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,6 +18,9 @@ use tonic::transport::Channel;
 
 use super::answers::said;
 use super::contents::Given;
+
+/// Characters of what an agent says is its version: it stands in a row of a table.
+const VERSION_SHOWN: usize = 40;
 
 /// An agent that cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -233,7 +236,7 @@ where
             coordinator: PROTOCOL,
             coordinator_version: VERSION.to_owned(),
             agent: reply.protocol,
-            agent_version: printable(&reply.agent_version),
+            agent_version: one_line(&reply.agent_version, VERSION_SHOWN),
         }));
     }
     let facts = reply.facts.unwrap_or_default();
@@ -247,7 +250,7 @@ where
         node: node.clone(),
         peer,
         facts,
-        agent_version: printable(&reply.agent_version),
+        agent_version: one_line(&reply.agent_version, VERSION_SHOWN),
         client,
         given: Given::default(),
     })

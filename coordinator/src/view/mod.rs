@@ -8,7 +8,7 @@ pub mod report;
 pub mod status;
 
 use muster_proto::coordinator as proto;
-use muster_proto::redaction::printable;
+use muster_proto::redaction::{one_line, printable};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::Value;
@@ -119,14 +119,36 @@ pub struct Failure {
     pub blocked: bool,
 }
 
+/// Of what a node says in one line so many characters are shown.
+const LINE: usize = 1000;
+/// Of what it says in many lines so many bytes.
+const LINES: usize = 64 << 10;
+
+/// What a node says, as one line: it cannot begin a line of another node, nor a row of a table.
+pub(crate) fn line(text: &str) -> String {
+    one_line(text, LINE)
+}
+
+/// What a node says in many lines, as much of it as is shown.
+pub(crate) fn lines(text: &str) -> String {
+    let most = (0..=LINES.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    printable(&text[..most])
+}
+
+/// Lines under a label, so that none of them can be taken for a label, a remedy or another node's: the first stands behind the
+/// label, and each later one behind this margin and a stroke.
+pub(crate) fn quoted(text: &str, margin: usize) -> String {
+    text.trim_end().replace('\n', &format!("\n{}| ", " ".repeat(margin)))
+}
+
 impl From<proto::Failure> for Failure {
     fn from(failure: proto::Failure) -> Self {
         Self {
-            node: printable(&failure.node),
-            step: printable(&failure.step),
-            cause: printable(&failure.cause),
-            evidence: printable(&failure.evidence),
-            remedy: printable(&failure.remedy),
+            node: line(&failure.node),
+            step: line(&failure.step),
+            cause: line(&failure.cause),
+            evidence: lines(&failure.evidence),
+            remedy: lines(&failure.remedy),
             attempt: failure.attempt,
             blocked: failure.blocked,
         }

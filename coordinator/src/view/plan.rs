@@ -5,7 +5,7 @@ use muster_proto::redaction::printable;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Failure, Problem, UnknownWord, problems, words};
+use super::{Failure, Problem, UnknownWord, line, problems, words};
 
 words! {
     /// What looking at a step says.
@@ -94,7 +94,7 @@ impl TryFrom<&proto::NodePlan> for Node {
 
     fn try_from(node: &proto::NodePlan) -> Result<Self, UnknownWord> {
         let steps = node.steps.iter().map(Step::try_from).collect::<Result<_, _>>()?;
-        Ok(Self { name: printable(&node.node), steps })
+        Ok(Self { name: line(&node.node), steps })
     }
 }
 
@@ -103,13 +103,13 @@ impl TryFrom<&proto::StepPlan> for Step {
 
     fn try_from(step: &proto::StepPlan) -> Result<Self, UnknownWord> {
         let change = |change: &proto::ChangePlan| Change {
-            summary: printable(&change.summary),
+            summary: line(&change.summary),
             difference: printable(&change.difference),
         };
         Ok(Self {
-            id: printable(&step.step_id),
+            id: line(&step.step_id),
             finding: step.finding.parse()?,
-            after: printable(&step.after),
+            after: line(&step.after),
             changes: step.changes.iter().map(change).collect(),
             complaint: step.complaint.clone().map(Failure::from),
         })

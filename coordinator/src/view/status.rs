@@ -5,7 +5,7 @@ use muster_proto::redaction::printable;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Failure, UnknownWord, words};
+use super::{Failure, UnknownWord, line, words};
 
 words! {
     /// How the run stands.
@@ -135,13 +135,13 @@ impl TryFrom<proto::NodeStatus> for Node {
 
     fn try_from(node: proto::NodeStatus) -> Result<Self, UnknownWord> {
         Ok(Self {
-            name: printable(&node.name),
+            name: line(&node.name),
             state: node.state.parse()?,
             connected: node.connected,
-            address: printable(&node.address),
+            address: line(&node.address),
             steps_done: node.steps_done,
             steps: node.steps,
-            current: printable(&node.current),
+            current: line(&node.current),
         })
     }
 }
@@ -151,12 +151,12 @@ impl TryFrom<proto::StepStatus> for Step {
 
     fn try_from(step: proto::StepStatus) -> Result<Self, UnknownWord> {
         Ok(Self {
-            id: printable(&step.id),
-            node: printable(&step.node),
+            id: line(&step.id),
+            node: line(&step.node),
             state: step.state.parse()?,
-            detail: printable(&step.detail),
-            started: printable(&step.started),
-            finished: printable(&step.finished),
+            detail: line(&step.detail),
+            started: line(&step.started),
+            finished: line(&step.finished),
             changes: step.changes,
         })
     }
