@@ -5,11 +5,13 @@
     reason = "a socket is bound at its path; its own folder holds nothing of others"
 )]
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use futures_util::Stream;
@@ -18,7 +20,6 @@ use muster_proto::transport;
 use nix::unistd::{Group, chown};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::service::RoutesBuilder;
 use tonic::transport::server::Connected;
 
@@ -26,6 +27,8 @@ use crate::doors::listener::ACCEPT_PAUSE;
 
 /// At once on one socket; more than people and scripts need.
 const MOST_CONNECTIONS: usize = 128;
+/// ... and of one user: the others find places all the same.
+const MOST_OF_A_USER: usize = 32;
 
 /// A socket that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -119,15 +122,16 @@ pub async fn serve(
     )
 }
 
-/// The connections as they come. What is beyond the limit is closed at once: a local user who opens sockets without end
-/// takes no descriptor from the agents.
+/// The connections as they come. What is beyond the limits is closed at once: a local user who opens sockets without end takes
+/// no descriptor from the agents, and no place from another user.
 fn connections(listener: UnixListener) -> impl Stream<Item = io::Result<Counted>> {
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let places = Places::default();
     async_stream::stream! {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    if let Ok(place) = places.clone().try_acquire_owned() {
+                    let user = stream.peer_cred().map(|peer| peer.uid());
+                    if let Some(place) = user.ok().and_then(|user| places.take(user)) {
                         yield Ok(Counted { stream, _place: place });
                     }
                 }
@@ -140,10 +144,48 @@ fn connections(listener: UnixListener) -> impl Stream<Item = io::Result<Counted>
     }
 }
 
+/// How many connections each user has, by his number.
+#[derive(Clone, Default)]
+struct Places(Arc<Mutex<BTreeMap<u32, usize>>>);
+
+impl Places {
+    /// A place for one more connection of this user; none when he, or all together, have as many as they may.
+    fn take(&self, user: u32) -> Option<Place> {
+        let mut taken = self.0.lock().expect("no holder of the lock panics");
+        if taken.values().sum::<usize>() >= MOST_CONNECTIONS {
+            return None;
+        }
+        let own = taken.entry(user).or_default();
+        if *own >= MOST_OF_A_USER {
+            return None;
+        }
+        *own += 1;
+        Some(Place { places: self.clone(), user })
+    }
+}
+
+/// One of a user's places; free again when this goes.
+struct Place {
+    places: Places,
+    user: u32,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.0.lock().expect("no holder of the lock panics");
+        if let Entry::Occupied(mut own) = taken.entry(self.user) {
+            *own.get_mut() -= 1;
+            if *own.get() == 0 {
+                own.remove();
+            }
+        }
+    }
+}
+
 /// A connection that has one of the places; the place is free again when it ends.
 struct Counted {
     stream: UnixStream,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl AsyncRead for Counted {
@@ -204,7 +246,7 @@ mod tests {
         let listener = open(&path, Access::Everybody).await.unwrap();
         let serving = tokio::spawn(serve(listener, RoutesBuilder::default(), &[]));
         let mut held = Vec::new();
-        for _ in 0..MOST_CONNECTIONS {
+        for _ in 0..MOST_OF_A_USER {
             held.push(UnixStream::connect(&path).await.unwrap());
         }
         let is_closed = async |stream: &mut UnixStream| {
@@ -219,6 +261,18 @@ mod tests {
         let mut again = UnixStream::connect(&path).await.unwrap();
         assert!(!is_closed(&mut again).await, "a place came back");
         serving.abort();
+    }
+
+    #[test]
+    fn a_user_who_takes_all_his_places_leaves_those_of_others_and_all_come_back() {
+        let places = Places::default();
+        let held: Vec<Place> = (0..MOST_OF_A_USER).map(|_| places.take(1000).unwrap()).collect();
+        assert!(places.take(1000).is_none(), "he has as many as he may");
+        let root = places.take(0).expect("root has his own");
+        let others: Vec<Place> = (1001..).map_while(|user| places.take(user)).collect();
+        assert_eq!(held.len() + 1 + others.len(), MOST_CONNECTIONS);
+        drop((held, root, others));
+        assert!(places.take(1000).is_some() && places.0.lock().unwrap().is_empty());
     }
 
     #[tokio::test]

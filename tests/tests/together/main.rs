@@ -19,6 +19,7 @@ mod known_cluster;
 mod machine_forms;
 mod own_process;
 mod owner;
+mod packages;
 mod preflight;
 mod put_back;
 mod removal;

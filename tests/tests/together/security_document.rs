@@ -85,11 +85,12 @@ fn every_row_of_the_table_has_a_control_and_a_test() {
 }
 
 /// What `systemd-analyze security` weighs and a service does not have by itself.
-const DIRECTIVES: [&str; 33] = [
+const DIRECTIVES: [&str; 34] = [
     "CapabilityBoundingSet",
     "DevicePolicy",
     "IPAddressDeny",
     "KeyringMode",
+    "LimitCORE",
     "LockPersonality",
     "MemoryDenyWriteExecute",
     "NoNewPrivileges",
