@@ -12,7 +12,7 @@ use crate::plans::cluster::ClusterFacts;
 use crate::plans::kind::RunKind;
 use crate::progress::failure;
 use crate::record::{Run, RunPhase};
-use crate::view::report::{Mended, Seen, Trouble};
+use crate::view::report::{Mended, Seen, Sight, Trouble};
 use crate::view::{self};
 
 /// The events, oldest first.
@@ -85,9 +85,19 @@ impl<'a> Past<'a> {
     }
 }
 
-/// What the looks of a run found.
-pub(super) fn seen(_events: &[&Event]) -> Vec<Seen> {
-    Vec::new()
+/// What the looks of a run that ended well prove; each of these steps is done only when it holds.
+pub(super) fn seen(events: &[&Event]) -> Vec<Seen> {
+    let sight = |event: &&Event| {
+        let what = match event.step.kind()? {
+            StepKind::SmokeAnswer => Sight::PagesAnswered,
+            StepKind::NodesReady => Sight::NodesReady,
+            StepKind::Addons => Sight::AddonsRun,
+            _ => return None,
+        };
+        let done = matches!(event.kind, EventKind::Done { .. });
+        done.then(|| Seen { node: clean(event.step.node()), time: precise(event.time), what })
+    };
+    events.iter().filter_map(sight).collect()
 }
 
 /// The runs of a journal that was copied without its record: their steps in the order in which they began.

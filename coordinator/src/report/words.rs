@@ -2,7 +2,7 @@
 
 use muster_proto::step_kind::StepKind;
 
-use crate::view::report::ChangeEnd;
+use crate::view::report::{ChangeEnd, Sight};
 use crate::view::status::{Kind, NodeState, Phase, StepState};
 
 /// The language of a report.
@@ -87,6 +87,17 @@ impl Language {
             ChangeEnd::NotMade => self.of("NOT made", "未完成"),
             ChangeEnd::Unknown => self.of("its end is not known", "结果未知"),
             ChangeEnd::Open => self.of("under way", "进行中"),
+        }
+    }
+
+    pub(super) fn sight(self, what: Sight) -> &'static str {
+        match what {
+            Sight::PagesAnswered => self.of(
+                "every nginx of the test answered this node over HTTP, each with its own pod's name as the page",
+                "测试中的每个 nginx 都通过 HTTP 应答了本节点，页面内容为各自的 Pod 名称",
+            ),
+            Sight::NodesReady => self.of("saw every node Ready", "看到所有节点均为 Ready"),
+            Sight::AddonsRun => self.of("saw kube-proxy and CoreDNS run", "看到 kube-proxy 与 CoreDNS 正常运行"),
         }
     }
 

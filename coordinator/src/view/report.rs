@@ -19,6 +19,18 @@ words! {
     }
 }
 
+words! {
+    /// What a look that ended well proves.
+    Sight: "sight" {
+        /// Every nginx of the smoke test answered this node over HTTP, with its own pod's name as the page.
+        PagesAnswered = "pages-answered",
+        /// Every node was Ready.
+        NodesReady = "nodes-ready",
+        /// kube-proxy and CoreDNS run.
+        AddonsRun = "addons-run",
+    }
+}
+
 /// What was done, run by run.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -208,11 +220,12 @@ pub struct Node {
     pub changes: u32,
 }
 
-/// What a node saw.
+/// What a node saw at the end.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Seen {
     pub node: String,
-    pub step: String,
-    pub what: String,
+    /// RFC 3339.
+    pub time: String,
+    pub what: Sight,
 }

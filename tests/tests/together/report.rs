@@ -9,7 +9,7 @@ use std::time::Duration;
 use muster_agent::host::change::ProgramName;
 use muster_coordinator::report::words::Language;
 use muster_coordinator::report::{Sources, Which, html::html, markdown::markdown, report};
-use muster_coordinator::view::report::Report;
+use muster_coordinator::view::report::{Report, Sight};
 use muster_coordinator::view::{SchemaName, json, schema};
 use muster_tests::cluster::TestCluster;
 
@@ -66,6 +66,12 @@ async fn the_record_of_a_failed_and_a_mended_run_tells_both_and_no_secret_in_any
     assert!(join.after.iter().any(|step| step == "m1/join-ticket"), "{:?}", join.after);
 
     assert_eq!(mended.hosts.len(), 3);
+    let answered = mended.seen.iter().filter(|seen| seen.what == Sight::PagesAnswered);
+    assert_eq!(
+        answered.map(|seen| seen.node.as_str()).collect::<std::collections::BTreeSet<_>>(),
+        ["m1", "w1", "w2"].into()
+    );
+    assert!(failed.seen.iter().all(|seen| seen.what != Sight::PagesAnswered), "it did not come so far");
     assert!(mended.cluster_file.as_ref().unwrap().text.contains("kubernetesVersion: v1.20.2"));
     assert!(mended.steps.iter().any(|step| step.changed_nothing()), "what was done is looked at again");
     jsonschema::validate(&schema(SchemaName::Report), &serde_json::from_str(&json(&told)).unwrap()).unwrap();
