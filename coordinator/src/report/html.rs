@@ -9,7 +9,7 @@ use crate::view::report::{Report, Step};
 use crate::view::status::{Phase, StepState};
 
 #[derive(Template)]
-#[template(path = "report/page.html", whitespace = "suppress")]
+#[template(path = "report/page.html", whitespace = "preserve")]
 struct Html<'a> {
     page: Page<'a>,
 }
