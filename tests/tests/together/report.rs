@@ -113,6 +113,7 @@ async fn the_page_loads_nothing_runs_nothing_and_no_program_writes_into_its_mark
         page.contains("<svg") && page.contains("class=\"lead\""),
         "the timeline, with what waited for what"
     );
+    assert!(page.contains("class=\"tag good\"") && page.contains("viewBox=\"0 0 924 "), "words stay apart");
     let text = markdown(&told, Language::En);
     assert!(text.contains("````\n") && !text.contains("\n# no heading"), "no fence is closed from within");
 }
