@@ -21,8 +21,9 @@ use tonic::Code;
 
 use self::intake::{Intake, excessive};
 use self::order::Order;
-use crate::doors::answers::{is_too_large, said};
+use crate::doors::answers::is_too_large;
 use crate::doors::fleet::Fleet;
+use crate::doors::fleet::said;
 use crate::plans::{Plan, PlannedStep};
 
 /// Long enough for a machine that starts again.

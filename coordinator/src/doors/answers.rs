@@ -9,11 +9,10 @@ use muster_proto::agent::{
 };
 use muster_proto::bounds::{self, TooMuch};
 use muster_proto::names::{NodeName, StepId};
-use muster_proto::redaction::one_line;
 use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 
-use super::fleet::ConnectedAgent;
+use super::fleet::{ConnectedAgent, said};
 use crate::plans::content::Content;
 
 /// Every question to a host has its own limit on the agent's side; no look asks more than this many seconds of them.
@@ -24,8 +23,6 @@ const INSPECTION: Duration = Duration::from_secs(30);
 const TRY: Duration = Duration::from_secs(20);
 /// A step is begun, or attached to, at once; after that its events come.
 const BEGIN: Duration = Duration::from_secs(60);
-/// Characters of a refusal that are shown.
-const REFUSAL: usize = 600;
 
 /// Why there is no answer of an agent that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -122,9 +119,4 @@ impl ConnectedAgent {
 /// Whether the answer was larger than what is taken: the connection lives on, and asking again brings the same.
 pub(crate) fn is_too_large(status: &Status) -> bool {
     status.code() == Code::OutOfRange
-}
-
-/// What the agent, or this side's own end, says of why there is no answer; one line.
-pub(crate) fn said(status: &Status) -> String {
-    one_line(status.message(), REFUSAL)
 }

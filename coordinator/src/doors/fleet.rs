@@ -16,11 +16,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
-use super::answers::said;
 use super::contents::Given;
 
 /// Characters of what an agent says is its version: it stands in a row of a table.
 const VERSION_SHOWN: usize = 40;
+
+/// Characters of a refusal that are shown.
+const REFUSAL: usize = 600;
 
 /// An agent that cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -254,6 +256,11 @@ where
         client,
         given: Given::default(),
     })
+}
+
+/// What the agent, or this side's own end, says of why there is no answer; one line.
+pub(crate) fn said(status: &tonic::Status) -> String {
+    one_line(status.message(), REFUSAL)
 }
 
 #[cfg(test)]

@@ -29,7 +29,6 @@ use crate::plans::{Plan, PlannedStep};
 use crate::preview::{Preview, preview};
 use crate::spec::ClusterSpec;
 
-
 /// One thing that a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
