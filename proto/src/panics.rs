@@ -44,7 +44,12 @@ pub fn watch() {
         std::panic::set_hook(Box::new(|panic| {
             COUNT.fetch_add(1, Ordering::Relaxed);
             let place = place_of(panic);
-            let text = panic.payload_as_str().unwrap_or_default();
+            let payload = panic.payload();
+            let text = payload
+                .downcast_ref::<&str>()
+                .copied()
+                .or(payload.downcast_ref::<String>().map(String::as_str));
+            let text = text.unwrap_or_default();
             eprintln!("panicked at {place}: {}", redact(&printable(text)));
             PLACE.with_borrow_mut(|last| *last = place);
         }));
@@ -88,7 +93,7 @@ mod tests {
             tokio::task::yield_now().await;
             panic!("the token is abcdef.0123456789abcdef\nand more");
         });
-        let panicked: Panicked = struck.await.map(|()| ()).unwrap_err();
+        let panicked: Panicked = struck.await.unwrap_err();
         assert!(panicked.place.contains("panics.rs:"), "{panicked:?}");
         assert_eq!(panicked.text, "the token is <redacted> and more");
         assert_eq!(caught(async { 7 }).await, Ok(7));

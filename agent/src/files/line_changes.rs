@@ -36,18 +36,19 @@ pub fn undone(found: &str, left: &str, now: &str) -> Option<String> {
         text.push_str(line);
     };
     let mut here: HashMap<(usize, bool), Vec<&Hunk<'_>>> = HashMap::new();
-    let mut replaced = vec![false; lines.len()];
+    // What comes behind the last line has a place too, and replaces none.
+    let mut replaced = vec![false; lines.len() + 1];
     for hunk in ours.iter().chain(&theirs) {
         here.entry((hunk.place.start, hunk.place.is_empty())).or_default().push(hunk);
         replaced[hunk.place.clone()].fill(true);
     }
-    for at in 0..=lines.len() {
+    for (at, replaced) in replaced.into_iter().enumerate() {
         // What comes between lines, then what stands in the place of this one.
         for between in [true, false] {
             let hunks = here.get(&(at, between)).into_iter().flatten();
             hunks.flat_map(|hunk| &hunk.lines).for_each(|line| put(line));
         }
-        if let Some(line) = lines.get(at).filter(|_| !replaced[at]) {
+        if let Some(line) = lines.get(at).filter(|_| !replaced) {
             put(line);
         }
     }

@@ -231,6 +231,7 @@ pub(crate) fn print_table(header: &[&str], rows: &[Vec<String>]) {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a test prepares its own folder")]
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

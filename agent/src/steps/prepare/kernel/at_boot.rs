@@ -42,11 +42,11 @@ pub(super) async fn files<H: Observe>(host: &H) -> Result<Vec<(PathBuf, String)>
 /// The line that decides about a key; none when no file names it.
 pub(super) fn deciding(files: &[(PathBuf, String)], key: &str) -> Option<Line> {
     let lines = files.iter().flat_map(|(path, text)| text.lines().map(move |line| (path, line.trim())));
-    let of_key = lines.filter_map(|(path, line)| {
+    let mut of_key = lines.filter_map(|(path, line)| {
         let (named, value) = assignment(line)?;
         (named == key).then(|| Line { path: path.clone(), text: line.to_owned(), value })
     });
-    of_key.last()
+    of_key.next_back()
 }
 
 /// Key and value of a line; none for a comment and what is no assignment.
