@@ -1,6 +1,7 @@
 """Trouble that people really had with their machines: what to set up, and what Muster says to it. The first line and the exit
 code of each case are figures of the report."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from harness.cluster import enrolled
@@ -40,6 +41,8 @@ def foreign_network(report):
         raise Failed(f"a bootstrap with a foreign network ended with {ended}: {first}")
     for machine in cluster.nodes:
         run(machine, "mv", foreign, f"{CNI_FOLDER}/87-podman-bridge.conflist")
+    # dockershim reads the folder every 5 s: a pod that is made sooner still gets the foreign address, and is told of.
+    time.sleep(6)
     with report.log("mended.txt") as log:
         cluster.bootstrap(log)
     cluster.expect_whole()
