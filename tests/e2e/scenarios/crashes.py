@@ -19,7 +19,15 @@ ONCE = [["join"]]
 
 
 def coordinator_dies_during_init(report):
-    crash(report, "m1", "init", lambda: kill("m1", "muster-coordinator", "init"), says=RESUMED)
+    """The command that was under way waits for the coordinator and goes on by itself; a second one finds it going on."""
+    def die():
+        kill("m1", "muster-coordinator", "init")
+        path, end = report.folder / "bootstrap-interrupted.txt", time.monotonic() + 60
+        while not any(line.startswith(RESUMED) for line in path.read_text().splitlines()):
+            if time.monotonic() > end:
+                raise Failed(f"the command does not go on with the coordinator that is back:\n{path.read_text()}")
+            time.sleep(0.5)
+    crash(report, "m1", "init", die)
 
 
 def masters_agent_dies_during_init(report):
@@ -63,7 +71,7 @@ def cable_is_pulled_during_join(report):
     crash(report, "w1", "join", pull)
 
 
-def crash(report, machine, verb, fault, joins=ONCE, says=ATTACHED, before=lambda: None):
+def crash(report, machine, verb, fault, joins=ONCE, before=lambda: None):
     """The fault, while kubeadm runs on the machine; then the same command. kubeadm is started once on each, but for a join
     that is named otherwise. `before` comes as soon as kubeadm is started."""
     cluster = enrolled(2, report)
@@ -82,8 +90,8 @@ def crash(report, machine, verb, fault, joins=ONCE, says=ATTACHED, before=lambda
     report.figure(f"the same command again: {time.monotonic() - began:.0f} s")
     first = (report.folder / "bootstrap.txt").read_text().splitlines()[0]
     report.figure(first)
-    if not first.startswith(says):
-        raise Failed(f"the same command begins with {first!r}, not with {says!r}")
+    if not first.startswith(ATTACHED):
+        raise Failed(f"the same command begins with {first!r}, not with {ATTACHED!r}")
     cluster.expect_whole()
     cluster.expect_prepared()
     cluster.expect_done()
