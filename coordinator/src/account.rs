@@ -99,37 +99,18 @@ impl Host {
 
 #[cfg(test)]
 mod tests {
-    use crate::plans::content::Content;
-    use std::sync::Arc;
-
-    use muster_proto::agent;
-
     use super::*;
-    use crate::plans::PlannedStep;
-    use crate::plans::cluster::ClusterFacts;
-    use crate::plans::kind::RunKind;
+    use crate::plans::in_order;
 
     #[test]
     fn which_step_came_after_which_is_kept_and_equal_lists_once() {
-        let step = |(id, after): (&str, &[&str])| {
-            let id: StepId = id.parse().unwrap();
-            PlannedStep {
-                node: id.node().parse().unwrap(),
-                id,
-                step: Arc::new(Content::of(agent::Step { kind: None })),
-                after: after.iter().map(|id| id.parse().unwrap()).collect(),
-                input_from: Vec::new(),
-                once: false,
-            }
-        };
         let steps: [(&str, &[&str]); 4] = [
             ("a/swap", &[]),
             ("b/swap", &[]),
             ("a/hosts", &["b/swap", "a/swap"]),
             ("b/hosts", &["a/swap", "b/swap"]),
         ];
-        let steps = steps.map(step).to_vec();
-        let account = Account::of(&Plan { kind: RunKind::Bootstrap, cluster: ClusterFacts::none(), steps });
+        let account = Account::of(&in_order(&steps));
         assert_eq!([0, 2, 3, 9].map(|step| account.after(step)), [&[][..], &[0, 1], &[0, 1], &[]]);
         assert_eq!(account.order.lists.len(), 2);
         let kept: Account = serde_json::from_str(&serde_json::to_string(&account).unwrap()).unwrap();

@@ -52,38 +52,17 @@ impl Order {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use crate::plans::content::Content;
-    use muster_proto::agent;
-
     use super::*;
-    use crate::plans::PlannedStep;
-    use crate::plans::cluster::ClusterFacts;
-    use crate::plans::kind::RunKind;
+    use crate::plans::in_order;
 
-    fn plan(steps: &[(&str, &[&str])]) -> Plan {
-        let step = |(id, after): &(&str, &[&str])| {
-            let id: StepId = id.parse().unwrap();
-            PlannedStep {
-                node: id.node().parse().unwrap(),
-                id,
-                step: Arc::new(Content::of(agent::Step { kind: None })),
-                after: after.iter().map(|id| id.parse().unwrap()).collect(),
-                input_from: Vec::new(),
-                once: false,
-            }
-        };
-        let steps = steps.iter().map(step).collect();
-        Plan { kind: RunKind::Bootstrap, cluster: ClusterFacts::none(), steps }
-    }
     fn id(id: &str) -> StepId {
         id.parse().unwrap()
     }
 
     #[test]
     fn a_step_begins_once_and_when_the_last_one_before_it_is_done() {
-        let plan = plan(&[("a/x", &[]), ("b/x", &[]), ("a/y", &["a/x", "b/x", "a/x"]), ("a/z", &["a/y"])]);
+        let plan =
+            in_order(&[("a/x", &[]), ("b/x", &[]), ("a/y", &["a/x", "b/x", "a/x"]), ("a/z", &["a/y"])]);
         let mut order = Order::of(&plan);
         assert_eq!(order.first(), [0, 1]);
         assert!(order.done(&id("a/x")).is_empty());
@@ -94,7 +73,7 @@ mod tests {
 
     #[test]
     fn what_comes_after_a_step_that_is_not_planned_does_not_begin() {
-        let mut order = Order::of(&plan(&[("a/x", &["a/w"]), ("a/y", &["a/x", "a/w"])]));
+        let mut order = Order::of(&in_order(&[("a/x", &["a/w"]), ("a/y", &["a/x", "a/w"])]));
         assert!(order.first().is_empty() && order.done(&id("a/x")).is_empty());
     }
 }

@@ -77,3 +77,21 @@ pub(crate) fn digest_of<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
 
 /// What every host says of itself, or why its agent cannot be had.
 pub type Hosts = BTreeMap<NodeName, Result<HostFacts, FleetError>>;
+
+/// A plan of steps that do nothing, each with those before it; for tests of their order.
+#[cfg(test)]
+pub(crate) fn in_order(steps: &[(&str, &[&str])]) -> Plan {
+    let step = |(id, after): &(&str, &[&str])| {
+        let id: StepId = id.parse().unwrap();
+        PlannedStep {
+            node: id.node().parse().unwrap(),
+            id,
+            step: Arc::new(content::Content::of(muster_proto::agent::Step { kind: None })),
+            after: after.iter().map(|id| id.parse().unwrap()).collect(),
+            input_from: Vec::new(),
+            once: false,
+        }
+    };
+    let steps = steps.iter().map(step).collect();
+    Plan { kind: kind::RunKind::Bootstrap, cluster: cluster::ClusterFacts::none(), steps }
+}
